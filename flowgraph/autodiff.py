@@ -1,0 +1,66 @@
+"""The backward graph, derived from the forward graph by reverse accumulation. Knows no single op: only their `vjp`.
+
+What comes out is a graph like any other: it can be printed, drawn, compiled, differentiated again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flowgraph.errors import DTypeError, ShapeError
+from flowgraph.graph import origin as origins
+from flowgraph.graph.graph import topological
+from flowgraph.graph.size import show_shape
+from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.ops.elementwise import add
+from flowgraph.ops.leaf import constant
+from flowgraph.ops.shape import broadcast_to
+
+
+def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of a scalar cost with respect to any tensors, as tensors of their types.
+
+    Raises ShapeError unless the cost is a scalar, DTypeError where a tensor is not floating point.
+    """
+    if cost.shape != ():
+        raise ShapeError(
+            f"only a scalar has a gradient, the cost has shape {show_shape(cost.shape)}",
+            where=cost.origin,
+            hint="reduce it first, for example fg.mean(cost)",
+        )
+    for tensor in (cost, *wrt):
+        if not tensor.dtype.is_float:
+            raise DTypeError(f"no gradient for {tensor.type}: only floating-point tensors have one", where=tensor.origin)
+    targets = set(wrt)
+    nodes = topological([cost])
+    reaches: set[Node] = set()  # nodes through which the cost depends on a target
+    for node in nodes:
+        if any(t in targets for t in node.outputs) or any(t.node in reaches for t in node.inputs):
+            reaches.add(node)
+
+    cotangents: dict[Tensor, Tensor] = {}
+    with origins.at(cost.origin.by("backward")):
+        cotangents[cost] = constant(1.0, cost.dtype)
+    for node in reversed(nodes):
+        given = tuple(cotangents.get(t) for t in node.outputs)
+        if node not in reaches or not node.inputs or all(g is None for g in given):
+            continue
+        with origins.at(node.origin.by("backward")):
+            for tensor, contribution in zip(node.inputs, node.op.vjp(node.inputs, node.outputs, given), strict=True):
+                if contribution is None or tensor.node not in reaches:
+                    continue
+                if contribution.type != tensor.type:
+                    raise ShapeError(f"{node.op.name}.vjp gave {contribution.type} for {tensor.type}", where=node.origin)
+                known = cotangents.get(tensor)
+                cotangents[tensor] = contribution if known is None else add(known, contribution)
+
+    gradients = []
+    for tensor in wrt:
+        found = cotangents.get(tensor)
+        if found is None:  # the cost does not depend on it
+            with origins.at(tensor.origin.by("backward")):
+                found = broadcast_to(constant(0.0, tensor.dtype), tensor.shape)
+        if found.label is None and tensor.label:
+            found.label = f"d{tensor.label.replace('/', '_')}"
+        gradients.append(found)
+    return gradients

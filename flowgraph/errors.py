@@ -1,0 +1,61 @@
+"""Every error flowgraph raises on purpose: what was asked, where in the user's code, what to do.
+
+Knows nothing of graphs: `where` is anything that prints as a place (see `graph.origin`).
+"""
+
+from __future__ import annotations
+
+
+class FlowgraphError(Exception):
+    """Base of all errors raised by flowgraph.
+
+    `problem` says what is wrong, `where` the place in the user's code (or None), `hint` what to do about it.
+    """
+
+    def __init__(self, problem: str, *, where: object = None, hint: str = "") -> None:
+        self.problem, self.where, self.hint = problem, where, hint
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        lines = [self.problem]
+        if self.where is not None and str(self.where):
+            lines.append(f"  at {self.where}")
+        if self.hint:
+            lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class ShapeError(FlowgraphError, ValueError):
+    """Shapes that do not fit together; raised where the graph is declared, or when data are fed."""
+
+
+class DTypeError(FlowgraphError, TypeError):
+    """A dtype an op or an input cannot take; flowgraph never promotes silently."""
+
+
+class InputError(FlowgraphError, ValueError):
+    """Data that do not match the declared inputs: missing, unknown, out of range."""
+
+
+class DeviceError(FlowgraphError, RuntimeError):
+    """A device that does not exist or cannot be used here."""
+
+
+class ParseError(FlowgraphError, ValueError):
+    """Text in the lecture's notation that cannot be read; `where` names line and column."""
+
+
+class NumericsError(FlowgraphError, ArithmeticError):
+    """A NaN or infinity where a finite number is required."""
+
+
+class GraphError(FlowgraphError, ValueError):
+    """A graph that is not well formed, or a request a graph cannot answer."""
+
+
+class CheckpointError(FlowgraphError, ValueError):
+    """A saved file that is damaged or does not fit the model."""
+
+
+class VerificationError(FlowgraphError, AssertionError):
+    """A compiler stage produced something its verifier rejects: a bug in flowgraph, never in the user's code."""

@@ -1,0 +1,104 @@
+"""Where a node comes from: the user's lines, the name scope, and the passes that rewrote it.
+
+Every node has an origin; rewrites merge origins, so an error, a profile row or a NaN can always name the user's line.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+@dataclass(frozen=True, order=True)
+class SourceLine:
+    """A place in the user's code or in a file in the lecture's notation."""
+
+    file: str
+    line: int
+    column: int = 0
+    text: str = ""
+
+    @property
+    def code(self) -> str:
+        """The line itself, stripped; "" where it cannot be read."""
+        return self.text or linecache.getline(self.file, self.line).strip()
+
+    @property
+    def short(self) -> str:
+        return f"{os.path.basename(self.file)}:{self.line}"
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" + (f":{self.column}" if self.column else "")
+        return f"{place}: {self.code}" if self.code else place
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The user's lines (outermost first declared), name scope, and names of the passes that made the node."""
+
+    lines: tuple[SourceLine, ...] = ()
+    scope: str = ""
+    passes: tuple[str, ...] = ()
+
+    def merge(self, *others: Origin) -> Origin:
+        """The origin of something made from all of these."""
+        lines, passes = list(self.lines), list(self.passes)
+        for other in others:
+            lines += [line for line in other.lines if line not in lines]
+            passes += [name for name in other.passes if name not in passes]
+        return Origin(tuple(lines), self.scope, tuple(passes))
+
+    def by(self, name: str) -> Origin:
+        """This origin, marked as rewritten by the pass `name`."""
+        return self if name in self.passes else Origin(self.lines, self.scope, (*self.passes, name))
+
+    def __str__(self) -> str:
+        return str(self.lines[0]) if self.lines else ""
+
+
+_current: ContextVar[Origin | None] = ContextVar("flowgraph_origin", default=None)
+_scope: ContextVar[str] = ContextVar("flowgraph_scope", default="")
+
+
+def here() -> Origin:
+    """The origin of a node made now: as set by `at`, else the innermost frame outside the package."""
+    override = _current.get()
+    if override is not None:
+        return override
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back  # type: ignore[assignment]
+    line = SourceLine(frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
+    return Origin((line,) if line else (), _scope.get())
+
+
+@contextmanager
+def at(origin: Origin) -> Iterator[None]:
+    """Nodes made inside get this origin (rewrites, the backward graph, text files)."""
+    token = _current.set(origin)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Nodes and parameters made inside belong to the name scope `outer/name`."""
+    outer = _scope.get()
+    token = _scope.set(f"{outer}/{name}" if outer else name)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def current_scope() -> str:
+    return _scope.get()

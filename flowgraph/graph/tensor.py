@@ -1,0 +1,124 @@
+"""Nodes and tensors: an op applied to values, and the values it has.
+
+A graph is immutable: a node is an op, its inputs, the types of its outputs, and its origin. A tensor is one output of
+a node; tensors compare by identity. The only thing that may change is a tensor's `label`, its name in pictures.
+Knows no op: an op is anything with `infer`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flowgraph.errors import FlowgraphError
+from flowgraph.graph import origin as origins
+from flowgraph.graph.origin import Origin
+from flowgraph.graph.size import Shape
+from flowgraph.graph.types import DType, TensorType
+
+_serial = itertools.count()
+
+
+class Operation(Protocol):
+    """What the graph needs of an op; `ops.base.Op` is the real thing."""
+
+    @property
+    def name(self) -> str: ...
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]: ...
+
+
+class Node:
+    """An op applied to tensors. `serial` orders nodes by creation."""
+
+    __slots__ = ("op", "inputs", "outputs", "origin", "serial")
+
+    def __init__(self, op: Any, inputs: Sequence[Tensor], types: Sequence[TensorType], origin: Origin) -> None:
+        self.op = op
+        self.inputs = tuple(inputs)
+        self.origin = origin
+        self.serial = next(_serial)
+        self.outputs = tuple(Tensor(self, index, type_) for index, type_ in enumerate(types))
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} {', '.join(str(t.type) for t in self.outputs)} at {self.origin}>"
+
+
+class Tensor:
+    """A symbolic value: output `index` of `node`, with a shape and a dtype known before anything runs."""
+
+    __slots__ = ("node", "index", "type", "label", "__weakref__")
+    # NumPy must hand `array * tensor` to the tensor instead of broadcasting over it.
+    __array_ufunc__ = None
+
+    def __init__(self, node: Node, index: int, type_: TensorType) -> None:
+        self.node, self.index, self.type = node, index, type_
+        self.label: str | None = None
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def rank(self) -> int:
+        return self.type.rank
+
+    @property
+    def op(self) -> Any:
+        return self.node.op
+
+    @property
+    def origin(self) -> Origin:
+        return self.node.origin
+
+    def named(self, label: str) -> Tensor:
+        """This tensor, shown as `label` in pictures and generated source."""
+        self.label = label
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Tensor {self.label or self.op.name}: {self.type}>"
+
+    def __bool__(self) -> bool:
+        raise FlowgraphError(
+            "a symbolic tensor has no truth value while the graph is being declared",
+            where=origins.here(),
+            hint="use fg.where(condition, a, b) to choose between values inside the graph",
+        )
+
+    def __iter__(self) -> Any:
+        raise FlowgraphError(
+            "a symbolic tensor cannot be iterated over", where=origins.here(), hint="its values exist only when a program runs"
+        )
+
+    if TYPE_CHECKING:  # installed by flowgraph.ops.operators: the graph itself knows no op
+
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+
+
+def apply(op: Any, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Apply an op: infer the output types here and now, so that an error names the user's line."""
+    origin = origins.here()
+    try:
+        types = op.infer(*(t.type for t in inputs))
+    except FlowgraphError as error:
+        if error.where is None:
+            error.where = origin
+        raise
+    return Node(op, inputs, types, origin).outputs

@@ -1,0 +1,162 @@
+"""What an op is. One class holds all there is to know of an op; adding one touches one file.
+
+An op has exactly one meaning: `expand` (a graph of other ops), `body` (index notation), or a template
+(`scatter`: index notation with an accumulating store). Leaves (inputs, parameters, constants) have none: they are given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flowgraph.errors import DTypeError, ShapeError
+from flowgraph.graph.size import Shape, show_shape
+from flowgraph.graph.tensor import Tensor, apply
+from flowgraph.graph.types import DType, TensorType
+from flowgraph.index_notation import Axis, Body, Expr, Index, Load
+
+Cotangents = tuple["Tensor | None", ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One case of the registry test: the op applied to these arrays.
+
+    `smooth` lists the operands to differentiate (all floating ones by default); samples stay clear of kinks and ties.
+    """
+
+    op: Op
+    arrays: tuple[np.ndarray, ...]
+    smooth: tuple[int, ...] | None = None
+
+    @property
+    def operands(self) -> tuple[int, ...]:
+        floats = tuple(k for k, a in enumerate(self.arrays) if a.dtype.kind == "f")
+        return floats if self.smooth is None else self.smooth
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base of all ops. Subclasses are frozen dataclasses: equality, hash and cache key come for free."""
+
+    name: ClassVar[str] = ""
+    display: ClassVar[str] = ""
+    family: ClassVar[str] = "other"  # the picture's colour
+    registry: ClassVar[dict[str, type[Op]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__dict__.get("name"):  # abstract families have none
+            if cls.name in Op.registry and Op.registry[cls.name].__qualname__ != cls.__qualname__:
+                raise ValueError(f"two ops are called {cls.name!r}")
+            Op.registry[cls.name] = cls
+            if not cls.__dict__.get("display"):
+                cls.display = cls.name
+
+    # 1. types
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        """Output types; raises ShapeError or DTypeError for inputs the op cannot take."""
+        raise NotImplementedError(type(self).__name__)
+
+    # 2. meaning: exactly one of these
+    def expand(self, *inputs: Tensor) -> Tensor:
+        """The op as a graph of other ops."""
+        raise NotImplementedError(type(self).__name__)
+
+    def body(self, *types: TensorType) -> Body:
+        """The op in index notation."""
+        raise NotImplementedError(type(self).__name__)
+
+    # 3. derivative
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        """Cotangents of the inputs from those of the outputs; None stands for zero. Only called with one not None."""
+        raise NotImplementedError(type(self).__name__)
+
+    # 4. the oracle, never derived from 2
+    def reference(self, *arrays: np.ndarray) -> np.ndarray:
+        """The op on NumPy arrays."""
+        raise NotImplementedError(type(self).__name__)
+
+    # 5. test cases
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        raise NotImplementedError(cls.__name__)
+
+    @classmethod
+    def meaning(cls) -> str:
+        """"expand", "body", "scatter" or "leaf": which of the four the class defines."""
+        defined = [m for m in ("expand", "body", "scatter") if getattr(cls, m, None) is not getattr(Op, m, None)]
+        if len(defined) > 1:
+            raise TypeError(f"{cls.__name__} has more than one meaning: {defined}")
+        return defined[0] if defined else "leaf"
+
+    def attributes(self) -> str:
+        """Attributes for the text form."""
+        return ", ".join(
+            f"{f.name}={_show(getattr(self, f.name))}" for f in dataclasses.fields(self) if f.repr
+        )
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return apply(self, *inputs)[0]
+
+
+def _show(value: object) -> str:
+    if isinstance(value, tuple):
+        return "(" + ",".join(map(_show, value)) + ")"
+    return str(value)
+
+
+# Helpers that keep op classes short.
+
+
+def axes_for(shape: Shape, prefix: str = "i") -> tuple[Axis, ...]:
+    """Fresh axes for a shape: i0, i1, ..."""
+    return tuple(Axis(f"{prefix}{k}", size) for k, size in enumerate(shape))
+
+
+def indices(axes: Sequence[Axis]) -> tuple[Expr, ...]:
+    return tuple(Index(a) for a in axes)
+
+
+def load(operand: int, type_: TensorType, index: Sequence[Expr]) -> Load:
+    return Load(operand, tuple(index), type_.dtype)
+
+
+def require_float(op: Op, *types: TensorType) -> None:
+    for t in types:
+        if not t.dtype.is_float:
+            raise DTypeError(f"{op.display} needs floating-point values, got {t}", hint="convert with fg.cast(x, 'float32')")
+
+
+def require_same(op: Op, *types: TensorType) -> None:
+    """Equal shapes and dtypes, or an error that names both."""
+    first = types[0]
+    for t in types[1:]:
+        if t.dtype != first.dtype:
+            raise DTypeError(
+                f"{op.display} needs equal dtypes, got {first} and {t}",
+                hint="nothing is promoted silently: convert one with fg.cast",
+            )
+        if t.shape != first.shape:
+            raise ShapeError(f"{op.display} needs equal shapes, got {show_shape(first.shape)} and {show_shape(t.shape)}")
+
+
+def values(
+    *shape: int, low: float = -2.0, high: float = 2.0, dtype: str = "float32", seed: int = 0
+) -> np.ndarray:
+    """Seeded sample values in [low, high); integers in [low, high)."""
+    rng = np.random.default_rng((seed, *shape))
+    kind = np.dtype(dtype).kind
+    if kind == "b":
+        return rng.random(shape) < 0.5
+    if kind == "i":
+        return rng.integers(int(low), int(high), shape).astype(dtype)
+    return rng.uniform(low, high, shape).astype(dtype)
+
+
+Reference = Callable[..., np.ndarray]
+_ = DType

@@ -1,0 +1,481 @@
+"""Elementwise ops: one scalar function at every element. Operands have equal types; `fg.*` functions broadcast first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flowgraph.errors import DTypeError
+from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.types import DType, TensorType, as_dtype, boolean, float32
+from flowgraph.index_notation import Body, call, cast as cast_expr
+from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, require_float, require_same, values
+from flowgraph.ops.shape import broadcast_operands
+
+
+@dataclass(frozen=True)
+class Elementwise(Op):
+    """One scalar function applied at every element; `function` is its name in index notation."""
+
+    family: ClassVar[str] = "elementwise"
+    function: ClassVar[str] = ""
+    integers: ClassVar[bool] = False  # defined on integers too?
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        if not self.integers:
+            require_float(self, *types)
+        require_same(self, *types)
+        return (types[0],)
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(types[0].shape)
+        loads = [load(k, t, indices(axes)) for k, t in enumerate(types)]
+        return Body(axes, call(self.function, *loads))
+
+    @classmethod
+    def _samples(cls, arity: int, low: float = -2.0, high: float = 2.0) -> list[Sample]:
+        made = [
+            Sample(cls(), tuple(values(*shape, low=low, high=high, seed=k) for k in range(arity)))
+            for shape in ((29, 17), (3,), (), (1, 1), (2, 3, 5), (70,))
+        ]
+        made.append(
+            Sample(cls(), tuple(values(5, 33, low=low, high=high, dtype="float64", seed=k) for k in range(arity)))
+        )
+        return made
+
+
+# Arithmetic
+
+
+@dataclass(frozen=True)
+class Add(Elementwise):
+    """x + y, elementwise."""
+
+    name: ClassVar[str] = "add"
+    display: ClassVar[str] = "+"
+    function: ClassVar[str] = "add"
+    integers: ClassVar[bool] = True
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return g, g
+
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.add(x, y)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        ints = (values(7, 5, low=-9, high=9, dtype="int32"), values(7, 5, low=-9, high=9, dtype="int32", seed=1))
+        return [*cls._samples(2), Sample(cls(), ints)]
+
+
+@dataclass(frozen=True)
+class Subtract(Elementwise):
+    """x - y, elementwise."""
+
+    name: ClassVar[str] = "subtract"
+    display: ClassVar[str] = "-"
+    function: ClassVar[str] = "sub"
+    integers: ClassVar[bool] = True
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return g, negative(g)
+
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.subtract(x, y)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return cls._samples(2)
+
+
+@dataclass(frozen=True)
+class Multiply(Elementwise):
+    """x * y, elementwise (the lecture's matrix product is `mul`)."""
+
+    name: ClassVar[str] = "multiply"
+    display: ClassVar[str] = "*"
+    function: ClassVar[str] = "mul"
+    integers: ClassVar[bool] = True
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        x, y = inputs
+        return multiply(g, y), multiply(g, x)
+
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.multiply(x, y)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return cls._samples(2)
+
+
+@dataclass(frozen=True)
+class Divide(Elementwise):
+    """x / y, elementwise, with IEEE results for a zero divisor."""
+
+    name: ClassVar[str] = "divide"
+    display: ClassVar[str] = "/"
+    function: ClassVar[str] = "div"
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        _, y = inputs
+        quotient = divide(g, y)
+        return quotient, negative(multiply(quotient, outputs[0]))
+
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        with np.errstate(all="ignore"):
+            return np.divide(x, y)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        edge = np.array([1.0, -1.0, 0.0, np.inf], np.float32), np.array([0.0, 0.0, 2.0, 2.0], np.float32)
+        return [*cls._samples(2, 0.5, 3.0), Sample(cls(), edge, smooth=())]
+
+
+@dataclass(frozen=True)
+class Negative(Elementwise):
+    """-x."""
+
+    name: ClassVar[str] = "negative"
+    display: ClassVar[str] = "neg"
+    function: ClassVar[str] = "neg"
+    integers: ClassVar[bool] = True
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        assert g is not None
+        return (negative(g),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.negative(x)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return cls._samples(1)
+
+
+# Functions of one value
+
+
+@dataclass(frozen=True)
+class Tanh(Elementwise):
+    """Hyperbolic tangent: the logistic function shifted to [-1, 1]."""
+
+    name: ClassVar[str] = "tanh"
+    function: ClassVar[str] = "tanh"
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        (y,) = outputs
+        return (multiply(g, subtract(1.0, multiply(y, y))),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.tanh(x)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        extreme = np.array([-np.inf, -90, -9, -0.0, 1e-30, 9, 90, np.inf, np.nan], np.float32)
+        return [*cls._samples(1, -4, 4), Sample(cls(), (extreme,), smooth=())]
+
+
+@dataclass(frozen=True)
+class Logistic(Elementwise):
+    """1 / (1 + exp(-x)), the sigmoid."""
+
+    name: ClassVar[str] = "logistic"
+    function: ClassVar[str] = "logistic"
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        (y,) = outputs
+        return (multiply(g, multiply(y, subtract(1.0, y))),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        with np.errstate(over="ignore"):
+            return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))).astype(x.dtype)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        extreme = np.array([-np.inf, -90, -20, 0.0, 20, 90, np.inf, np.nan], np.float32)
+        return [*cls._samples(1, -6, 6), Sample(cls(), (extreme,), smooth=())]
+
+
+@dataclass(frozen=True)
+class Relu(Elementwise):
+    """max(x, 0): linear with a cutoff at zero; its derivative at zero is 0."""
+
+    name: ClassVar[str] = "relu"
+    display: ClassVar[str] = "reLU"
+    function: ClassVar[str] = "maximum"
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(types[0].shape)
+        return Body(axes, call("maximum", load(0, types[0], indices(axes)), 0.0))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return (where(greater(inputs[0], 0.0), g, 0.0),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.maximum(x, 0)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        away = [Sample(s.op, tuple(np.where(np.abs(a) < 0.01, a.dtype.type(0.5), a) for a in s.arrays)) for s in cls._samples(1)]
+        return [*away, Sample(cls(), (np.array([0.0, -0.0, np.nan, np.inf, -np.inf], np.float32),), smooth=())]
+
+
+@dataclass(frozen=True)
+class Exp(Elementwise):
+    """e to the x."""
+
+    name: ClassVar[str] = "exp"
+    function: ClassVar[str] = "exp"
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return (multiply(g, outputs[0]),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        with np.errstate(over="ignore", under="ignore"):
+            return np.exp(x)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        extreme = np.array([-np.inf, -110, -87.4, 0.0, 88.7, 89, np.inf, np.nan], np.float32)
+        return [*cls._samples(1), Sample(cls(), (extreme,), smooth=())]
+
+
+@dataclass(frozen=True)
+class Log(Elementwise):
+    """Natural logarithm; -inf at 0, NaN below."""
+
+    name: ClassVar[str] = "log"
+    function: ClassVar[str] = "log"
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return (divide(g, inputs[0]),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        with np.errstate(all="ignore"):
+            return np.log(x)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        extreme = np.array([0.0, 1e-38, 1.0, 3e38, np.inf, -1.0, np.nan], np.float32)
+        return [*cls._samples(1, 0.1, 4), Sample(cls(), (extreme,), smooth=())]
+
+
+# Comparison, choice, conversion
+
+
+@dataclass(frozen=True)
+class Comparison(Elementwise):
+    """x compared with y: bool."""
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        require_same(self, *types)
+        return (TensorType(types[0].shape, boolean),)
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        return None, None
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        a, b = values(9, 21, low=-3, high=3, dtype="int32"), values(9, 21, low=-3, high=3, dtype="int32", seed=1)
+        floats = tuple(v.astype(np.float32) for v in (a, b))
+        edge = np.array([np.nan, 0.0, np.inf], np.float32), np.array([np.nan, -0.0, np.inf], np.float32)
+        return [Sample(cls(), (a, b)), Sample(cls(), floats, smooth=()), Sample(cls(), edge, smooth=())]
+
+
+@dataclass(frozen=True)
+class Greater(Comparison):
+    """x > y."""
+
+    name: ClassVar[str] = "greater"
+    display: ClassVar[str] = ">"
+    function: ClassVar[str] = "gt"
+
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.greater(x, y)
+
+
+@dataclass(frozen=True)
+class Less(Comparison):
+    """x < y."""
+
+    name: ClassVar[str] = "less"
+    display: ClassVar[str] = "<"
+    function: ClassVar[str] = "lt"
+
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.less(x, y)
+
+
+@dataclass(frozen=True)
+class Equal(Comparison):
+    """x == y."""
+
+    name: ClassVar[str] = "equal"
+    display: ClassVar[str] = "=="
+    function: ClassVar[str] = "eq"
+
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.equal(x, y)
+
+
+@dataclass(frozen=True)
+class Where(Elementwise):
+    """x where the condition holds, y elsewhere. The side not chosen gets gradient 0, whatever its value."""
+
+    name: ClassVar[str] = "where"
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        condition, x, y = types
+        if condition.dtype is not boolean:
+            raise DTypeError(f"where needs a bool condition, got {condition}", hint="compare first: x > 0")
+        require_same(self, x, y)
+        require_same(self, TensorType(condition.shape, x.dtype), x)
+        return (x,)
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(types[0].shape)
+        return Body(axes, call("select", *(load(k, t, indices(axes)) for k, t in enumerate(types))))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return None, where(inputs[0], g, 0.0), where(inputs[0], 0.0, g)
+
+    def reference(self, condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.where(condition, x, y)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [
+            Sample(cls(), (values(*s, dtype="bool"), values(*s, seed=1), values(*s, seed=2)))
+            for s in ((29, 17), (), (40,))
+        ]
+
+
+@dataclass(frozen=True)
+class Cast(Op):
+    """x in another dtype; floats are truncated towards zero on the way to integers."""
+
+    name: ClassVar[str] = "cast"
+    family: ClassVar[str] = "elementwise"
+    dtype: DType
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        return (TensorType(types[0].shape, self.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(types[0].shape)
+        return Body(axes, cast_expr(load(0, types[0], indices(axes)), self.dtype))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        x = inputs[0]
+        return (cast(g, x.dtype) if x.dtype.is_float and self.dtype.is_float else None,)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return x.astype(self.dtype.numpy)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        floats, ints, flags = values(7, 19, low=-50, high=50), values(7, 19, low=-9, high=9, dtype="int32"), values(20, dtype="bool")
+        return [
+            Sample(cls(as_dtype(to)), (x,), smooth=())
+            for x in (floats, ints, ints.astype(np.int64), flags)
+            for to in ("float32", "float64", "int32", "int64", "bool")
+        ]
+
+
+# The user's functions: broadcast, then apply.
+
+
+def add(x: Any, y: Any) -> Tensor:
+    """x + y, elementwise, with broadcasting over static 1s and missing leading axes."""
+    return Add()(*broadcast_operands("add", x, y))
+
+
+def subtract(x: Any, y: Any) -> Tensor:
+    """x - y, elementwise, with broadcasting."""
+    return Subtract()(*broadcast_operands("subtract", x, y))
+
+
+def multiply(x: Any, y: Any) -> Tensor:
+    """x * y, elementwise, with broadcasting; the lecture's `mul` is the matrix product."""
+    return Multiply()(*broadcast_operands("multiply", x, y))
+
+
+def divide(x: Any, y: Any) -> Tensor:
+    """x / y, elementwise, with broadcasting."""
+    return Divide()(*broadcast_operands("divide", x, y))
+
+
+def negative(x: Tensor) -> Tensor:
+    """-x."""
+    return Negative()(x)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Hyperbolic tangent, elementwise."""
+    return Tanh()(x)
+
+
+def logistic(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)), elementwise; alias `sigmoid`."""
+    return Logistic()(x)
+
+
+def relu(x: Tensor) -> Tensor:
+    """max(x, 0), elementwise."""
+    return Relu()(x)
+
+
+def exp(x: Tensor) -> Tensor:
+    """e to the x, elementwise."""
+    return Exp()(x)
+
+
+def log(x: Tensor) -> Tensor:
+    """Natural logarithm, elementwise."""
+    return Log()(x)
+
+
+def greater(x: Any, y: Any) -> Tensor:
+    """x > y, elementwise: bool."""
+    return Greater()(*broadcast_operands("greater", x, y))
+
+
+def less(x: Any, y: Any) -> Tensor:
+    """x < y, elementwise: bool."""
+    return Less()(*broadcast_operands("less", x, y))
+
+
+def equal(x: Any, y: Any) -> Tensor:
+    """x == y, elementwise: bool (a method would break comparing tensors themselves)."""
+    return Equal()(*broadcast_operands("equal", x, y))
+
+
+def where(condition: Tensor, x: Any, y: Any) -> Tensor:
+    """x where the condition holds, else y, with broadcasting."""
+    x, y = broadcast_operands("where", x, y, like=condition)
+    return Where()(broadcast_operands("where", condition, like=x)[0], x, y)
+
+
+def cast(x: Tensor, dtype: Any) -> Tensor:
+    """x in another dtype."""
+    kind = as_dtype(dtype)
+    return x if x.dtype == kind else Cast(kind)(x)
+
+
+_ = float32

@@ -1,0 +1,240 @@
+"""Leaves: what a graph is given. Inputs (data), parameters (state), constants, and sizes as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flowgraph.errors import DTypeError, GraphError, ShapeError
+from flowgraph.graph import origin as origins
+from flowgraph.graph.size import Shape, Size, as_size, show_shape
+from flowgraph.graph.tensor import Tensor, apply
+from flowgraph.graph.types import DType, TensorType, as_dtype, int64
+from flowgraph.index_notation import Body, Extent, cast
+from flowgraph.ops.base import Op, Sample
+
+Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
+
+
+class Storage:
+    """The value of a parameter: one aligned array that compiled programs update in place.
+
+    Drawn from its initialiser on first use; `seed` and the parameter's name fix the numbers. A program on another
+    device sets `pull`, which brings the newest value home before anyone reads it, and is told by `version` of writes.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: DType, init: Initializer | np.ndarray) -> None:
+        self.name, self.shape, self.dtype, self._init = name, shape, dtype, init
+        self._array: np.ndarray | None = None
+        self.version = 0
+        self.pull: Callable[[], None] | None = None
+
+    @property
+    def drawn(self) -> bool:
+        return self._array is not None
+
+    def draw(self, seed: int) -> np.ndarray:
+        """(Re)initialise from the initialiser with this seed."""
+        if isinstance(self._init, np.ndarray):
+            fresh = self._init
+        else:
+            entropy = np.random.SeedSequence([seed, *self.name.encode()])
+            fresh = self._init(self.shape, np.random.Generator(np.random.Philox(entropy)))
+        self.write(np.asarray(fresh, dtype=self.dtype.numpy))
+        return self.array
+
+    @property
+    def array(self) -> np.ndarray:
+        """The host array itself, without bringing a device's newer value home."""
+        if self._array is None:
+            self._array = aligned(self.shape, self.dtype.numpy)
+            self.draw(0)
+        return self._array
+
+    def read(self) -> np.ndarray:
+        if self.pull is not None:
+            self.pull()
+        return self.array
+
+    def write(self, value: np.ndarray) -> None:
+        if self._array is None:
+            self._array = aligned(self.shape, self.dtype.numpy)
+        self._array[...] = value
+        self.version += 1
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype | str, alignment: int = 64) -> np.ndarray:
+    """A zeroed C-contiguous array whose first element lies on a cache line."""
+    dtype = np.dtype(dtype)
+    count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    raw = np.zeros(count + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + count].view(dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Leaf(Op):
+    """Given, not computed."""
+
+    family: ClassVar[str] = "leaf"
+
+
+@dataclass(frozen=True)
+class Input(Leaf):
+    """Data fed at every call."""
+
+    name: ClassVar[str] = "input"
+    label: str
+    type: TensorType = field(repr=False)
+    key: int = field(repr=False, default=0)  # two inputs of one name are still two inputs
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        return (self.type,)
+
+
+@dataclass(frozen=True)
+class Parameter(Leaf):
+    """State that updates change."""
+
+    name: ClassVar[str] = "parameter"
+    label: str
+    type: TensorType = field(repr=False)
+    storage: Storage = field(repr=False)
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        return (self.type,)
+
+
+@dataclass(frozen=True)
+class Constant(Leaf):
+    """An array known when the graph is declared."""
+
+    name: ClassVar[str] = "constant"
+    type: TensorType = field(repr=False)
+    data: bytes = field(repr=False)
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        return (self.type,)
+
+    @property
+    def array(self) -> np.ndarray:
+        shape = tuple(int(s) for s in self.type.shape)  # type: ignore[call-overload]
+        return np.frombuffer(self.data, self.type.dtype.numpy).reshape(shape)
+
+    def attributes(self) -> str:
+        array = self.array
+        return f"{array.item():g}" if array.ndim == 0 else show_shape(array.shape)
+
+    def reference(self) -> np.ndarray:
+        return self.array
+
+
+@dataclass(frozen=True)
+class SizeOf(Op):
+    """A size as a scalar value: the batch size in a mean."""
+
+    name: ClassVar[str] = "size"
+    family: ClassVar[str] = "leaf"
+    size: Size
+    dtype: DType
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        return (TensorType((), self.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        return Body((), cast(Extent(self.size), self.dtype))
+
+    def vjp(self, inputs, outputs, cotangents):  # type: ignore[no-untyped-def]
+        return ()
+
+    def reference(self) -> np.ndarray:
+        if not isinstance(self.size, int):
+            raise GraphError(f"size {self.size} has no value outside a program")
+        return np.asarray(self.size, self.dtype.numpy)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [Sample(cls(5, as_dtype("float32")), ()), Sample(cls(7, int64), ())]
+
+
+def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
+    """Declare data that are fed at every call.
+
+    `shape` is a tuple of ints and names of sizes, such as ("batch", 64); sizes of one name must agree when data are fed.
+    Raises ShapeError or DTypeError.
+
+    >>> import flowgraph as fg
+    >>> fg.input("x", ("batch", 64))
+    <Tensor x: float32(batch, 64)>
+    """
+    type_ = TensorType(_shape(shape), as_dtype(dtype))
+    key = _fresh()
+    return apply(Input(str(name), type_, key))[0].named(str(name))
+
+
+def parameter(name: str, shape: Any, init: Initializer | np.ndarray | None = None, dtype: Any = "float32") -> Tensor:
+    """Declare state that training changes: a weight, a bias.
+
+    `shape` is a tuple of ints. `init` is an initialiser (see `fg.init`), an array of that shape, or None for zeros.
+    The value is `parameter.value`, a NumPy array, readable and settable. Raises ShapeError or DTypeError.
+
+    >>> import flowgraph as fg
+    >>> fg.parameter("b", (3,)).value
+    array([0., 0., 0.], dtype=float32)
+    """
+    dims = _shape(shape)
+    if not all(isinstance(d, int) for d in dims):
+        raise ShapeError(f"parameter {name!r} needs a shape of ints, got {show_shape(dims)}", where=origins.here())
+    concrete = tuple(int(d) for d in dims)  # type: ignore[arg-type]
+    kind = as_dtype(dtype)
+    if init is None:
+        init = np.zeros(concrete, kind.numpy)
+    elif not callable(init):
+        init = np.asarray(init)
+        if init.shape != concrete:
+            raise ShapeError(
+                f"parameter {name!r} has shape {show_shape(concrete)}, its initial array {show_shape(init.shape)}",
+                where=origins.here(),
+            )
+    label = f"{origins.current_scope()}/{name}" if origins.current_scope() else str(name)
+    storage = Storage(label, concrete, kind, init)
+    return apply(Parameter(label, TensorType(concrete, kind), storage))[0].named(label)
+
+
+def constant(value: Any, dtype: Any = None) -> Tensor:
+    """An array known when the graph is declared; Python floats are float32 unless `dtype` says otherwise."""
+    array = np.asarray(value)
+    if dtype is None and not isinstance(value, (np.ndarray, np.generic)):
+        dtype = {"f": "float32", "i": "int32"}.get(array.dtype.kind)
+    kind = as_dtype(dtype if dtype is not None else array.dtype)
+    if array.dtype.kind == "f" and kind.kind == "int":
+        raise DTypeError(f"constant {value!r} is not an integer", where=origins.here())
+    array = np.ascontiguousarray(array, kind.numpy)
+    return apply(Constant(TensorType(np.shape(value), kind), array.tobytes()))[0]
+
+
+def size_of(size: Any, dtype: Any = "float32") -> Tensor:
+    """A size as a scalar tensor, such as the batch size: `fg.size_of("batch")`."""
+    return apply(SizeOf(as_size(size), as_dtype(dtype)))[0]
+
+
+def _shape(shape: Any) -> Shape:
+    if isinstance(shape, (int, str)):
+        shape = (shape,)
+    try:
+        return tuple(as_size(s) for s in shape)
+    except ShapeError as error:
+        error.where = error.where or origins.here()
+        raise
+
+
+_counter = 0
+
+
+def _fresh() -> int:
+    global _counter
+    _counter += 1
+    return _counter

@@ -1,0 +1,171 @@
+"""Reductions over axes: sum, mean, max."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from flowgraph.errors import ShapeError
+from flowgraph.graph import origin as origins
+from flowgraph.graph.size import Shape, product, show_shape
+from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.types import TensorType
+from flowgraph.index_notation import Axis, Body
+from flowgraph.ops.base import Cotangents, Op, Sample, indices, load, require_float, values
+from flowgraph.ops.elementwise import cast, divide, equal, multiply
+from flowgraph.ops.leaf import size_of
+from flowgraph.ops.shape import broadcast_to, expand_dims
+
+
+@dataclass(frozen=True)
+class Reduction(Op):
+    """Elements combined along `axes` (sorted, non-negative), which disappear."""
+
+    family: ClassVar[str] = "reduce"
+    combiner: ClassVar[str] = ""
+    axes: tuple[int, ...]
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        (x,) = types
+        if not self.axes or any(not 0 <= a < x.rank for a in self.axes):
+            raise ShapeError(f"{self.display} over axes {self.axes} of a tensor of shape {show_shape(x.shape)}")
+        return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), x.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        (x,) = types
+        everything = [Axis(f"r{k}" if k in self.axes else f"i{k}", s) for k, s in enumerate(x.shape)]
+        kept = tuple(a for k, a in enumerate(everything) if k not in self.axes)
+        reduced = tuple(a for k, a in enumerate(everything) if k in self.axes)
+        return Body(kept, load(0, x, indices(everything)), reduced, self.combiner)
+
+    def _spread(self, g: Tensor, shape: Shape) -> Tensor:
+        return broadcast_to(expand_dims(g, self.axes), shape)
+
+    @classmethod
+    def _samples(cls) -> list[Sample]:
+        cases: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+            ((29, 17), (1,)), ((29, 17), (0,)), ((29, 17), (0, 1)), ((70,), (0,)), ((3, 5, 18), (0, 2)), ((3, 5, 18), (1,)),
+            ((1, 1), (1,)), ((5, 130), (1,)), ((130, 40), (0,)),
+        ]  # fmt: skip
+        made = [Sample(cls(axes), (_distinct(shape),)) for shape, axes in cases]
+        return [*made, Sample(cls((1,)), (_distinct((6, 33)).astype(np.float64),))]
+
+
+def _distinct(shape: tuple[int, ...]) -> np.ndarray:
+    """Values no two of which are near each other, so that max has a derivative."""
+    count = int(np.prod(shape))
+    order = np.random.default_rng(count).permutation(count)
+    return ((order - count / 2) / max(count, 1) * 4 + 0.01).astype(np.float32).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Sum(Reduction):
+    """Sum over axes."""
+
+    name: ClassVar[str] = "sum"
+    combiner: ClassVar[str] = "sum"
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        assert g is not None
+        return (self._spread(g, inputs[0].shape),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.sum(x, axis=self.axes, dtype=x.dtype)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [*cls._samples(), Sample(cls((0,)), (values(40, 3, low=-9, high=9, dtype="int32"),))]
+
+
+@dataclass(frozen=True)
+class Mean(Reduction):
+    """Arithmetic mean over axes."""
+
+    name: ClassVar[str] = "mean"
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        require_float(self, *types)
+        return super().infer(*types)
+
+    def expand(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        count = size_of(product(x.shape[a] for a in self.axes), x.dtype)
+        return divide(Sum(self.axes)(x), count)
+
+    body = Op.body  # its meaning is `expand`
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        assert g is not None
+        (x,) = inputs
+        count = size_of(product(x.shape[a] for a in self.axes), x.dtype)
+        return (self._spread(divide(g, count), x.shape),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.mean(x, axis=self.axes, dtype=x.dtype)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return cls._samples()
+
+
+@dataclass(frozen=True)
+class Max(Reduction):
+    """Maximum over axes; NaN if there is one. Tied maxima share the gradient equally."""
+
+    name: ClassVar[str] = "max"
+    combiner: ClassVar[str] = "max"
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        assert g is not None
+        (x,), (y,) = inputs, outputs
+        ties = cast(equal(x, self._spread(y, x.shape)), x.dtype)
+        share = divide(g, Sum(self.axes)(ties))
+        return (multiply(self._spread(share, x.shape), ties),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.max(x, axis=self.axes)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        nan = np.array([[1.0, np.nan, 3.0], [1.0, 2.0, -np.inf]], np.float32)
+        ties = np.array([[2.0, 2.0, 1.0]] * 3, np.float32)
+        return [*cls._samples(), Sample(cls((1,)), (nan,), smooth=()), Sample(cls((1,)), (ties,), smooth=())]
+
+
+Axes = "int | Sequence[int] | None"
+
+
+def _reduce(kind: type[Reduction], x: Tensor, axis: int | Sequence[int] | None, keepdims: bool) -> Tensor:
+    given = range(x.rank) if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = tuple(sorted(a + x.rank if a < 0 else a for a in given))
+    if not axes and axis is None or axes == ():
+        return x  # a scalar, or no axes: nothing to combine
+    if any(not 0 <= a < x.rank for a in axes) or len(set(axes)) != len(axes):
+        raise ShapeError(
+            f"{kind.name}: axis {axis} of a tensor of shape {show_shape(x.shape)}",
+            where=origins.here(),
+            hint=f"axes run from {-x.rank} to {x.rank - 1}, each at most once",
+        )
+    result = kind(axes)(x)
+    return expand_dims(result, axes) if keepdims else result
+
+
+def sum(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+    """Sum over `axis` (all axes by default); `keepdims` leaves axes of size 1."""
+    return _reduce(Sum, x, axis, keepdims)
+
+
+def mean(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+    """Mean over `axis` (all axes by default); `keepdims` leaves axes of size 1."""
+    return _reduce(Mean, x, axis, keepdims)
+
+
+def max(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+    """Maximum over `axis` (all axes by default); `keepdims` leaves axes of size 1."""
+    return _reduce(Max, x, axis, keepdims)

@@ -1,0 +1,242 @@
+"""Ops that move elements and compute nothing: each output element is one input element (they are never materialised
+when the consumer can read through them)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flowgraph.errors import DTypeError, GraphError, ShapeError
+from flowgraph.graph import origin as origins
+from flowgraph.graph.size import Shape, Size, as_size, show_shape
+from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.types import TensorType, boolean
+from flowgraph.index_notation import Body, Const, Index, int64
+from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, load, values
+from flowgraph.ops.leaf import constant
+
+
+@dataclass(frozen=True)
+class Injective(Op):
+    """Each output element is one input element; `source` maps an output point to an input point."""
+
+    family: ClassVar[str] = "shape"
+
+
+@dataclass(frozen=True)
+class Broadcast(Injective):
+    """The input repeated along missing leading axes and along static 1s, as NumPy does."""
+
+    name: ClassVar[str] = "broadcast"
+    shape: Shape
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        (x,) = types
+        missing = len(self.shape) - x.rank
+        if missing < 0 or any(s != t and s != 1 for s, t in zip(x.shape, self.shape[missing:], strict=True)):
+            raise ShapeError(f"{show_shape(x.shape)} does not broadcast to {show_shape(self.shape)}")
+        return (TensorType(self.shape, x.dtype),)
+
+    def _repeated(self, x: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Output axes that are missing in the input, and input axes that are stretched."""
+        missing = len(self.shape) - len(x)
+        stretched = tuple(k for k, s in enumerate(x) if s == 1 and self.shape[k + missing] != 1)
+        return tuple(range(missing)), stretched
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(self.shape)
+        missing, stretched = self._repeated(types[0].shape)
+        index = [
+            Const(0, int64) if k in stretched else Index(axis) for k, axis in enumerate(axes[len(missing) :])
+        ]
+        return Body(axes, load(0, types[0], index))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        from flowgraph.ops.reduce import sum as sum_
+
+        (g,) = cotangents
+        assert g is not None
+        missing, stretched = self._repeated(inputs[0].shape)
+        axes = missing + tuple(k + len(missing) for k in stretched)
+        reduced = sum_(g, axis=axes) if axes else g
+        return (expand_dims(reduced, stretched),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.broadcast_to(x, self.shape)  # type: ignore[arg-type]
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [
+            Sample(cls((29, 17)), (values(17),)),
+            Sample(cls((29, 17)), (values(29, 1),)),
+            Sample(cls((4, 3, 20)), (values(3, 1),)),
+            Sample(cls((4, 3)), (values(),)),
+            Sample(cls((7,)), (values(1, dtype="int32"),)),
+        ]
+
+
+@dataclass(frozen=True)
+class Transpose(Injective):
+    """Axes permuted: output axis k is input axis `axes[k]`."""
+
+    name: ClassVar[str] = "transpose"
+    axes: tuple[int, ...]
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        (x,) = types
+        if sorted(self.axes) != list(range(x.rank)):
+            raise ShapeError(f"transpose axes {self.axes} are no permutation of the axes of {show_shape(x.shape)}")
+        return (TensorType(tuple(x.shape[k] for k in self.axes), x.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        (x,) = types
+        axes = axes_for(tuple(x.shape[k] for k in self.axes))
+        index = [Index(axes[self.axes.index(k)]) for k in range(x.rank)]
+        return Body(axes, load(0, x, index))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return (Transpose(tuple(int(k) for k in np.argsort(self.axes)))(g),)  # type: ignore[arg-type]
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.transpose(x, self.axes)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [
+            Sample(cls((1, 0)), (values(29, 17),)),
+            Sample(cls((1, 0)), (values(3, 40, dtype="float64"),)),
+            Sample(cls((2, 0, 1)), (values(5, 3, 18),)),
+        ]
+
+
+@dataclass(frozen=True)
+class ExpandDims(Injective):
+    """Axes of size 1 inserted at these places of the output."""
+
+    name: ClassVar[str] = "expand_dims"
+    axes: tuple[int, ...]
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        (x,) = types
+        rank = x.rank + len(self.axes)
+        if len(set(self.axes)) != len(self.axes) or any(not 0 <= a < rank for a in self.axes):
+            raise ShapeError(f"cannot insert axes {self.axes} into {show_shape(x.shape)}")
+        old = iter(x.shape)
+        return (TensorType(tuple(1 if k in self.axes else next(old) for k in range(rank)), x.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(self.infer(*types)[0].shape)
+        return Body(axes, load(0, types[0], [Index(a) for k, a in enumerate(axes) if k not in self.axes]))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return (Squeeze(self.axes)(g),)  # type: ignore[arg-type]
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.expand_dims(x, self.axes)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [Sample(cls((1,)), (values(29),)), Sample(cls((0, 2)), (values(5, 18),)), Sample(cls((0,)), (values(),))]
+
+
+@dataclass(frozen=True)
+class Squeeze(Injective):
+    """Axes of size 1 removed."""
+
+    name: ClassVar[str] = "squeeze"
+    axes: tuple[int, ...]
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        (x,) = types
+        if any(not 0 <= a < x.rank or x.shape[a] != 1 for a in self.axes):
+            raise ShapeError(f"cannot squeeze axes {self.axes} of {show_shape(x.shape)}: only axes of size 1")
+        return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), x.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(self.infer(*types)[0].shape)
+        kept = iter(axes)
+        index = [Const(0, int64) if k in self.axes else Index(next(kept)) for k in range(types[0].rank)]
+        return Body(axes, load(0, types[0], index))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return (ExpandDims(self.axes)(g),)  # type: ignore[arg-type]
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return np.squeeze(x, self.axes)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [Sample(cls((1,)), (values(29, 1),)), Sample(cls((0, 2)), (values(1, 18, 1),))]
+
+
+def broadcast_to(x: Tensor, shape: Any) -> Tensor:
+    """x repeated to `shape` along missing leading axes and static 1s."""
+    target = tuple(as_size(s) for s in shape)
+    return x if x.shape == target else Broadcast(target)(x)
+
+
+def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
+    """x with its axes permuted; reversed by default."""
+    order = tuple(reversed(range(x.rank))) if axes is None else tuple(a % max(x.rank, 1) for a in axes)
+    return x if order == tuple(range(x.rank)) else Transpose(order)(x)
+
+
+def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
+    """x with axes of size 1 inserted at these places of the result."""
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    rank = x.rank + len(axes)
+    return ExpandDims(tuple(sorted(a % rank for a in axes)))(x) if axes else x
+
+
+def squeeze(x: Tensor, axis: int | Sequence[int]) -> Tensor:
+    """x without these axes of size 1."""
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    return Squeeze(tuple(sorted(a % max(x.rank, 1) for a in axes)))(x) if axes else x
+
+
+def common_shape(what: str, *shapes: Shape) -> Shape:
+    """The shape all of these broadcast to; an error naming the first two that do not fit."""
+    rank = max(map(len, shapes))
+    result: list[Size] = [1] * rank
+    for shape in shapes:
+        for k, size in enumerate(shape, start=rank - len(shape)):
+            if result[k] != size and size != 1:
+                if result[k] != 1:
+                    shown = " and ".join(show_shape(s) for s in shapes)
+                    raise ShapeError(
+                        f"{what}: shapes {shown} do not broadcast: {result[k]} against {size} at axis {k}",
+                        where=origins.here(),
+                        hint="only a static 1 or a missing leading axis is stretched; use fg.expand_dims to insert one",
+                    )
+                result[k] = size
+    return tuple(result)
+
+
+def broadcast_operands(what: str, *operands: Any, like: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Tensors of one shape from tensors, numbers and arrays; Python numbers take the dtype of the first tensor."""
+    typed = next((o for o in operands if isinstance(o, Tensor)), None)
+    made = [as_tensor(o, typed, what) for o in operands]
+    shapes = [t.shape for t in made] + ([like.shape] if like is not None else [])
+    shape = common_shape(what, *shapes)
+    return tuple(broadcast_to(t, shape) for t in made)
+
+
+def as_tensor(value: Any, like: Tensor | None = None, what: str = "this op") -> Tensor:
+    """A tensor as it is; anything else as a constant, Python numbers in the dtype of `like`."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
+        if like is not None and not isinstance(value, bool) and like.dtype is boolean:
+            raise DTypeError(f"{what}: the number {value!r} meets a bool tensor", where=origins.here())
+        return constant(value, like.dtype if like is not None else None)
+    if isinstance(value, (np.ndarray, np.generic, list, tuple)):
+        return constant(np.asarray(value))
+    raise GraphError(
+        f"{what} takes tensors, numbers and arrays, got {type(value).__name__}", where=origins.here()
+    )
