@@ -1,0 +1,72 @@
+"""The names that generated CPU source is written in, and the options it is compiled with.
+
+Comes in: the text of a kernel. Goes out: the namespace to run that text in. numba is imported only when a namespace
+is asked for: a program whose kernels are all kept needs only PRELUDE_VERSION. May not know any kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+_FILES = (_HERE / "cpu_prelude.py", _HERE / "vector_math.py", *sorted((_HERE / "cpu").glob("*.py")))
+
+PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES)).hexdigest()
+"""Changes with any file of the prelude; part of the key of a kept kernel."""
+
+JIT_OPTIONS: dict[str, object] = {
+    "error_model": "numpy",  # a division by zero gives inf or NaN; the check for it would cost a branch each
+    "boundscheck": False,
+    "nogil": True,
+    "fastmath": {"contract"},
+    "no_cpython_wrapper": True,
+}
+
+_TILE = re.compile(r"\btile_(head_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
+
+
+@cache
+def _fixed_names() -> dict[str, object]:
+    from flowgraph.codegen.cpu import memory, vector
+
+    return {**vector.FUNCTIONS, **memory.FUNCTIONS}
+
+
+@cache
+def _tile(head: bool, dtype: str, rows: int, vectors: int) -> object:
+    from flowgraph.codegen.cpu.tile import tile
+
+    return tile(dtype, rows, vectors, head)
+
+
+def namespace() -> dict[str, object]:
+    """Every name of the prelude but the tiles, whose shapes are free."""
+    return dict(_fixed_names())
+
+
+def namespace_for(source_text: str) -> dict[str, object]:
+    """The namespace to run `source_text` in: the prelude, with the tiles that the text mentions."""
+    names = namespace()
+    for head, dtype, rows, vectors in set(_TILE.findall(source_text)):
+        names[f"tile_{head}{dtype}_{rows}x{vectors}"] = _tile(bool(head), dtype, int(rows), int(vectors))
+    return names
+
+
+@cache
+def default_tile(dtype: str) -> tuple[int, int]:
+    """(rows, vectors) of the register tile that fills this machine's vector registers: accumulators and one row of B.
+
+    AVX-512 has 32 registers of 64 bytes, AVX2 16 of 32, others at least 16 of 16.
+    """
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    wide, single = features.get("avx512f", False), dtype == "f32"
+    if wide:
+        return (8, 2) if single else (8, 1)
+    if features.get("avx2", False):
+        return (6, 1) if single else (3, 1)
+    return (2, 1) if single else (1, 1)
