@@ -13,6 +13,7 @@ where the result is truncated, and every load and store truncates its index. Not
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import Parameter, Signature
 from typing import Any
 
 from llvmlite import ir
@@ -41,7 +42,7 @@ class KernelTypeError(TypeError):
 
 def _word(name: str, arity: int, typing: Callable[..., tuple[Any, Lower]], doc: str = "") -> Any:
     """An intrinsic `name` of `arity` operands; `typing(*types)` gives its result type and how to lower it."""
-    def define(*operands: Any) -> tuple[Any, Callable[..., Any]]:
+    def define(typing_context: Any, *operands: Any) -> tuple[Any, Callable[..., Any]]:
         operands = tuple(types.unliteral(t) for t in operands)
         result, lower = typing(*operands)
 
@@ -52,12 +53,10 @@ def _word(name: str, arity: int, typing: Callable[..., tuple[Any, Lower]], doc: 
             return context.get_dummy_value() if value is None else value
         return result(*operands), emit
 
-    parameters = ", ".join(f"a{k}" for k in range(arity))             # numba reads an intrinsic's own signature
-    scope: dict[str, Any] = {"define": define}
-    exec(f"def {name}(typing_context, {parameters}):\n    return define({parameters})", scope)
-    function = scope[name]
-    function.__doc__, function.__module__ = doc, __name__
-    return intrinsic(function)
+    names = ["typing_context", *(f"a{k}" for k in range(arity))]
+    define.__signature__ = Signature([Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in names])  # type: ignore
+    define.__name__, define.__doc__ = name, doc
+    return intrinsic(define)
 
 
 def _need(name: str, condition: bool, *operands: Any) -> None:
@@ -351,7 +350,8 @@ power = _binary("power", lambda b, t, x, y: _libdevice(b, "pow", x, y), "a to th
 
 
 def _exp_minus_absolute(builder: ir.IRBuilder, x: Any) -> Any:
-    return _libdevice(builder, "exp", builder.fneg(_libdevice(builder, "fabs", x)))
+    negative_zero = ir.Constant(x.type, -0.0)                             # NVVM's IR has no fneg
+    return _libdevice(builder, "exp", builder.fsub(negative_zero, _libdevice(builder, "fabs", x)))
 
 
 def _logistic(builder: ir.IRBuilder, dtype: Any, x: Any) -> Any:
