@@ -1,0 +1,1 @@
+"""Layers, losses and initialisers, composed only of ops."""
