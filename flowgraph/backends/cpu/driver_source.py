@@ -1,0 +1,168 @@
+"""The native driver: a team of threads walks a table of launches, many steps in one call. Compiled, never imported.
+
+In: the address of a control block (`words.Control`). All it does to memory besides the control block is what the
+kernels do, the patches between steps, and the profile. May not know what any kernel computes.
+
+Numba compiles `enter` as void(int64 control, int64 role, int64 threads). The caller starts the team, takes part as
+thread 0, and returns when all is done. A worker stays inside and waits for runs until it is told to stop, so that
+nothing Python does, not even an interrupt, can leave a run with too few threads.
+"""
+
+from __future__ import annotations
+
+from flowgraph.backends.cpu.atomics import (
+    call,
+    clock,
+    fetch_add,
+    futex_wait,
+    futex_wake_all,
+    load,
+    load_acquire,
+    part,
+    pause,
+    sched_yield,
+    store,
+    store_release,
+)
+from flowgraph.backends.cpu.words import CALLER, STOP, Control, Patch, Profile, Row
+
+WORD = 8                    # bytes, as all below
+ROW, PATCH, TIMES = WORD * len(Row), WORD * len(Patch), WORD * len(Profile)
+TABLE, LAUNCHES, STEPS = WORD * Control.TABLE, WORD * Control.LAUNCHES, WORD * Control.STEPS
+PATCHES, PATCH_COUNT = WORD * Control.PATCHES, WORD * Control.PATCH_COUNT
+THREADS, DEADLINE, PROFILE = WORD * Control.THREADS, WORD * Control.DEADLINE, WORD * Control.PROFILE
+STARTED, PARKED, JOINED = WORD * Control.STARTED, WORD * Control.PARKED, WORD * Control.JOINED
+ARRIVED, RELEASED = WORD * Control.ARRIVED, WORD * Control.RELEASED
+DONE, PAST_DEADLINE = WORD * Control.DONE, WORD * Control.PAST_DEADLINE
+KERNEL, ARGS, TASKS = WORD * Row.KERNEL, WORD * Row.ARGS, WORD * Row.TASKS
+TEAM, BARRIER = WORD * Row.TEAM, WORD * Row.BARRIER
+ADDRESS, DELTA = WORD * Patch.ADDRESS, WORD * Patch.DELTA
+WAIT, WORK = WORD * Profile.WAIT, WORD * Profile.WORK
+
+SPINS = 200                 # pauses before a waiting thread offers its core to others: about 5 microseconds
+AWAKE = 200_000             # nanoseconds that a worker waits for the next run before it sleeps
+
+
+@part
+def wait_for_change(address, seen):
+    """Spin briefly, then offer the core: with more threads than cores a pure spin costs a time slice a barrier."""
+    spins = 0
+    while load_acquire(address) == seen:
+        if spins < SPINS:
+            spins += 1
+            pause()
+        else:
+            sched_yield()
+
+
+@part
+def arrive(control, threads):
+    """Whether this thread is the last at the barrier. The last one releases the others."""
+    return fetch_add(control + ARRIVED, 1) == threads - 1
+
+
+@part
+def release(control, released):
+    store(control + ARRIVED, 0)
+    store_release(control + RELEASED, released + 1)
+
+
+@part
+def end_step(control, patches, patch_count, deadline):
+    """What one thread does between two steps, while no other runs."""
+    for k in range(patch_count):
+        patch = patches + PATCH * k
+        address = load(patch + ADDRESS)
+        store(address, load(address) + load(patch + DELTA))
+    store(control + DONE, load(control + DONE) + 1)
+    store(control + PAST_DEADLINE, 1 if clock() >= deadline else 0)
+
+
+@part
+def walk(control, thread):
+    """Run the steps that the control block asks for, as one thread of the team."""
+    table, launches, steps = load(control + TABLE), load(control + LAUNCHES), load(control + STEPS)
+    patches, patch_count = load(control + PATCHES), load(control + PATCH_COUNT)
+    threads, deadline = load(control + THREADS), load(control + DEADLINE)
+    profile = load(control + PROFILE)
+    if profile != 0:
+        profile += TIMES * (launches + 1) * thread
+    # No barrier of this run can be over yet: it would need this thread.
+    released = load_acquire(control + RELEASED)
+    step = now = 0
+    while step < steps:
+        if profile != 0:
+            before, now = now, clock()
+            if step > 0:
+                times = profile + TIMES * launches
+                store(times + WAIT, load(times + WAIT) + now - before)
+        for k in range(launches):
+            row = table + ROW * k
+            if threads > 1 and load(row + BARRIER) != 0:
+                if arrive(control, threads):
+                    release(control, released)
+                else:
+                    wait_for_change(control + RELEASED, released)
+                released += 1
+            times = profile + TIMES * k
+            if profile != 0:
+                before, now = now, clock()
+                store(times + WAIT, load(times + WAIT) + now - before)
+            tasks, team = load(row + TASKS), min(load(row + TEAM), threads)
+            if thread < team:
+                call(load(row + KERNEL), load(row + ARGS),
+                     tasks * thread // team, tasks * (thread + 1) // team)
+            if profile != 0:
+                before, now = now, clock()
+                store(times + WORK, load(times + WORK) + now - before)
+        step += 1
+        if threads == 1:
+            end_step(control, patches, patch_count, deadline)
+        else:
+            if arrive(control, threads):
+                end_step(control, patches, patch_count, deadline)
+                release(control, released)
+            else:
+                wait_for_change(control + RELEASED, released)
+            released += 1
+        # From here on the caller may be gone, so nothing may be touched but the control block. This word is written
+        # next at the end of another step, which needs this thread too: all threads read the same.
+        if load(control + PAST_DEADLINE) != 0:
+            break
+
+
+@part
+def wait_for_start(control, started):
+    """A worker's rest between two runs: awake for a while, since the next step is often near, then asleep."""
+    address = control + STARTED
+    asleep_after = clock() + AWAKE
+    spins = 0
+    while load_acquire(address) == started:
+        if spins < SPINS:
+            spins += 1
+            pause()
+        elif clock() < asleep_after:
+            sched_yield()
+        else:
+            # The caller counts up STARTED, then looks at PARKED; here it is the other way round: one sees the other.
+            fetch_add(control + PARKED, 1)
+            futex_wait(address, started)
+            fetch_add(control + PARKED, -1)
+
+
+def enter(control, role, threads):
+    if role == CALLER:
+        if load(control + THREADS) > 1:
+            fetch_add(control + STARTED, 1)
+            if load_acquire(control + PARKED) != 0:
+                futex_wake_all(control + STARTED)
+        walk(control, 0)
+    else:
+        thread = fetch_add(control + JOINED, 1) + 1
+        started = 0
+        while thread < threads:
+            wait_for_start(control, started)
+            started += 1
+            if load(control + STEPS) == STOP:
+                break
+            walk(control, thread)

@@ -1,0 +1,219 @@
+"""The store of kept kernels: source text in, native addresses out, compiled at most once per machine and text.
+
+A kept kernel is two files: `<entry>-<key>.py`, the text a person reads (and tracebacks name), and `<entry>-<key>.o`,
+the object file with one line of JSON behind it (tools that read ELF ignore what follows the object). The key is the
+content: text, the files that compile it, versions, processor. Entries are written by rename, so a reader sees all or
+nothing, and are verified before use; a damaged one is compiled anew. A hit imports neither numba nor the prelude.
+May not know what the kernels compute, or when they run.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import linecache
+import os
+import stat
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flowgraph.backends.cpu import machine_code
+from flowgraph.backends.cpu.machine_code import Loader, ObjectFileError
+
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """One native function void(int64 args, int64 lo, int64 hi) as text.
+
+    `name` is for people; two sources with equal text and entry are the same kernel. `prelude` is the module whose
+    `namespace_for(text)` gives the names that the text may use. It is imported only to compile; every file of its
+    package is part of the key.
+    """
+
+    name: str
+    text: str
+    entry: str
+    prelude: str = "flowgraph.codegen.cpu_prelude"
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What is kept, and what this store has done so far in this process."""
+
+    folder: Path | None             # None: kept in memory only
+    kept: int = 0                   # kernels in the folder
+    kept_bytes: int = 0
+    loaded: int = 0                 # kernels in this process's memory
+    hits: int = 0                   # of these, found in the folder
+    compiled: int = 0               # of these, compiled here
+    rebuilt: int = 0                # of the compiled, how many because the kept entry was damaged
+    compile_seconds: float = 0.0
+
+
+def default_folder() -> Path:
+    """$FLOWGRAPH_CACHE, or flowgraph/ in the user's cache folder."""
+    chosen = os.environ.get("FLOWGRAPH_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flowgraph"
+
+
+class KernelStore:
+    """Kernels by content, in one private folder and in this process's memory.
+
+    Addresses stay valid for the life of the process, whatever happens to the store or its folder.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._lock = threading.RLock()
+        self._loader = Loader()
+        self._addresses: dict[str, int] = {}
+        self._folder = _private_folder(default_folder() if folder is None else Path(folder))
+        self._done = StoreInfo(self._folder)
+
+    def load(self, sources: Sequence[KernelSource]) -> list[int]:
+        """The native address of each source, in order; equal sources share one."""
+        with self._lock:
+            return [self._address(source) for source in sources]
+
+    def info(self) -> StoreInfo:
+        objects = [] if self._folder is None else list(self._folder.glob("*.o"))
+        return replace(self._done, kept=len(objects), kept_bytes=sum(path.stat().st_size for path in objects),
+                       loaded=len(self._addresses))
+
+    def clear(self) -> None:
+        """Forget every kept kernel. What is loaded stays loaded."""
+        for pattern in ("*.o", "*.py") if self._folder is not None else ():
+            for path in self._folder.glob(pattern):         # type: ignore[union-attr]
+                path.unlink(missing_ok=True)
+
+    def source_path(self, source: KernelSource) -> Path | None:
+        """The readable file of a kernel; None if this store keeps nothing on disk."""
+        return None if self._folder is None else self._folder / f"{_stem(source)}.py"
+
+    def _address(self, source: KernelSource) -> int:
+        stem = _stem(source)
+        if stem not in self._addresses:
+            self._addresses[stem] = self._load_kept(stem) or self._compile(source, stem)
+        return self._addresses[stem]
+
+    def _load_kept(self, stem: str) -> int | None:
+        if self._folder is None:
+            return None
+        try:
+            data = (self._folder / f"{stem}.o").read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            address = self._loader.load(_verified_object(data), _symbol(stem))
+        except ObjectFileError:
+            self._count(rebuilt=1)
+            return None
+        self._count(hits=1)
+        return address
+
+    def _compile(self, source: KernelSource, stem: str) -> int:
+        from flowgraph.backends.cpu.toolchain import compile_kernel
+
+        started = time.perf_counter()
+        path = f"<{stem}>" if self._folder is None else str(self._folder / f"{stem}.py")
+        if self._folder is None or not _write(Path(path), source.text.encode()):
+            linecache.cache[path] = (len(source.text), None, source.text.splitlines(keepends=True), path)
+        names = importlib.import_module(source.prelude).namespace_for(source.text)
+        object_file = compile_kernel(source.text, path, source.entry, _symbol(stem), names)
+        address = self._loader.load(object_file, _symbol(stem))
+        if self._folder is not None:
+            _write(self._folder / f"{stem}.o", _with_trailer(object_file, source))
+        self._count(compiled=1, compile_seconds=time.perf_counter() - started)
+        return address
+
+    def _count(self, **more: float) -> None:
+        self._done = replace(self._done, **{name: getattr(self._done, name) + n for name, n in more.items()})
+
+
+def _stem(source: KernelSource) -> str:
+    content = json.dumps([source.text, source.entry, _package_version(source.prelude), _environment()])
+    return f"{source.entry}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+
+
+def _symbol(stem: str) -> str:
+    return "flowgraph_" + stem.replace("-", "_")
+
+
+@functools.cache
+def _package_version(module: str) -> str:
+    """A hash of every file in the package of `module`, found without importing the module."""
+    package = importlib.import_module(module.rpartition(".")[0])
+    digest = hashlib.sha256()
+    for folder in sorted(package.__path__):
+        for path in sorted(Path(folder).rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@functools.cache
+def _environment() -> tuple[str, ...]:
+    """All else that decides the machine code: the toolchain's own text, versions, the processor."""
+    here = Path(__file__).parent
+    own = hashlib.sha256((here / "toolchain.py").read_bytes() + (here / "machine_code.py").read_bytes()).hexdigest()
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite")]
+    host = machine_code.host()
+    return (own, *versions, sys.version.split()[0], host.triple, host.cpu, host.features)
+
+
+def _with_trailer(object_file: bytes, source: KernelSource) -> bytes:
+    """The object file as kept: the trailer is what the object is checked against before it runs."""
+    trailer = {"name": source.name, "entry": source.entry, "bytes": len(object_file),
+               "sha256": hashlib.sha256(object_file).hexdigest(), "made_by": _environment()[1:]}
+    return object_file + b"\n" + json.dumps(trailer).encode()
+
+
+def _verified_object(kept: bytes) -> bytes:
+    object_file, _, trailer = kept.rpartition(b"\n")
+    try:
+        expected = json.loads(trailer)["sha256"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ObjectFileError("a kept kernel without a readable trailer") from error
+    if hashlib.sha256(object_file).hexdigest() != expected:
+        raise ObjectFileError("a kept kernel whose object file is not the one that was written")
+    return object_file
+
+
+def _private_folder(folder: Path) -> Path | None:
+    """The folder, made private to this user; None, with a warning, where kernels cannot be kept safely."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+        if status.st_uid != os.getuid():
+            raise PermissionError(f"{folder} belongs to another user, who could replace code that this process runs")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            folder.chmod(0o700)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        warnings.warn(f"flowgraph keeps compiled kernels in memory only: {error}", RuntimeWarning, stacklevel=3)
+        return None
+
+
+def _write(path: Path, data: bytes) -> bool:
+    """Write all or nothing, by rename; False where the file system refuses (full, read-only since)."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+        return True
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        warnings.warn(f"flowgraph could not keep {path.name}: {error}", RuntimeWarning, stacklevel=4)
+        return False

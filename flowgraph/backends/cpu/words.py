@@ -1,0 +1,62 @@
+"""The words that Python and the native driver share: a table row, the control block. All are int64.
+
+Plain numbers only, so that both a person and the driver's source can name a word instead of counting.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Row(IntEnum):
+    """One launch in a table. Widen by adding a name: every stride is len(Row)."""
+
+    KERNEL = 0      # address of void(int64 args, int64 lo, int64 hi)
+    ARGS = 1        # address of the kernel's own table of words
+    TASKS = 2       # how many tasks the launch has
+    TEAM = 3        # how many threads share them (no more than there are)
+    BARRIER = 4     # 1: wait until every earlier launch is finished everywhere
+
+
+class Patch(IntEnum):
+    """What moves between two steps, for instance the pointer to the next minibatch."""
+
+    ADDRESS = 0     # of an int64 word
+    DELTA = 1       # added to it
+
+
+class Profile(IntEnum):
+    """Nanoseconds that one thread spent in one launch, added up over the steps; one row more for the step's end.
+
+    (A worker cannot write down its wait after the last step of a call: by then the profile is the caller's again.)
+    """
+
+    WAIT = 0        # at the barrier before it
+    WORK = 1        # in the kernel
+
+
+class Control(IntEnum):
+    """The control block of a team. Words that different threads write often lie 64 bytes apart."""
+
+    # What to run. Written by the caller while the team rests, read by all when it starts.
+    TABLE = 0
+    LAUNCHES = 1
+    STEPS = 2       # STOP: the workers leave
+    PATCHES = 3
+    PATCH_COUNT = 4
+    THREADS = 5     # 1: the caller alone, the workers are not woken
+    DEADLINE = 6    # CLOCK_MONOTONIC nanoseconds after which no further step begins
+    PROFILE = 7     # address of [thread][launch, one more][Profile], or 0
+
+    STARTED = 8     # counts runs; a worker starts when it changes (a futex: its low half is waited on)
+    PARKED = 9      # workers that sleep on STARTED, and so must be woken by the kernel
+    JOINED = 10     # workers that have come to the team, which gives each its number
+    ARRIVED = 16    # threads at the current barrier
+    RELEASED = 24   # counts barriers that are over
+    DONE = 32       # steps finished since the run began
+    PAST_DEADLINE = 33
+
+
+CONTROL_WORDS = 40
+STOP = -1           # instead of a number of steps
+CALLER, WORKER = 0, 1   # as what a thread enters the driver
