@@ -31,7 +31,8 @@ def test_the_digits_are_1797_images_from_0_to_1_with_their_labels(digits: Digits
 
 
 def test_a_pixel_is_the_number_in_the_file_divided_by_16(digits: Digits) -> None:
-    table = np.loadtxt(gzip.open(SHIPPED, "rt"), delimiter=",")  # another reader than the package's own
+    with gzip.open(SHIPPED, "rt") as lines:
+        table = np.loadtxt(lines, delimiter=",")  # another reader than the package's own
     assert np.array_equal(digits.images, table[:, :64] / 16)
     assert np.array_equal(digits.labels, table[:, 64])
 

@@ -1,6 +1,7 @@
 """Data that ships with flowgraph: small, real, checksummed; credits in `data/README.md`.
 
-Comes in: files of this package. Goes out: `Dataset`, plain NumPy arrays. May not know graphs, training or devices.
+Comes in: files of this package. Goes out: `Dataset`, plain NumPy arrays.
+May not know graphs, training or devices.
 """
 
 from flowgraph.datasets.dataset import Dataset, DatasetError

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 
 class DatasetError(FlowgraphError, ValueError):
-    """A data set whose arrays do not belong together, whose file is damaged, or that cannot be divided as asked."""
+    """Arrays that do not belong together, a damaged file, or a division that cannot be made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +58,12 @@ class Dataset:
         try:
             return self.arrays[name]
         except KeyError:
-            raise DatasetError(f"no array {name!r} in this data set", hint=f"it has {', '.join(self.arrays)}") from None
+            known = ", ".join(self.arrays)
+            raise DatasetError(f"no array {name!r} in this data set", hint=f"it has {known}") from None
 
     def __repr__(self) -> str:
-        columns = ", ".join(f"{name} {array.dtype}{list(array.shape[1:])}" for name, array in self.arrays.items())
-        return f"{type(self).__name__}({len(self)} examples: {columns})"
+        columns = [f"{name} {array.dtype}{list(array.shape[1:])}" for name, array in self.arrays.items()]
+        return f"{type(self).__name__}({len(self)} examples: {', '.join(columns)})"
 
     def take(self, examples: npt.ArrayLike | slice) -> Self:
         """The examples at these indices (in this order), slice, or boolean mask."""
@@ -72,12 +73,13 @@ class Dataset:
     def split(self, seed: int, test: int) -> tuple[Self, Self]:
         """(train, test): `test` examples drawn by `seed` are held out; the same on every machine and NumPy.
 
-        The same examples in the same order as scikit-learn's `train_test_split(..., test_size=test, random_state=seed)`,
-        so that results can be compared; `RandomState` because NumPy promises never to change its stream.
+        The same examples in the same order as in scikit-learn's `train_test_split(..., test_size=test,
+        random_state=seed)`, so that results can be compared; by `RandomState`, whose stream NumPy never changes.
         """
         if not 0 < test < len(self):
             raise DatasetError(
-                f"cannot hold out {test} of {len(self)} examples", hint=f"ask for 1 to {len(self) - 1} of them"
+                f"cannot hold out {test} of {len(self)} examples",
+                hint=f"ask for 1 to {len(self) - 1} of them",
             )
         order = np.random.RandomState(seed).permutation(len(self))
         return self.take(order[test:]), self.take(order[:test])

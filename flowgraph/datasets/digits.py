@@ -21,7 +21,7 @@ SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
 
 
 class Digits(Dataset):
-    """`images` float32 (n, 64) from 0 to 1, rows of the image one after another; `labels` int32 (n,) from 0 to 9."""
+    """`images` float32 (n, 64) from 0 to 1, an image row by row; `labels` int32 (n,) from 0 to 9."""
 
     @property
     def images(self) -> npt.NDArray[np.float32]:
@@ -32,7 +32,7 @@ class Digits(Dataset):
         return self["labels"]
 
     def split(self, seed: int = 0, test: int = 360) -> tuple[Self, Self]:
-        """(train, test); by default the split that every result in this project is stated for: 1,437 and 360."""
+        """(train, test); by default the split all results in this project are stated for: 1,437 and 360."""
         return super().split(seed, test)
 
 
@@ -61,4 +61,5 @@ def read_digits(file: Traversable) -> Digits:
         raise DatasetError(f"{file} is damaged: its sha256 is {found}, expected {SHA256}", hint=remedy)
     numbers = gzip.decompress(packed).decode("ascii").replace("\n", ",")
     table = np.fromstring(numbers, dtype=np.float32, sep=",").reshape(EXAMPLES, PIXELS + 1)
-    return Digits({"images": table[:, :PIXELS] / np.float32(BRIGHTEST), "labels": table[:, PIXELS].astype(np.int32)})
+    images, labels = table[:, :PIXELS] / np.float32(BRIGHTEST), table[:, PIXELS].astype(np.int32)
+    return Digits({"images": images, "labels": labels})
