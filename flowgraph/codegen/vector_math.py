@@ -149,3 +149,106 @@ def logistic(x: Value) -> Value:
 def softplus(x: Value) -> Value:
     """log(1 + exp x) = max(x, 0) + log1p(exp(-|x|))."""
     return x.maximum(0.0) + log1p(exp(-x.absolute()))
+
+
+# erf x = x + x (...)(x**2) below the bound, 1 - exp(...) above it, where exp is at most erfc(bound), so exact enough
+ERF_BOUND = 0.92
+ERF_SMALL = (
+    0.12837916612625122, -0.3761262893676758, 0.11283625662326813, -0.026855729520320892,
+    0.005192392040044069, -0.0008049496682360768, 7.99488989287056e-05,
+)  # fmt: skip
+ERFC_EXPONENT = (
+    -0.0001956751657417044, -1.1276756525039673, -0.6371821761131287, -0.10393166542053223,
+    0.02222694456577301, -0.0030432173516601324, 0.00019593609613366425,
+)  # fmt: skip
+
+
+def erf(x: Value) -> Value:
+    if x.dtype == "f64":
+        return x.libm("erf")
+    magnitude = x.absolute()
+    small = (polynomial(x * x, ERF_SMALL)).fma(x, x)
+    large = 1.0 - exp(polynomial((magnitude > 4.0).select(4.0, magnitude), ERFC_EXPONENT))
+    return (magnitude < ERF_BOUND).select(small, large.copy_sign(x))
+
+
+TWO_OVER_PI = 0.6366197723675814
+# pi / 2 in three parts; the first has 17 bits, so that its products with an integer below 2**15 are subtracted exactly.
+HALF_PI = (1.5707855224609375, 1.0804334124259185e-05, -1.6513992864147786e-13)
+QUADRANT_LIMIT = 16384.0  # beyond it three parts are not enough
+SIN = (-0.1666666716337204, 0.008333379402756691, -0.00019853065896313637, 2.8325487164693186e-06)
+COS = (0.0416666679084301, -0.0013888980029150844, 2.4822011255309917e-05, -2.8879142632831645e-07)
+
+
+def _sin_or_cos(x: Value, name: str) -> Value:
+    if x.dtype == "f64":
+        return x.libm(name)
+    shifted = x.fma(TWO_OVER_PI, ROUND)
+    n, r = shifted - ROUND, x
+    for part in HALF_PI:
+        r = n.fma(-part, r)
+    square = r * r
+    sine = polynomial(square, SIN).fma(r * square, r)
+    cosine = polynomial(square, COS).fma(square * square, square.fma(-0.5, 1.0))
+    quadrant = shifted.bits() + (1 if name == "cos" else 0)  # cos x = sin(x + pi / 2)
+    y = ((quadrant & 1) != 0).select(cosine, sine)
+    y = ((quadrant & 2) != 0).select(-y, y)
+    y = (x == 0.0).select(1.0 if name == "cos" else x, y)  # sin -0 = -0
+    return y.replaced_rarely(x.absolute() > QUADRANT_LIMIT, lambda: x.to("f64").libm(name).to("f32"))
+
+
+def sin(x: Value) -> Value:
+    return _sin_or_cos(x, "sin")
+
+
+def cos(x: Value) -> Value:
+    return _sin_or_cos(x, "cos")
+
+
+# log2((1 + s) / (1 - s)) = s (...)(s**2), |s| <= 0.1716; 2**r = (...)(r), |r| <= 1/2; both to 36 bits, in float64
+LOG2 = (
+    2.8853900817778504, 0.9617966941130376, 0.5770779424256197,
+    0.4122092475867084, 0.3199058595991073, 0.28289816617696584,
+)  # fmt: skip
+EXP2 = (
+    0.9999999999997623, 0.6931471805465147, 0.24022650698880715, 0.0555041093934112, 0.009618128542802263,
+    0.0013333452062733364, 0.00015403851790421415, 1.5309737294080415e-05, 1.3175849040671453e-06,
+)  # fmt: skip
+ROUND_F64 = 6755399441055744.0  # 1.5 * 2**52
+SQRT_HALF_BITS_F64 = 0x3FE6A09E667F3BCD
+
+
+def _log2_f64(x: Value) -> Value:
+    """log2 of a positive normal float64, to 36 bits."""
+    bits = x.bits() - SQRT_HALF_BITS_F64
+    m = ((bits & 0xFFFFFFFFFFFFF) + SQRT_HALF_BITS_F64).from_bits()
+    s = (m - 1.0) / (m + 1.0)
+    return polynomial(s * s, LOG2).fma(s, (bits >> 52).to("f64"))
+
+
+def _exp2_f64(x: Value) -> Value:
+    """2**x, to 36 bits; x is clipped to where float32 is already 0 or infinite."""
+    x = x.clip(-200.0, 200.0)
+    shifted = x + ROUND_F64
+    scale = ((shifted.bits() << 52) + 0x3FF0000000000000).from_bits()
+    return polynomial(x - (shifted - ROUND_F64), EXP2) * scale
+
+
+def power(a: Value, b: Value) -> Value:
+    """a**b as C's pow: in float64 inside, since b log2 a needs seven bits more than a float32 has."""
+    if a.dtype == "f64":
+        return a.libm("pow", b)
+    magnitude, infinity = a.absolute(), float("inf")
+    logarithm = _log2_f64(magnitude.to("f64"))
+    logarithm = (magnitude == 0.0).select(-infinity, (magnitude == infinity).select(infinity, logarithm))
+    exponent = (magnitude == 1.0).select(0.0, b.to("f64") * logarithm)  # 1**infinity is 1
+    y = _exp2_f64(exponent).to("f32")
+    integral, half = b.floor() == b, b * 0.5
+    y = (integral & (half.floor() != half)).select(y.copy_sign(a), y)
+    y = ((a < 0.0) & (magnitude < infinity) & ~integral).select(float("nan"), y)
+    y = ((a != a) | (b != b)).select(float("nan"), y)
+    return ((a == 1.0) | (b == 0.0)).select(1.0, y)
+
+
+FUNCTIONS = {exp: 1, expm1: 1, log: 1, log1p: 1, tanh: 1, logistic: 1, softplus: 1, erf: 1, sin: 1, cos: 1, power: 2}
+"""What kernels may call, and with how many operands."""

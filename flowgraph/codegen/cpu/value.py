@@ -331,6 +331,21 @@ class Value:
 
         return self.map_lanes(one, *others)
 
+    def replaced_rarely(self, condition: Value, other: Callable[[], Value]) -> Value:
+        """This value, with `other()` where the condition holds; `other` runs only if it holds in some lane."""
+        b = self.builder
+        usual, rare, join = b.block, b.append_basic_block("rare"), b.append_basic_block("join")
+        b.cbranch(condition.any_lane().ir, rare, join)
+        b.position_at_end(rare)
+        mixed = condition.select(other(), self)
+        rare = b.block
+        b.branch(join)
+        b.position_at_end(join)
+        result = b.phi(self.ir.type)
+        result.add_incoming(self.ir, usual)
+        result.add_incoming(mixed.ir, rare)
+        return self._with(self.dtype, result)
+
 
 def _indices(lanes: Sequence[int]) -> ir.Constant:
     return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))

@@ -221,9 +221,8 @@ def _functions() -> dict[str, KernelOnly]:
     for dtype in ALL:
         table.append((f"to_{dtype}", conversion(dtype), lambda sig, v, dtype=dtype: v.to(dtype)))
         table.append((f"splat_{dtype}", conversion(dtype, True), lambda sig, v, dtype=dtype: v.to(dtype).splat()))
-    for function in (vector_math.exp, vector_math.expm1, vector_math.log, vector_math.log1p, vector_math.tanh,
-                     vector_math.logistic, vector_math.softplus):  # fmt: skip
-        table.append((function.__name__, elementwise(1, FLOATS), inlined_once(function)))
+    for function, arity in vector_math.FUNCTIONS.items():
+        table.append((function.__name__, elementwise(arity, FLOATS), inlined_once(function)))
     return {name: define_function(name, rule, emit) for name, rule, emit in table}
 
 
