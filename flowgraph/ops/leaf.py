@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,8 +13,8 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Shape, Size, as_size, show_shape
 from flowgraph.graph.tensor import Tensor, apply
 from flowgraph.graph.types import DType, TensorType, as_dtype, int64
-from flowgraph.index_notation import Body, Extent, cast
-from flowgraph.ops.base import Op, Sample
+from flowgraph.index_notation import Axis, Body, Extent, Index, cast
+from flowgraph.ops.base import Cotangents, Op, Sample
 
 Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
 
@@ -147,7 +147,7 @@ class SizeOf(Op):
     def body(self, *types: TensorType) -> Body:
         return Body((), cast(Extent(self.size), self.dtype))
 
-    def vjp(self, inputs, outputs, cotangents):  # type: ignore[no-untyped-def]
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         return ()
 
     def reference(self) -> np.ndarray:
@@ -158,6 +158,33 @@ class SizeOf(Op):
     @classmethod
     def samples(cls) -> list[Sample]:
         return [Sample(cls(5, as_dtype("float32")), ()), Sample(cls(7, int64), ())]
+
+
+@dataclass(frozen=True)
+class Arange(Op):
+    """0, 1, ... size - 1."""
+
+    name: ClassVar[str] = "arange"
+    family: ClassVar[str] = "leaf"
+    size: Size
+    dtype: DType
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        return (TensorType((self.size,), self.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        axis = Axis("i0", self.size)
+        return Body((axis,), cast(Index(axis), self.dtype))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        return ()
+
+    def reference(self) -> np.ndarray:
+        return np.arange(self.size, dtype=self.dtype.numpy)  # type: ignore[arg-type]
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [Sample(cls(37, int64), ()), Sample(cls(5, as_dtype("float32")), ())]
 
 
 def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
@@ -219,6 +246,11 @@ def constant(value: Any, dtype: Any = None) -> Tensor:
 def size_of(size: Any, dtype: Any = "float32") -> Tensor:
     """A size as a scalar tensor, such as the batch size: `fg.size_of("batch")`."""
     return apply(SizeOf(as_size(size), as_dtype(dtype)))[0]
+
+
+def arange(size: Any, dtype: Any = "int64") -> Tensor:
+    """0, 1, ... size - 1, where `size` may be a named size."""
+    return apply(Arange(as_size(size), as_dtype(dtype)))[0]
 
 
 def _shape(shape: Any) -> Shape:

@@ -1,0 +1,199 @@
+"""From fused groups to kernels: the bodies of a group's ops written into one another.
+
+Names inside a kernel come from its ops, never from the user, so equal structure gives equal text; what the user called
+things, and where, is in the kernel's comments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flowgraph.graph.graph import Graph
+from flowgraph.graph.names import names
+from flowgraph.graph.origin import Origin
+from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.graph.text import show_op
+from flowgraph.index_notation import Apply, Axis, Const, Expr, Index, Load, Var, reindex, transform
+from flowgraph.kernels.fuse import Fusion, Group, body_of, fuse
+from flowgraph.kernels.kernel import Buffer, Kernel, KernelCall, Let, Nest, Reduction, Store, verify_kernel
+from flowgraph.ops.leaf import Constant, Leaf
+
+
+def build_kernels(graph: Graph) -> list[KernelCall]:
+    """The kernels of an optimised graph, producers first."""
+    fusion = fuse(graph)
+    called = names(graph)
+    return [_Builder(fusion, number, called).build() for number in range(len(fusion.groups))]
+
+
+@dataclass
+class _Open:
+    """A nest being written."""
+
+    axes: tuple[Axis, ...]
+    lets: list[Let] = field(default_factory=list)
+    reductions: list[Reduction] = field(default_factory=list)
+    stores: list[Store] = field(default_factory=list)
+    memo: dict[tuple[Tensor, tuple[Expr, ...]], Expr] = field(default_factory=dict)
+
+    def close(self) -> Nest:
+        return Nest(self.axes, tuple(self.lets), tuple(self.reductions), tuple(self.stores))
+
+
+class _Builder:
+    def __init__(self, fusion: Fusion, number: int, called: dict[Tensor, str]) -> None:
+        self.fusion, self.number, self.called = fusion, number, called
+        self.group: Group = fusion.groups[number]
+        self.axes = tuple(Axis("ijlmnpq"[k] if k < 7 else f"i{k}", s) for k, s in enumerate(self.group.shape))
+        self.taken: dict[str, int] = {}
+        self.inputs: dict[Tensor, Buffer] = {}
+        self.outputs: dict[Tensor, Buffer] = {}
+        self.scalars: dict[Tensor, Var] = {}
+        self.nests: list[_Open] = []
+
+    def build(self) -> KernelCall:
+        group = self.group
+        scatter = group.kind == "scatter"
+        for node in group.nodes:
+            if scatter:
+                self._scatter(node)
+            else:
+                self._node(node)
+        kernel = Kernel(
+            axes=self.axes,
+            nests=tuple(n.close() for n in self.nests if n.lets or n.reductions or n.stores),
+            inputs=tuple(self.inputs.values()),
+            outputs=tuple(self.outputs.values()),
+            name="_".join(dict.fromkeys(n.op.name for n in group.nodes))[:60].rstrip("_"),
+            origin=Origin().merge(*(n.origin for n in group.nodes)),
+            comments=self._comments(),
+            reason=group.reason,
+        )
+        return KernelCall(verify_kernel(kernel), tuple(self.inputs), tuple(self.outputs))
+
+    # one member of the group
+
+    def _node(self, node: Node) -> None:
+        body, tensor = body_of(node), node.outputs[0]
+        outer = len(self.axes)
+        inner = tuple(Axis(f"c{k}" if k else "c", a.extent) for k, a in enumerate(body.axes[outer:]))
+        reduced = tuple(Axis(f"r{k}" if k else "r", a.extent) for k, a in enumerate(body.reduce))
+        mapping: dict[Axis, Expr] = {
+            old: Index(new)
+            for old, new in zip((*body.axes, *body.reduce), (*self.axes, *inner, *reduced), strict=True)
+        }
+        stored = tensor in self.fusion.stored
+        if body.reduce:
+            nest = self._nest(reduced)
+            value = self._substitute(node, reindex(body.value, mapping), nest)
+            name = self._fresh(node.op.name)
+            nest.reductions.append(Reduction(name, body.combiner, value))
+            self.scalars[tensor] = Var(name, tensor.dtype)
+            if stored:
+                self._store(tensor, self._nest(()), Var(name, tensor.dtype))
+        elif not inner:
+            nest = self._nest(())
+            value = self._let(node, self._substitute(node, reindex(body.value, mapping), nest), nest)
+            self.scalars[tensor] = value  # type: ignore[assignment]
+            if stored:
+                self._store(tensor, nest, value)
+        elif stored:  # a row that only this kernel reads is recomputed where it is read
+            nest = self._nest(inner)
+            index = tuple(map(Index, (*self.axes, *inner)))
+            self._store(tensor, nest, self._value(tensor, index, nest))
+
+    def _scatter(self, node: Node) -> None:
+        parallel, sequential, index, value = node.op.scatter(*(t.type for t in node.inputs))
+        base, tensor = node.inputs[0], node.outputs[0]
+        mapping: dict[Axis, Expr] = {old: Index(new) for old, new in zip(parallel, self.axes, strict=True)}
+        steps = tuple(Axis(f"s{k}" if k else "s", a.extent) for k, a in enumerate(sequential))
+        mapping |= {old: Index(new) for old, new in zip(sequential, steps, strict=True)}
+        rows = Axis("row", base.shape[0])
+        start = self._nest((rows,))
+        point = (Index(rows), *map(Index, self.axes))
+        self._store(tensor, start, self._value(base, point, start), point)
+        nest = self._nest(steps)
+        where = tuple(self._substitute(node, reindex(e, mapping), nest) for e in index)
+        added = self._substitute(node, reindex(value, mapping), nest)
+        nest.stores.append(Store(self.outputs[tensor].name, where, added, add=True))
+
+    # values
+
+    def _value(self, tensor: Tensor, index: tuple[Expr, ...], nest: _Open) -> Expr:
+        """The element of a tensor at a point: bound already, computed here, or loaded."""
+        if tensor in self.scalars:
+            return self.scalars[tensor]
+        key = (tensor, index)
+        if key in nest.memo:
+            return nest.memo[key]
+        node = tensor.node
+        mine = self.fusion.member_of.get(tensor) == self.number
+        if isinstance(node.op, Constant) and tensor.type.count == 1:
+            return Const(node.op.array.reshape(()).item(), tensor.dtype)
+        if tensor in self.outputs and not (nest.stores and nest.stores[-1].buffer == self.outputs[tensor].name):
+            return Load(self.outputs[tensor].name, index, tensor.dtype)  # stored by an earlier nest: read it back
+        if node in self.fusion.inlined or mine:
+            body = body_of(node)
+            expr = self._substitute(node, reindex(body.value, dict(zip(body.axes, index, strict=True))), nest)
+            result = self._let(node, expr, nest) if isinstance(expr, Apply) else expr
+        else:
+            assert isinstance(node.op, Leaf) or tensor in self.fusion.stored, node
+            if tensor not in self.inputs:
+                self.inputs[tensor] = Buffer(f"x{len(self.inputs)}", tensor.type)
+            result = Load(self.inputs[tensor].name, index, tensor.dtype)
+        nest.memo[key] = result
+        return result
+
+    def _substitute(self, node: Node, expr: Expr, nest: _Open) -> Expr:
+        """A body's expression with the node's operands written in."""
+
+        def rule(e: Expr) -> Expr | None:
+            if isinstance(e, Load) and isinstance(e.source, int):
+                point = tuple(self._substitute(node, i, nest) for i in e.index)
+                return self._value(node.inputs[e.source], point, nest)
+            return None
+
+        return transform(expr, rule)
+
+    def _let(self, node: Node, value: Expr, nest: _Open) -> Expr:
+        name = self._fresh(node.op.name)
+        nest.lets.append(Let(name, value))
+        return Var(name, value.dtype)
+
+    # statements
+
+    def _nest(self, axes: tuple[Axis, ...]) -> _Open:
+        """A nest with these axes: the last one if it has the same axes and nothing is lost by adding to it."""
+        if self.nests and self.nests[-1].axes == axes and (not axes or not self._uses_results_of_last()):
+            return self.nests[-1]
+        nest = _Open(axes)
+        self.nests.append(nest)
+        return nest
+
+    def _uses_results_of_last(self) -> bool:
+        # conservatively: a nest that reduces is never extended, its result may be what is needed next
+        return bool(self.nests[-1].reductions)
+
+    def _store(self, tensor: Tensor, nest: _Open, value: Expr, index: tuple[Expr, ...] | None = None) -> None:
+        buffer = Buffer(f"y{len(self.outputs)}", tensor.type)
+        self.outputs[tensor] = buffer
+        if index is None:
+            index = tuple(map(Index, (*self.axes, *nest.axes)))
+        nest.stores.append(Store(buffer.name, index, value))
+
+    def _fresh(self, name: str) -> str:
+        count = self.taken.get(name, 0)
+        self.taken[name] = count + 1
+        return f"{name}_{count}" if count else f"{name}_"
+
+    def _comments(self) -> tuple[str, ...]:
+        """One line an op: the user's name for its result, the op, the user's lines; then the buffers."""
+        lines = []
+        for node in self.group.nodes:
+            place = ", ".join(line.short for line in node.origin.lines[:3])
+            reads = ", ".join(self.called[t] for t in node.inputs)
+            passes = f"  [{', '.join(node.origin.passes)}]" if node.origin.passes else ""
+            lines.append(f"{self.called[node.outputs[0]]} = {show_op(node)}({reads})  {place}{passes}")
+        for tensor, buffer in (*self.inputs.items(), *self.outputs.items()):
+            lines.append(f"{buffer.name} is {self.called[tensor]}, {tensor.type}")
+        return tuple(lines)

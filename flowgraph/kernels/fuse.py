@@ -1,0 +1,313 @@
+"""Fusion: which ops share a kernel. Optimised graph in, groups of nodes out; `build` writes the kernels.
+
+What fuses is derived from the ops' bodies, never from a list of ops:
+
+* a *view* (each element is one input element) or a value that costs nothing (sizes, index comparisons) is read through;
+* a pointwise op joins the group of a producer that has its points as outer loop, or its rows;
+* a reduction along the last axes joins a group that computes its rows (softmax: max, sum and quotient over one row);
+* a reduction over other axes, or a contraction, starts a group; pointwise consumers of the same shape are its epilogue.
+
+Every group has a `reason`: why it is a kernel of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from flowgraph.graph.graph import Graph
+from flowgraph.graph.size import Shape, Size
+from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.index_notation import Apply, Body, Expr, Index, Load, axes_of, reindex, walk
+from flowgraph.ops.leaf import Constant, Leaf
+from flowgraph.ops.shape import Injective
+
+Read = tuple[Tensor, tuple[Expr, ...]]
+MAX_EPILOGUE_INPUTS = 24  # a kernel's argument table stays small enough to read
+
+
+@dataclass
+class Group:
+    """Nodes that will be one kernel, in order. `shape` are its outer loops; `rows` nodes have inner axes beyond them."""
+
+    shape: Shape
+    kind: str  # "pointwise", "row", "reduction", "contraction", "scatter"
+    nodes: list[Node] = field(default_factory=list)
+    ancestors: set[int] = field(default_factory=set)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """The result: groups in order, the group of each computed tensor, and what must be stored."""
+
+    groups: tuple[Group, ...]
+    member_of: dict[Tensor, int]
+    stored: frozenset[Tensor]
+    inlined: frozenset[Node]
+
+
+def is_contraction(body: Body) -> bool:
+    """A sum of products of two loads that do not share all their axes: worth a register tile."""
+    if body.combiner != "sum" or not isinstance(body.value, Apply) or body.value.function != "mul":
+        return False
+    left, right = body.value.arguments
+    if not (isinstance(left, Load) and isinstance(right, Load)):
+        return False
+    reduced = set(body.reduce)
+    both = reduced <= axes_of(left) and reduced <= axes_of(right)
+    return both and bool(axes_of(left) - axes_of(right)) and bool(axes_of(right) - axes_of(left))
+
+
+def body_of(node: Node) -> Body:
+    return node.op.body(*(t.type for t in node.inputs))  # type: ignore[no-any-return]
+
+
+def costs_nothing(node: Node) -> bool:
+    """No arithmetic, no reduction: loads, sizes, indices, comparisons and choices of constants."""
+    if node.op.meaning() != "body":
+        return False
+    body = body_of(node)
+    if body.reduce:
+        return False
+    functions = {e.function for e in walk(body.value) if isinstance(e, Apply)}
+    return functions <= {"cast", "eq", "select"}
+
+
+def fuse(graph: Graph) -> Fusion:
+    """Group the nodes of an optimised graph (every op a leaf, a body or a scatter) into kernels."""
+    nodes = graph.nodes()
+    consumers = graph.consumers()
+    roots = set(graph.roots)
+    inlined = _inlined(nodes, consumers, roots)
+    groups: list[Group] = []
+    member_of: dict[Tensor, int] = {}
+
+    for node in nodes:
+        if isinstance(node.op, Leaf) or node in inlined:
+            continue
+        reads = reads_of(node, inlined)
+        producers = {member_of[t] for t, _ in reads if t in member_of}
+        chosen = None
+        if node.op.meaning() == "body":
+            for index in sorted(producers, reverse=True):
+                others = producers - {index}
+                if any(index in groups[p].ancestors for p in others):
+                    continue  # another producer waits for that group: joining would make a cycle
+                if _joins(node, reads, groups[index], index, member_of):
+                    chosen = index
+                    break
+        if chosen is None:
+            chosen = len(groups)
+            groups.append(_new_group(node, reads, producers, groups))
+        group = groups[chosen]
+        group.nodes.append(node)
+        for p in producers - {chosen}:
+            group.ancestors |= {p} | groups[p].ancestors
+        for descendant in groups[chosen + 1 :]:  # a later group that already waits for this one
+            if chosen in descendant.ancestors:
+                descendant.ancestors |= group.ancestors
+        for tensor in node.outputs:
+            member_of[tensor] = chosen
+
+    _sink_cheap(groups, member_of, inlined, consumers, roots)
+    groups_kept = [g for g in groups if g.nodes]
+    renumber = {id(g): k for k, g in enumerate(groups_kept)}
+    moved = {k: renumber[id(g)] for k, g in enumerate(groups) if g.nodes}
+    for group in groups_kept:
+        group.ancestors = {moved[a] for a in group.ancestors if a in moved}
+    groups, member_of = groups_kept, {t: moved[g] for t, g in member_of.items()}
+
+    order = _topological_groups(groups)
+    position = {old: new for new, old in enumerate(order)}
+    member_of = {t: position[g] for t, g in member_of.items()}
+    groups = [groups[k] for k in order]
+    stored = _stored(groups, member_of, inlined, roots)
+    return Fusion(tuple(groups), member_of, stored, frozenset(inlined))
+
+
+def _inlined(nodes: Iterable[Node], consumers: dict[Tensor, list[Node]], roots: set[Tensor]) -> set[Node]:
+    """Nodes that are computed where they are read: views, what costs nothing, prologues of a single reduction."""
+    found: set[Node] = set()
+    for node in nodes:
+        if isinstance(node.op, Leaf) or any(t in roots for t in node.outputs):
+            continue
+        readers = [c for t in node.outputs for c in consumers[t]]
+        if isinstance(node.op, Injective):
+            found.add(node)
+        elif costs_nothing(node) and not any(_needs_arrays(c, consumers) for c in readers):
+            found.add(node)
+    return found
+
+
+CHEAP = frozenset({"add", "sub", "mul", "neg", "cast", "select", "gt", "lt", "eq", "maximum", "minimum"})
+MAX_RECOMPUTED = 6  # operations: about what one load from L2 costs
+
+
+def _sink_cheap(
+    groups: list[Group],
+    member_of: dict[Tensor, int],
+    inlined: set[Node],
+    consumers: dict[Tensor, list[Node]],
+    roots: set[Tensor],
+) -> None:
+    """Recompute in the reader what is cheaper to compute from stored values than to store: 1 - h*h from h."""
+    stored = _stored(groups, member_of, inlined, roots)
+    for tensor in sorted(stored, key=lambda t: -t.node.serial):
+        if tensor in roots or any(_needs_arrays(c, consumers) or c.op.meaning() == "scatter" for c in consumers[tensor]):
+            continue
+        chain: dict[Node, None] = {}
+        if _recomputable(tensor, stored, roots, member_of, inlined, chain, first=True):
+            for node in chain:
+                inlined.add(node)
+                for output in node.outputs:
+                    groups[member_of.pop(output)].nodes.remove(node)
+            stored = _stored(groups, member_of, inlined, roots)
+
+
+def _recomputable(
+    tensor: Tensor,
+    stored: frozenset[Tensor],
+    roots: set[Tensor],
+    member_of: dict[Tensor, int],
+    inlined: set[Node],
+    chain: dict[Node, None],
+    first: bool = False,
+) -> bool:
+    """Whether a value is a few cheap operations on stored values and leaves; collects the operations in `chain`."""
+    node = tensor.node
+    if isinstance(node.op, Leaf) or (tensor in stored and not first):
+        return True
+    if node in inlined:
+        return all(_recomputable(t, stored, roots, member_of, inlined, chain) for t in node.inputs)
+    if node.op.meaning() != "body" or tensor in roots:
+        return False
+    body = body_of(node)
+    functions = {e.function for e in walk(body.value) if isinstance(e, Apply)}
+    if body.reduce or not functions <= CHEAP:
+        return False
+    chain.setdefault(node)
+    if len(chain) > MAX_RECOMPUTED:
+        return False
+    return all(_recomputable(t, stored, roots, member_of, inlined, chain) for t in node.inputs)
+
+
+def _needs_arrays(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:
+    """Contractions read arrays (through views), nothing computed on the way."""
+    if isinstance(node.op, Injective):
+        return any(_needs_arrays(c, consumers) for t in node.outputs for c in consumers[t])
+    return node.op.meaning() == "body" and is_contraction(body_of(node))
+
+
+def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
+    """What a node reads through inlined nodes: (tensor, index in terms of the node's own axes)."""
+    found: dict[Read, None] = {}
+
+    def visit(current: Node, expr: Expr) -> None:
+        for e in walk(expr):
+            if not isinstance(e, Load):
+                continue
+            tensor = current.inputs[int(e.source)]
+            if tensor.node in inlined:
+                body = body_of(tensor.node)
+                visit(tensor.node, reindex(body.value, dict(zip(body.axes, e.index, strict=True))))
+            elif not (isinstance(tensor.op, Constant) and tensor.type.count == 1):
+                found.setdefault((tensor, e.index))
+
+    if node.op.meaning() == "scatter":
+        _, _, index, value = node.op.scatter(*(t.type for t in node.inputs))
+        for expr in (*index, value):
+            visit(node, expr)
+        found.setdefault((node.inputs[0], index))
+    else:
+        visit(node, body_of(node).value)
+    return list(found)
+
+
+def _new_group(node: Node, reads: list[Read], producers: set[int], groups: list[Group]) -> Group:
+    shape = node.outputs[0].shape
+    if node.op.meaning() == "scatter":
+        return Group(shape[1:], "scatter", reason="writes where integers say")
+    body = body_of(node)
+    if is_contraction(body):
+        return Group(shape, "contraction", reason="a contraction: a register tile of its own")
+    if body.reduce:
+        last = (*body.axes, *body.reduce)
+        along_rows = any(idx == tuple(map(Index, last)) for _, idx in reads)
+        kind = "row" if along_rows and shape else "reduction"
+        why = "reduces rows" if kind == "row" else "reduces over other axes than its producer's loops"
+        return Group(shape, kind, reason=why if producers else "reduces its input")
+    if not producers:
+        why = "reads only inputs and parameters"
+    else:
+        kinds = sorted({groups[p].kind for p in producers})
+        why = f"needs all of what a {'/'.join(kinds)} kernel computes before its own loops can start"
+    return Group(shape, "pointwise", reason=why)
+
+
+def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: dict[Tensor, int]) -> bool:
+    """Whether the node can be computed inside the group's loops; may turn a pointwise group into one over rows."""
+    body = body_of(node)
+    if is_contraction(body) or group.kind == "scatter":
+        return False
+    inputs = {t for member in group.nodes for t in member.inputs} | set(node.inputs)
+    if len(inputs) > MAX_EPILOGUE_INPUTS:
+        return False
+    shape = node.outputs[0].shape
+    own = [(t, idx) for t, idx in reads if member_of.get(t) == index]
+    outer = len(group.shape)
+    if group.kind == "pointwise" and body.reduce and 0 < len(shape) < outer and group.shape[: len(shape)] == shape:
+        full = tuple(map(Index, (*body.axes, *body.reduce)))
+        same = (*(a.extent for a in body.axes), *(a.extent for a in body.reduce)) == group.shape
+        if same and all(idx == full for _, idx in own):
+            group.shape, group.kind = shape, "row"
+            group.reason = "computes rows and reduces them"
+            return True
+        return False
+    if shape[:outer] != group.shape:
+        return False
+    if len(shape) > outer and group.kind not in ("row",):
+        return False
+    if body.reduce and (len(shape) != outer or group.kind != "row"):
+        return False
+    scalar_index = tuple(map(Index, body.axes[:outer]))
+    row_index = tuple(map(Index, (*body.axes, *body.reduce)))
+    for tensor, idx in own:
+        is_row = tensor.rank > outer
+        if idx != (row_index if is_row else scalar_index):
+            return False
+        if is_row and _row_extents(tensor, outer) != tuple(a.extent for a in (*body.axes, *body.reduce)[outer:]):
+            return False
+    return True
+
+
+def _row_extents(tensor: Tensor, outer: int) -> tuple[Size, ...]:
+    return tensor.shape[outer:]
+
+
+def _topological_groups(groups: list[Group]) -> list[int]:
+    order: list[int] = []
+    placed: set[int] = set()
+    pending = list(range(len(groups)))
+    while pending:
+        ready = [g for g in pending if groups[g].ancestors <= placed]
+        assert ready, "fusion made a cycle"
+        order += ready
+        placed |= set(ready)
+        pending = [g for g in pending if g not in placed]
+    return order
+
+
+def _stored(
+    groups: list[Group], member_of: dict[Tensor, int], inlined: set[Node], roots: set[Tensor]
+) -> frozenset[Tensor]:
+    """Tensors that need memory: what is asked for, and what another kernel reads."""
+    found = {t for t in roots if t in member_of}
+    for number, group in enumerate(groups):
+        for node in group.nodes:
+            for tensor, _ in reads_of(node, inlined):
+                if member_of.get(tensor, number) != number:
+                    found.add(tensor)
+    return frozenset(found)
+
+

@@ -1,0 +1,117 @@
+"""The NumPy interpreter of K: the fast oracle for fusion. Knows no schedule and no device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from flowgraph.graph.size import evaluate
+from flowgraph.index_notation import COMBINERS, Apply, Axis, Const, Expr, Extent, Index, Load, Var
+from flowgraph.kernels.kernel import Kernel
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+    return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
+def _softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(x, 0)
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    from math import erf
+
+    return np.vectorize(erf, otypes=[np.float64])(x)
+
+
+FUNCTIONS = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "floordiv": np.floor_divide, "mod": np.mod,
+    "neg": np.negative, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+    "ge": np.greater_equal, "and": np.logical_and, "or": np.logical_or, "not": np.logical_not, "select": np.where,
+    "minimum": np.minimum, "maximum": np.maximum, "absolute": np.abs, "sign": np.sign, "floor": np.floor, "exp": np.exp,
+    "log": np.log, "log1p": np.log1p, "expm1": np.expm1, "tanh": np.tanh, "logistic": _logistic, "softplus": _softplus,
+    "erf": _erf, "sin": np.sin, "cos": np.cos, "power": np.power, "sqrt": np.sqrt,
+}  # fmt: skip
+
+
+def interpret(
+    kernel: Kernel, inputs: Sequence[np.ndarray], sizes: Mapping[str, int]
+) -> tuple[np.ndarray, ...]:
+    """Run a kernel on NumPy arrays (one per input buffer, in order); returns its outputs.
+
+    Every value is computed at all points of its axes at once, so a product of m×k and k×n takes m·n·k elements.
+    """
+    memory: dict[str, np.ndarray] = {b.name: a for b, a in zip(kernel.inputs, inputs, strict=True)}
+    for buffer in kernel.outputs:
+        shape = tuple(evaluate(s, sizes) for s in buffer.type.shape)
+        memory[buffer.name] = np.zeros(shape, buffer.type.dtype.numpy)
+    scalars: dict[str, np.ndarray] = {}
+    outer = len(kernel.axes)
+    for nest in kernel.nests:
+        axes = (*kernel.axes, *nest.axes)
+        extents = tuple(evaluate(a.extent, sizes) for a in axes)
+        inner = tuple(range(outer, len(axes)))
+        point = _Point(axes, extents, memory, sizes)
+        point.values.update({n: v.reshape(v.shape + (1,) * len(inner)) for n, v in scalars.items()})
+        for let in nest.lets:
+            point.values[let.name] = point.evaluate(let.value)
+            if not inner:
+                scalars[let.name] = np.broadcast_to(point.values[let.name], extents)
+        for reduction in nest.reductions:
+            full = np.broadcast_to(point.evaluate(reduction.value), extents)
+            ufunc = FUNCTIONS[COMBINERS[reduction.combiner]]
+            assert isinstance(ufunc, np.ufunc)
+            scalars[reduction.name] = ufunc.reduce(full, axis=inner, dtype=full.dtype) if inner else full
+        for store in nest.stores:
+            target = memory[store.buffer]
+            index = tuple(np.broadcast_to(point.evaluate(e), extents) for e in store.index)
+            value = np.broadcast_to(point.evaluate(store.value), extents)
+            if store.add:
+                np.add.at(target, index, value)
+            else:
+                target[index] = value
+    return tuple(memory[b.name] for b in kernel.outputs)
+
+
+class _Point:
+    """Expressions evaluated at all points of some axes, as arrays that broadcast to those axes."""
+
+    def __init__(
+        self, axes: Sequence[Axis], extents: Sequence[int], memory: Mapping[str, np.ndarray], sizes: Mapping[str, int]
+    ) -> None:
+        self.axes, self.extents, self.memory, self.sizes = list(axes), extents, memory, sizes
+        self.values: dict[str, np.ndarray] = {}
+        self._memo: dict[Expr, np.ndarray] = {}
+
+    def evaluate(self, expr: Expr) -> np.ndarray:
+        if isinstance(expr, Var):
+            return self.values[expr.name]
+        if isinstance(expr, Load):
+            return self._load(expr)  # never remembered: a store may come between
+        if expr not in self._memo:
+            self._memo[expr] = self._compute(expr)
+        return self._memo[expr]
+
+    def _compute(self, expr: Expr) -> np.ndarray:
+        rank = len(self.axes)
+        if isinstance(expr, Const):
+            return np.full((1,) * rank, expr.value, expr.dtype.numpy)
+        if isinstance(expr, Extent):
+            return np.full((1,) * rank, evaluate(expr.size, self.sizes), np.int64)
+        if isinstance(expr, Index):
+            place = self.axes.index(expr.axis)
+            shape = tuple(-1 if k == place else 1 for k in range(rank))
+            return np.arange(self.extents[place], dtype=np.int64).reshape(shape)
+        assert isinstance(expr, Apply)
+        arguments = [self.evaluate(a) for a in expr.arguments]
+        with np.errstate(all="ignore"):
+            if expr.function == "cast":
+                return arguments[0].astype(expr.dtype.numpy)
+            return np.asarray(FUNCTIONS[expr.function](*arguments)).astype(expr.dtype.numpy, copy=False)
+
+    def _load(self, expr: Load) -> np.ndarray:
+        array = self.memory[str(expr.source)]
+        if not expr.index:
+            return array.reshape((1,) * len(self.axes))
+        return array[tuple(np.broadcast_arrays(*(self.evaluate(e) for e in expr.index)))]

@@ -1,0 +1,207 @@
+"""K, the kernel language: loop nests over index notation. Plain data, printable, with a verifier.
+
+A kernel runs its nests one after the other at every point of its outer `axes` (all parallel). A nest has inner axes of
+its own: it binds values, stores elements, and combines values over its axes into scalars that later nests may read.
+Softmax is three nests over one row; a matrix product is one summing nest and one storing nest at every (i, j).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from flowgraph.errors import VerificationError
+from flowgraph.graph.origin import Origin
+from flowgraph.graph.size import Size, names_in, show_shape
+from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.types import TensorType
+from flowgraph.index_notation import Axis, Expr, Extent, Index, Load, Var, show, walk
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An array a kernel reads or writes, C-contiguous."""
+
+    name: str
+    type: TensorType
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type.dtype}{show_shape(self.type.shape)}"
+
+
+@dataclass(frozen=True)
+class Let:
+    """A named value."""
+
+    name: str
+    value: Expr
+
+    def __str__(self) -> str:
+        return f"{self.name} = {show(self.value)}"
+
+
+@dataclass(frozen=True)
+class Store:
+    """buffer[index] = value; with `add`, buffer[index] += value, in the order of the nest's axes."""
+
+    buffer: str
+    index: tuple[Expr, ...]
+    value: Expr
+    add: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.buffer}[{', '.join(map(show, self.index))}] {'+=' if self.add else '='} {show(self.value)}"
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A value combined over the nest's axes ("sum", "max", "min"), accumulated in the value's dtype."""
+
+    name: str
+    combiner: str
+    value: Expr
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.combiner}({show(self.value)})"
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Loops over `axes` inside the outer loops. Without axes its lets are visible to later nests."""
+
+    axes: tuple[Axis, ...] = ()
+    lets: tuple[Let, ...] = ()
+    reductions: tuple[Reduction, ...] = ()
+    stores: tuple[Store, ...] = ()
+
+    def expressions(self) -> Iterator[Expr]:
+        for let in self.lets:
+            yield let.value
+        for reduction in self.reductions:
+            yield reduction.value
+        for store in self.stores:
+            yield from (*store.index, store.value)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel. Equality is structural: name, origin and comments do not count."""
+
+    axes: tuple[Axis, ...]
+    nests: tuple[Nest, ...]
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    name: str = field(compare=False, default="kernel")
+    origin: Origin = field(compare=False, default_factory=Origin)
+    comments: tuple[str, ...] = field(compare=False, default=())
+    reason: str = field(compare=False, default="")
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        return (*self.inputs, *self.outputs)
+
+    def buffer(self, name: str) -> Buffer:
+        return next(b for b in self.buffers if b.name == name)
+
+    def sizes(self) -> tuple[Size, ...]:
+        """The run-time sizes the kernel depends on, in a canonical order: extents first, then buffer dimensions."""
+        found: dict[Size, None] = {}
+        for axis in (*self.axes, *(a for nest in self.nests for a in nest.axes)):
+            found.setdefault(axis.extent)
+        for buffer in self.buffers:
+            for size in buffer.type.shape[1:]:
+                found.setdefault(size)
+        for nest in self.nests:
+            for expr in nest.expressions():
+                for e in walk(expr):
+                    if isinstance(e, Extent):
+                        found.setdefault(e.size)
+        return tuple(found)
+
+    def expressions(self) -> Iterator[Expr]:
+        for nest in self.nests:
+            yield from nest.expressions()
+
+    def __str__(self) -> str:
+        signature = ", ".join(map(str, self.inputs)) + " -> " + ", ".join(map(str, self.outputs))
+        lines = [f"kernel {self.name}({signature})"]
+        indent = "  "
+        if self.axes:
+            lines.append(f"{indent}for {', '.join(map(str, self.axes))}:")
+            indent += "  "
+        for nest in self.nests:
+            inner = indent
+            if nest.axes:
+                verb = "reduce" if nest.reductions else "for"
+                lines.append(f"{indent}{verb} {', '.join(map(str, nest.axes))}:")
+                inner += "  "
+            lines += [f"{inner}{item}" for item in (*nest.lets, *nest.reductions, *nest.stores)]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """A kernel applied to tensors of the graph: what its buffers stand for."""
+
+    kernel: Kernel
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def verify_kernel(kernel: Kernel) -> Kernel:
+    """Every name defined before use, every axis in scope, every output stored; else VerificationError."""
+
+    def fail(message: str) -> None:
+        raise VerificationError(f"kernel {kernel.name}: {message}\n{kernel}", where=kernel.origin)
+
+    buffers = {b.name: b for b in kernel.buffers}
+    if len(buffers) != len(kernel.buffers):
+        fail("two buffers of one name")
+    known: set[str] = set()
+    stored: set[str] = set()
+    for nest in kernel.nests:
+        axes = {*kernel.axes, *nest.axes}
+        local = set(known)
+
+        def check(expr: Expr, axes: set[Axis] = axes, local: set[str] = local) -> None:
+            for e in walk(expr):
+                if isinstance(e, Index) and e.axis not in axes:
+                    fail(f"axis {e.axis} is not in scope in {show(expr)}")
+                if isinstance(e, Var) and e.name not in local:
+                    fail(f"{e.name} is used before it is defined")
+                if isinstance(e, Load):
+                    buffer = buffers.get(str(e.source))
+                    if buffer is None or len(e.index) != buffer.type.rank or e.dtype != buffer.type.dtype:
+                        fail(f"bad load {show(e)}")
+                    elif buffer in kernel.outputs and buffer.name not in stored:
+                        fail(f"{buffer.name} is read before it is stored")
+
+        for let in nest.lets:
+            check(let.value)
+            if let.name in local:
+                fail(f"{let.name} is defined twice")
+            local.add(let.name)
+            if not nest.axes:
+                known.add(let.name)
+        for reduction in nest.reductions:
+            check(reduction.value)
+            if reduction.name in known:
+                fail(f"{reduction.name} is defined twice")
+            known.add(reduction.name)
+        for store in nest.stores:
+            for expr in (*store.index, store.value):
+                check(expr)
+            target = buffers.get(store.buffer)
+            if target not in kernel.outputs:
+                fail(f"{store.buffer} is not an output")
+            elif store.value.dtype != target.type.dtype or len(store.index) != target.type.rank:
+                fail(f"bad store {store}")
+            stored.add(store.buffer)
+    if stored != {b.name for b in kernel.outputs}:
+        fail("an output is never stored")
+    return kernel
+
+
+def named_sizes(kernel: Kernel) -> frozenset[str]:
+    """The named sizes a kernel's shapes depend on."""
+    return frozenset().union(*(names_in(s) for b in kernel.buffers for s in b.type.shape), frozenset())

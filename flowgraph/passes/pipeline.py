@@ -1,0 +1,70 @@
+"""The one ordered list of passes, and the observer that records what each of them did.
+
+Nothing else orders passes. `FORWARD` runs before differentiation, `OPTIMISE` on the whole step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flowgraph.graph.graph import Graph, verify
+from flowgraph.graph.text import to_text
+from flowgraph.passes.expand import expand_composites
+from flowgraph.passes.simplify import eliminate_common_subexpressions, fold_constants, simplify_algebra
+from flowgraph.passes.sparse import sparse_updates
+from flowgraph.passes.stabilise import stabilise
+
+Pass = Callable[[Graph], Graph]
+
+FORWARD: tuple[Pass, ...] = (fold_constants, eliminate_common_subexpressions, stabilise)
+
+OPTIMISE: tuple[Pass, ...] = (
+    fold_constants,
+    simplify_algebra,
+    eliminate_common_subexpressions,
+    stabilise,
+    sparse_updates,
+    expand_composites,
+    fold_constants,
+    simplify_algebra,
+    eliminate_common_subexpressions,
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one pass did."""
+
+    name: str
+    seconds: float
+    nodes_before: int
+    nodes_after: int
+    changed: bool
+    before: Graph
+    after: Graph
+
+    def __str__(self) -> str:
+        change = f"{self.nodes_before} -> {self.nodes_after} nodes" if self.changed else "(unchanged)"
+        return f"{self.name:<34} {1e3 * self.seconds:7.2f} ms  {change}"
+
+    def text(self) -> str:
+        """Before and after, in the text form."""
+        return f"== before {self.name}\n{to_text(self.before)}== after {self.name}\n{to_text(self.after)}"
+
+
+def run_passes(graph: Graph, passes: Sequence[Pass], *, check: bool = False) -> tuple[Graph, list[Record]]:
+    """Apply the passes in order; `check` runs the verifier after each. Returns the graph and what happened."""
+    records = []
+    for function in passes:
+        start = time.perf_counter()
+        after = function(graph)
+        seconds = time.perf_counter() - start
+        if check:
+            verify(after, function.__name__)
+        records.append(
+            Record(function.__name__, seconds, len(graph.nodes()), len(after.nodes()), after is not graph, graph, after)
+        )
+        graph = after
+    return graph, records

@@ -1,0 +1,131 @@
+"""Passes that make a graph smaller without changing what it means: folding, algebra, common subexpressions.
+
+Each takes and returns a Graph. Dead code needs no pass: a graph is what its roots depend on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowgraph.graph.graph import Graph, rewrite
+from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.ops.elementwise import Add, Cast, Divide, Multiply, Negative, Subtract
+from flowgraph.ops.leaf import Constant, Input, Parameter, constant
+from flowgraph.ops.shape import Broadcast, ExpandDims, Squeeze, Transpose
+
+FOLD_LIMIT = 4096  # elements: a larger constant is cheaper to compute than to carry
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """Compute what depends on constants alone, by the ops' references."""
+
+    def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if not inputs or len(node.outputs) != 1 or not all(isinstance(t.op, Constant) for t in inputs):
+            return None
+        count = node.outputs[0].type.count
+        if isinstance(node.op, Broadcast) or not isinstance(count, int) or count > FOLD_LIMIT:
+            return None  # a broadcast constant stays a scalar
+        value = np.asarray(node.op.reference(*(t.op.array for t in inputs)))
+        return (constant(value, node.outputs[0].dtype),)
+
+    return rewrite(graph, rule, "fold")
+
+
+def scalar_value(tensor: Tensor) -> float | None:
+    """The number a tensor is everywhere, if it is a (broadcast) scalar constant."""
+    while isinstance(tensor.op, (Broadcast, ExpandDims, Squeeze)):
+        tensor = tensor.node.inputs[0]
+    if isinstance(tensor.op, Constant) and tensor.type.count == 1:
+        return float(tensor.op.array.reshape(()).item())
+    return None
+
+
+def simplify_algebra(graph: Graph) -> Graph:
+    """Identities that hold for every value, NaN and infinity included: x+0, x*1, x/1, -(-x), shapes undone.
+
+    `x * (1/n)` becomes `x / n`: one rounding fewer, and the text reads (P - Y)/batch.
+    `x + 0` turns -0 into 0 in IEEE arithmetic; that sign is not kept.
+    """
+
+    def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        op = node.op
+        if isinstance(op, (Add, Subtract, Multiply, Divide)):
+            x, y = inputs
+            a, b = scalar_value(x), scalar_value(y)
+            if isinstance(op, (Add, Subtract)) and b == 0 or isinstance(op, (Multiply, Divide)) and b == 1:
+                return (x,)
+            if isinstance(op, Add) and a == 0 or isinstance(op, Multiply) and a == 1:
+                return (y,)
+            if isinstance(op, Multiply) and b == -1:
+                return (Negative()(x),)
+            if isinstance(op, Add) and isinstance(y.op, Negative):
+                return (Subtract()(x, y.node.inputs[0]),)
+            if isinstance(op, Subtract) and isinstance(y.op, Negative):
+                return (Add()(x, y.node.inputs[0]),)
+            if isinstance(op, Multiply):
+                for value, factor in ((x, y), (y, x)):
+                    divisor = _reciprocal(factor)
+                    if divisor is not None:
+                        return (Divide()(value, divisor),)
+        if isinstance(op, Negative) and isinstance(inputs[0].op, Negative):
+            return inputs[0].node.inputs
+        if isinstance(op, Cast) and inputs[0].dtype == op.dtype:
+            return inputs
+        if isinstance(op, Transpose) and isinstance(inputs[0].op, Transpose):
+            inner = inputs[0].op.axes
+            combined = tuple(inner[k] for k in op.axes)
+            source = inputs[0].node.inputs[0]
+            return (source,) if combined == tuple(range(len(combined))) else (Transpose(combined)(source),)
+        if isinstance(op, Squeeze) and isinstance(inputs[0].op, ExpandDims) and op.axes == inputs[0].op.axes:
+            return inputs[0].node.inputs
+        if isinstance(op, Broadcast):
+            if op.shape == inputs[0].shape:
+                return inputs
+            if isinstance(inputs[0].op, Broadcast) and _stacks(inputs[0].op.shape, inputs[0].node.inputs[0]):
+                return (op(inputs[0].node.inputs[0]),)
+        return None
+
+    return rewrite(graph, rule, "algebra")
+
+
+def _reciprocal(tensor: Tensor) -> Tensor | None:
+    """n, of the shape of `tensor`, if `tensor` is a broadcast scalar 1/n."""
+    path: list[Tensor] = []
+    while isinstance(tensor.op, (Broadcast, ExpandDims, Squeeze)):
+        path.append(tensor)
+        tensor = tensor.node.inputs[0]
+    if not isinstance(tensor.op, Divide) or tensor.shape != () or scalar_value(tensor.node.inputs[0]) != 1:
+        return None
+    result = tensor.node.inputs[1]
+    if isinstance(result.op, Constant):
+        return None  # folded: a product is cheaper
+    for step in reversed(path):
+        result = step.op(result)
+    return result
+
+
+def _stacks(shape: tuple, inner: Tensor) -> bool:
+    """Broadcasting twice is broadcasting once if the first step added no axis that the second stretches."""
+    return len(shape) == inner.rank or inner.rank == 0
+
+
+def eliminate_common_subexpressions(graph: Graph) -> Graph:
+    """Nodes with equal ops and equal inputs become one, which remembers both lines."""
+    known: dict[tuple, Node] = {}
+
+    def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if isinstance(node.op, (Input, Parameter)):
+            return None
+        key = (node.op, inputs)
+        first = known.get(key)
+        if first is not None and first is not node:
+            return first.outputs
+        outputs = node.outputs
+        if inputs != node.inputs:
+            from flowgraph.graph.graph import clone
+
+            outputs = clone(node, inputs)
+        known[key] = outputs[0].node
+        return outputs
+
+    return rewrite(graph, rule, "cse")
