@@ -1,0 +1,182 @@
+"""Source text of a generated kernel -> LLVM IR (for the emulator), PTX, or a cubin that is kept on disk.
+
+In: source text in the words of `codegen.cuda_prelude`, the kernel's name, its signature ("i64" for an address, "i32"
+for a size, …), a compute capability. Out: text or bytes plus the symbol to launch. Needs no GPU and no driver.
+May not know: devices, schedules, what the kernel computes. The one file that touches numba-cuda's internals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import linecache
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from flowgraph.errors import DeviceError
+
+Capability = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """A kernel as text: what is compiled, and with its digest what it is filed under."""
+
+    text: str
+    entry: str
+    signature: tuple[str, ...]                                    # dtype names, in the order of the parameters
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256("\0".join((self.text, self.entry, *self.signature)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class KernelIR:
+    """LLVM IR in NVVM's dialect, and the symbol of the kernel in it."""
+
+    text: str
+    symbol: str
+
+
+@dataclass(frozen=True)
+class Cubin:
+    """Machine code for one compute capability; `log` is ptxas's account of registers, stack and spills."""
+
+    code: bytes
+    symbol: str
+    log: str
+
+
+@cache
+def _prelude() -> dict[str, Any]:
+    from flowgraph.codegen import cuda_prelude
+    return {name: getattr(cuda_prelude, name) for name in cuda_prelude.__all__}
+
+
+def _function(source: KernelSource) -> Callable[..., Any]:
+    """The kernel as a Python function whose lines numba's messages can show."""
+    filename = f"<flowgraph cuda kernel {source.entry} {source.digest[:12]}>"
+    linecache.cache[filename] = (len(source.text), None, source.text.splitlines(keepends=True), filename)
+    namespace: dict[str, Any] = {**_prelude(), "__name__": "flowgraph_kernel"}
+    exec(compile(source.text, filename, "exec"), namespace)
+    function: Callable[..., Any] = namespace[source.entry]
+    return function
+
+
+def _numba_signature(source: KernelSource) -> Any:
+    from flowgraph.codegen.cuda_prelude import DTYPES, types
+    return types.void(*(DTYPES[name] for name in source.signature))
+
+
+def _library(source: KernelSource, capability: Capability, **options: Any) -> Any:
+    """numba-cuda's front end only: typed and lowered to LLVM IR, nothing handed to NVVM yet."""
+    from numba.cuda.compiler import _compile_pyfunc_with_fixup as front_end
+    try:
+        library, _ = front_end(_function(source), _numba_signature(source), device=False, abi="numba", cc=capability,
+                               opt=True, **options)
+    except Exception as error:
+        raise DeviceError(f"kernel '{source.entry}' does not compile for CUDA: {error}") from error
+    return library
+
+
+@lru_cache(maxsize=4096)
+def kernel_ir(source: KernelSource, capability: Capability = (9, 0), lines: bool = False) -> KernelIR:
+    """The kernel's LLVM IR; with `lines`, instructions carry the line of the generated source they came from."""
+    library = _library(source, capability, lineinfo=lines)
+    if len(library.llvm_strs) != 1:
+        raise DeviceError(f"kernel '{source.entry}' calls device functions; generated kernels use the prelude only")
+    return KernelIR(library.llvm_strs[0], library._entry_name)
+
+
+def compile_ptx(source: KernelSource, capability: Capability) -> KernelIR:
+    """PTX through numba's public interface alone: for a machine whose numba-cuda this file does not know."""
+    from numba import cuda
+    try:
+        text, _ = cuda.compile_ptx(_function(source), _numba_signature(source), device=False, cc=capability)
+    except Exception as error:
+        raise DeviceError(f"kernel '{source.entry}' does not compile to PTX: {error}") from error
+    symbol = re.search(r"\.entry\s+([\w$]+)", text)
+    if symbol is None:
+        raise DeviceError(f"numba-cuda's PTX for kernel '{source.entry}' has no entry")
+    return KernelIR(text, symbol[1])
+
+
+def link_cubin(source: KernelSource, capability: Capability) -> Cubin:
+    """Machine code by libNVVM and nvJitLink: link-time optimisation, IEEE division and square root, FMA contraction."""
+    from cuda.core import Linker, LinkerOptions, ObjectCode
+    library = _library(source, capability, lto=True)
+    try:
+        linker = Linker(ObjectCode.from_ltoir(library.get_ltoir(cc=capability)), options=LinkerOptions(
+            arch="sm_{}{}".format(*capability), link_time_optimization=True, ptxas_options=["-v"]))
+        code = bytes(linker.link("cubin").code)
+    except Exception as error:
+        raise DeviceError(f"kernel '{source.entry}' does not link for sm_{capability[0]}{capability[1]}: {error}",
+                          hint="the CUDA compiler packages must be of one version; see `flowgraph doctor`") from error
+    return Cubin(code, library._entry_name, linker.get_info_log())
+
+
+# ---- the store
+
+@cache
+def _versions() -> str:
+    """Everything besides the source that decides what a cubin is."""
+    from importlib import metadata
+
+    from flowgraph.codegen import cuda_prelude
+
+    def version(package: str) -> str:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return "absent"
+    names = ("numba-cuda", "cuda-core", "nvidia-nvvm", "nvidia-cuda-nvcc", "nvidia-nvjitlink", "llvmlite")
+    prelude = hashlib.sha256(Path(cuda_prelude.__file__).read_bytes()).hexdigest()
+    return ";".join([*(f"{name}={version(name)}" for name in names), f"prelude={prelude}"])
+
+
+def default_folder() -> Path:
+    """$FLOWGRAPH_CACHE/cuda, else the user's cache folder."""
+    root = os.environ.get("FLOWGRAPH_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "flowgraph")
+    return Path(root) / "cuda"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Into place by rename, so that a reader sees all of it or nothing."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    os.replace(temporary, path)
+
+
+def compile_cubin(source: KernelSource, capability: Capability, folder: Path | None = None) -> Cubin:
+    """The kernel's cubin: the kept one if its content still fits its digest, else compiled and kept.
+
+    Three files a kernel, named by the digest of source, versions and capability: `.py` to read, `.cubin`, `.json`.
+    """
+    folder = folder or default_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = hashlib.sha256(f"{source.digest};{_versions()};sm_{capability}".encode()).hexdigest()[:32]
+    readable, binary, table = (folder / f"{key}{suffix}" for suffix in (".py", ".cubin", ".json"))
+    if binary.is_file() and table.is_file():
+        record, code = json.loads(table.read_text()), binary.read_bytes()
+        if hashlib.sha256(code).hexdigest() == record["sha256"]:
+            return Cubin(code, record["symbol"], record["log"])
+    cubin = link_cubin(source, capability)
+    _write(readable, source.text.encode())
+    _write(binary, cubin.code)
+    _write(table, json.dumps({"sha256": hashlib.sha256(cubin.code).hexdigest(), "symbol": cubin.symbol,
+                              "log": cubin.log}).encode())
+    return cubin
+
+
+def address_and_size_signature(n_pointers: int, n_sizes: int) -> tuple[str, ...]:
+    """The kernel ABI: buffer addresses first, then sizes."""
+    return ("i64",) * n_pointers + ("i32",) * n_sizes
