@@ -74,7 +74,7 @@ class Dataset:
         """(train, test): `test` examples drawn by `seed` are held out; the same on every machine and NumPy.
 
         The same examples in the same order as in scikit-learn's `train_test_split(..., test_size=test,
-        random_state=seed)`, so that results can be compared; by `RandomState`, whose stream NumPy never changes.
+        random_state=seed)`, so that results can be compared; `RandomState` because its stream never changes.
         """
         if not 0 < test < len(self):
             raise DatasetError(
