@@ -1,34 +1,51 @@
 """Readable, unique names for the tensors of a graph: for text, pictures and generated source.
 
-A tensor is called by its label; else by the variable the user assigned it to, where the source line says so; else by
-a short name made from its op. Names are identifiers: whatever the user wrote, nothing but [A-Za-z0-9_] comes out.
+A tensor is called by its label; else by the variable the user assigned it to, where the source line says so; else, as
+a parameter's next value, after the parameter; else after its op. Names are identifiers: whatever the user wrote, nothing but [A-Za-z0-9_] comes out.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import groupby
 
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.tensor import Node, Tensor
 
-_ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)")
+_ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)(?!.*;)")
+
+
+def given_names(nodes: Sequence[Node]) -> dict[Tensor, str]:
+    """The tensors that the user named: by label, or by assigning them to a variable, `h = fg.tanh(z)`.
+
+    A line of code makes nodes one after the other, so nodes of one line with neighbouring serials are one execution of it;
+    the variable is the one value among them that none of them reads. Several such values (a comprehension, a tuple) have
+    no name of their own.
+    """
+    found: dict[Tensor, str] = {}
+    declared = sorted((n for n in nodes if n.origin.lines and not n.origin.passes), key=lambda n: n.serial)
+    for line, run in groupby(declared, key=lambda n: n.origin.lines[0]):
+        match = _ASSIGNMENT.match(line.code)
+        members = list(run)
+        read = {t for n in members for t in n.inputs}
+        results = [t for n in members for t in n.outputs if t not in read]
+        if match and len(results) == 1:
+            found[results[0]] = match.group(1)
+    found |= {t: t.label for n in nodes for t in n.outputs if t.label}
+    return found
 
 
 def names(graph: Graph) -> dict[Tensor, str]:
     """A unique identifier for every tensor of the graph (and for every updated parameter)."""
     nodes = graph.nodes()
-    last_on_line: dict[object, Node] = {}
-    for node in nodes:
-        if node.origin.lines and not node.origin.passes:
-            last_on_line[node.origin.lines[0]] = node
     taken: dict[str, int] = {}
     found: dict[Tensor, str] = {}
 
     def claim(tensor: Tensor, wanted: str) -> None:
         base = identifier(wanted)
         count = taken.get(base, -1) + 1
-        taken[base] = count
-        name = base if count == 0 else f"{base}_{count}"
+        name = f"{base}_{count}" if count else base
         while count and name in taken:
             count += 1
             name = f"{base}_{count}"
@@ -36,20 +53,19 @@ def names(graph: Graph) -> dict[Tensor, str]:
         taken.setdefault(name, 0)
         found[tensor] = name
 
+    present = set(nodes)
     tensors = [t for node in nodes for t in node.outputs]
-    tensors += [p for p, _ in graph.updates if p.node not in set(nodes)]
-    for tensor in tensors:  # what the user named comes first and keeps its name
+    tensors += [p for p, _ in graph.updates if p.node not in present]
+    given = given_names([*nodes, *(p.node for p, _ in graph.updates if p.node not in present)])
+    for tensor in tensors:  # labels first: they keep their names
         if tensor.label:
             claim(tensor, tensor.label)
+    for parameter, new in graph.updates:
+        if new not in found and new not in given:
+            claim(new, f"{found[parameter]}_next")
     for tensor in tensors:
-        if tensor in found:
-            continue
-        node = tensor.node
-        assigned = None
-        if node.origin.lines and last_on_line.get(node.origin.lines[0]) is node and len(node.outputs) == 1:
-            match = _ASSIGNMENT.match(node.origin.lines[0].code)
-            assigned = match.group(1) if match else None
-        claim(tensor, assigned or node.op.name)
+        if tensor not in found:
+            claim(tensor, given.get(tensor, tensor.node.op.name))
     return found
 
 

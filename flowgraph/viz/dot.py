@@ -1,0 +1,70 @@
+"""Picture -> DOT, for Graphviz and everything that reads its language; also what `svg` has laid out.
+
+The backward graph is laid out as the forward graph's mirror: its edges rank upwards, so that a gradient stands beside
+the value it belongs to.
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+from flowgraph.viz import style
+from flowgraph.viz.picture import Edge, Picture, Vertex, printable
+
+
+def to_dot(picture: Picture) -> str:
+    """The picture as a DOT graph."""
+    lines = [
+        f'digraph "{_quoted(picture.title)}" {{',
+        f'  graph [rankdir=TB, ranksep=0.28, nodesep=0.22, fontname="{style.FONT}", fontsize=11, fontcolor="{style.MUTED}"]',
+        f'  node [fontname="{style.FONT}", fontsize={style.SIZE}, fontcolor="{style.INK}", penwidth=1.2, height=0.3]',
+        "  edge [arrowsize=0.6, penwidth=1.1]",
+    ]
+    phases = picture.phases
+    for phase in phases:
+        members = [_vertex(v) for v in picture.vertices if v.phase == phase]
+        if len(phases) > 1:
+            shade = style.CLUSTERS[phase]
+            head = f'label="{phase}", style="rounded,filled", fillcolor="{shade.fill}", color="{shade.line}", margin=14'
+            lines += [f"  subgraph cluster_{phase} {{", f"    graph [{head}]", *(f"    {m}" for m in members), "  }"]
+        else:
+            lines += [f"  {m}" for m in members]
+    phase_of = {v.id: v.phase for v in picture.vertices}
+    lines += [f"  {_edge(e, phase_of)}" for e in picture.edges]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def upwards(edge: Edge, phase_of: dict[str, str]) -> bool:
+    """Is the edge drawn against the order of ranks?"""
+    return edge.kind == "update" or phase_of[edge.source] != "forward"
+
+
+def _vertex(vertex: Vertex) -> str:
+    colour = style.colour(vertex.kind, vertex.family)
+    label = escape(printable(vertex.label))
+    if vertex.note:
+        note = escape(printable(vertex.note))
+        label += f'<br/><font point-size="{style.SMALL}" color="{style.faint(vertex.kind)}">{note}</font>'
+    shape = 'shape=ellipse, style=filled, margin="0.04,0.02"' if vertex.is_data else 'shape=box, style="rounded,filled", margin="0.1,0.04"'
+    ink = f', fontcolor="{style.ink(vertex.kind)}"' if vertex.kind == "output" else ""
+    tooltip = "&#10;".join(escape(printable(line, 200)) for line in vertex.tooltip.splitlines()).replace("\\", "&#92;")
+    return (
+        f'{vertex.id} [label=<{label}>, {shape}, fillcolor="{colour.fill}", color="{colour.line}"{ink}'
+        f', tooltip="{tooltip or " "}"]'
+    )
+
+
+def _edge(edge: Edge, phase_of: dict[str, str]) -> str:
+    source, target = phase_of[edge.source], phase_of[edge.target]
+    colour = f'color="{style.EDGES["update" if edge.kind == "update" else target]}"'
+    if edge.kind == "update":
+        return f"{edge.target} -> {edge.source} [{colour}, dir=back, style=dashed, minlen=0]"
+    if source != "forward":
+        return f"{edge.target} -> {edge.source} [{colour}, dir=back]"
+    if target != "forward":  # a forward value read by the backward graph: beside or below it
+        return f"{edge.source} -> {edge.target} [{colour}, minlen=0, weight=0, penwidth=0.8]"
+    return f"{edge.source} -> {edge.target} [{colour}, weight=4]"
+
+
+def _quoted(text: str) -> str:
+    return printable(text).replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,75 @@
+"""A picture as plain data: what is drawn, before anyone knows where or in which format.
+
+Comes from a stage of the compiler (`graphs`, `kernels`); goes to `dot`, `mermaid` and `svg`. Knows no op and no format:
+texts are as the user wrote them, each format escapes them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+PHASES = ("forward", "backward", "update")  # drawn as clusters of these names
+KINDS = ("input", "parameter", "constant", "value", "output", "op")  # all but "op" are data, drawn as ovals
+LONGEST = 60  # characters of a label
+
+
+@dataclass(frozen=True)
+class Vertex:
+    """One oval (data) or box (op). `note` is small secondary text, such as a shape; `family` gives an op its colour."""
+
+    id: str
+    label: str
+    kind: str
+    phase: str = "forward"
+    family: str = ""
+    note: str = ""
+    tooltip: str = ""
+
+    @property
+    def is_data(self) -> bool:
+        return self.kind != "op"
+
+
+@dataclass(frozen=True)
+class Edge:
+    """From the vertex that makes a value to one that reads it; an "update" edge writes a parameter's next value."""
+
+    source: str
+    target: str
+    kind: str = "flow"  # or "update"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Vertices in the order of the computation, and edges between them."""
+
+    title: str
+    vertices: tuple[Vertex, ...]
+    edges: tuple[Edge, ...]
+
+    def __post_init__(self) -> None:
+        known = [v.id for v in self.vertices]
+        if len(set(known)) != len(known):
+            raise ValueError("two vertices of a picture have one id")
+        if loose := {end for e in self.edges for end in (e.source, e.target)} - set(known):
+            raise ValueError(f"edges of a picture end nowhere: {sorted(loose)}")
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases that occur, in order."""
+        return tuple(p for p in PHASES if any(v.phase == p for v in self.vertices))
+
+    def vertex(self, id: str) -> Vertex:
+        return next(v for v in self.vertices if v.id == id)
+
+
+def printable(text: str, longest: int = LONGEST) -> str:
+    """Text that any format can carry on one line: control and formatting characters shown as escapes, cut to a length."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def unique(edges: Iterable[Edge]) -> tuple[Edge, ...]:
+    """The edges without repetitions, order kept."""
+    return tuple(dict.fromkeys(edges))
