@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from flowgraph.errors import DTypeError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
+from flowgraph.graph.names import given_names
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.ops.elementwise import add
@@ -38,15 +39,19 @@ def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
         if any(t in targets for t in node.outputs) or any(t.node in reaches for t in node.inputs):
             reaches.add(node)
 
+    given = given_names(nodes)
     cotangents: dict[Tensor, Tensor] = {}
     with origins.at(cost.origin.by("backward")):
         cotangents[cost] = constant(1.0, cost.dtype)
     for node in reversed(nodes):
-        given = tuple(cotangents.get(t) for t in node.outputs)
-        if node not in reaches or not node.inputs or all(g is None for g in given):
+        arriving = tuple(cotangents.get(t) for t in node.outputs)
+        if node not in reaches or not node.inputs or all(g is None for g in arriving):
             continue
+        for tensor, cotangent in zip(node.outputs, arriving, strict=True):
+            if tensor in given and cotangent is not None and cotangent.label is None and cotangent.node.inputs:
+                cotangent.label = f"d{given[tensor].replace('/', '_')}"  # complete: all readers were visited
         with origins.at(node.origin.by("backward")):
-            for tensor, contribution in zip(node.inputs, node.op.vjp(node.inputs, node.outputs, given), strict=True):
+            for tensor, contribution in zip(node.inputs, node.op.vjp(node.inputs, node.outputs, arriving), strict=True):
                 if contribution is None or tensor.node not in reaches:
                     continue
                 if contribution.type != tensor.type:

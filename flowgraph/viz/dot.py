@@ -23,7 +23,7 @@ def to_dot(picture: Picture) -> str:
     phases = picture.phases
     for phase in phases:
         members = [_vertex(v) for v in picture.vertices if v.phase == phase]
-        if len(phases) > 1:
+        if len(phases) > 1 and phase != "update":  # updates stand beside their parameters
             shade = style.CLUSTERS[phase]
             head = f'label="{phase}", style="rounded,filled", fillcolor="{shade.fill}", color="{shade.line}", margin=14'
             lines += [f"  subgraph cluster_{phase} {{", f"    graph [{head}]", *(f"    {m}" for m in members), "  }"]
@@ -35,8 +35,8 @@ def to_dot(picture: Picture) -> str:
 
 
 def upwards(edge: Edge, phase_of: dict[str, str]) -> bool:
-    """Is the edge drawn against the order of ranks?"""
-    return edge.kind == "update" or phase_of[edge.source] != "forward"
+    """Is the edge ranked against its direction? So are all that the backward graph and the updates make or read."""
+    return edge.kind == "update" or phase_of[edge.source] != "forward" or phase_of[edge.target] == "update"
 
 
 def _vertex(vertex: Vertex) -> str:
@@ -45,7 +45,7 @@ def _vertex(vertex: Vertex) -> str:
     if vertex.note:
         note = escape(printable(vertex.note))
         label += f'<br/><font point-size="{style.SMALL}" color="{style.faint(vertex.kind)}">{note}</font>'
-    shape = 'shape=ellipse, style=filled, margin="0.04,0.02"' if vertex.is_data else 'shape=box, style="rounded,filled", margin="0.1,0.04"'
+    shape = 'shape=ellipse, style=filled, margin="0.06,0.03"' if vertex.is_data else 'shape=box, style="rounded,filled", margin="0.14,0.05"'
     ink = f', fontcolor="{style.ink(vertex.kind)}"' if vertex.kind == "output" else ""
     tooltip = "&#10;".join(escape(printable(line, 200)) for line in vertex.tooltip.splitlines()).replace("\\", "&#92;")
     return (
@@ -56,14 +56,16 @@ def _vertex(vertex: Vertex) -> str:
 
 def _edge(edge: Edge, phase_of: dict[str, str]) -> str:
     source, target = phase_of[edge.source], phase_of[edge.target]
-    colour = f'color="{style.EDGES["update" if edge.kind == "update" else target]}"'
+    look = f'color="{style.EDGES["update" if edge.kind == "update" else target]}"'
     if edge.kind == "update":
-        return f"{edge.target} -> {edge.source} [{colour}, dir=back, style=dashed, minlen=0]"
-    if source != "forward":
-        return f"{edge.target} -> {edge.source} [{colour}, dir=back]"
-    if target != "forward":  # a forward value read by the backward graph: beside or below it
-        return f"{edge.source} -> {edge.target} [{colour}, minlen=0, weight=0, penwidth=0.8]"
-    return f"{edge.source} -> {edge.target} [{colour}, weight=4]"
+        look += ", style=dashed, minlen=0, weight=2"
+    elif source == target:
+        look += ", weight=4" if source == "forward" else ""
+    else:  # from one phase to the next: beside each other where possible
+        look += ", penwidth=0.8, minlen=0"
+    if upwards(edge, phase_of):
+        return f"{edge.target} -> {edge.source} [{look}, dir=back]"
+    return f"{edge.source} -> {edge.target} [{look}]"
 
 
 def _quoted(text: str) -> str:

@@ -78,8 +78,10 @@ class Formulas:
 
     def _atom(self, tensor: Tensor) -> Operand:
         """A tensor that is drawn itself: called by its name, or by its op where it has none."""
-        named = tensor in self.kept or not tensor.node.inputs
-        return Operand(self.names[tensor] if named else str(getattr(tensor.op, "display", tensor.op.name)), (tensor,))
+        if tensor in self.kept or not tensor.node.inputs:
+            return Operand(self.names[tensor], (tensor,))
+        display = str(getattr(tensor.op, "display", tensor.op.name))
+        return Operand(display if display[0].isalpha() else "…", (tensor,))
 
     def _operand(self, tensor: Tensor) -> Operand:
         node, op = tensor.node, tensor.op

@@ -57,8 +57,12 @@ class _Drawing:
     def _kept(self) -> set[Tensor]:
         """Tensors that must stay visible; `ovals` those of them that have an oval."""
         everything = {t for n in self.nodes for t in n.outputs}
-        given = set(given_names(self.nodes)) | set(self.graph.outputs)
-        leaves = {t for t in everything if self._is_leaf(t.node) and not (t.op.name == "constant" and t.shape == ())}
+        fixed: set[Tensor] = set()  # numbers and sizes, and what is computed from nothing else
+        for node in self.nodes:
+            if node.op.name not in ("input", "parameter") and fixed.issuperset(node.inputs):
+                fixed.update(t for t in node.outputs if node.inputs or t.shape == ())
+        given = (set(given_names(self.nodes)) - fixed) | set(self.graph.outputs)
+        leaves = {t for t in everything if self._is_leaf(t.node) and t not in fixed}
         self.ovals = (given | leaves) - (set(self.next_values) - set(self.graph.outputs) - leaves)
         return everything if self.detail else (self.ovals | set(self.next_values)) & everything
 
@@ -88,7 +92,7 @@ class _Drawing:
     def _box(self, node: Node) -> Vertex:
         label = str(getattr(node.op, "display", node.op.name)) if self.detail else self.formulas.label(node)
         attributes = node.op.attributes() if hasattr(node.op, "attributes") else ""
-        note = attributes if attributes and len(attributes) <= 24 else ""
+        note = attributes if attributes and len(attributes) <= 16 else ""
         return Vertex(
             self.id[node], label, "op", self.phase[node], str(getattr(node.op, "family", "other")), note, self._tooltip(node)
         )
