@@ -1,7 +1,7 @@
-"""One training step of the lecture's network, flowgraph beside its peers: `python -m benchmarks.mlp [NAME ...]`.
+"""One training step of the lecture's network beside its peers: `python -m benchmarks.mlp [NAME ...]`.
 
-Every contestant is a process of its own, given a turn in each round, so that a noisy minute strikes all alike; the first
-named is what the others are compared with. Prints a table for each size, writes everything to benchmarks/results/.
+Every contestant is a process of its own and has a turn in each round, so that a noisy minute strikes all
+alike; the others are compared with the first. Prints a table a size, writes all to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def check_losses(contestants: list[Contestant]) -> None:
         losses = {contestant.name: contestant.facts["loss"] for contestant in group}
         if not all(map(math.isfinite, losses.values())):
             raise SystemExit(f"a loss is not finite: {losses}")
-        if order != "own" and max(losses.values()) - min(losses.values()) > LOSS_TOLERANCE * max(losses.values()):
+        least, most = min(losses.values()), max(losses.values())
+        if order != "own" and most - least > LOSS_TOLERANCE * most:
             raise SystemExit(f"the contestants do not train the same network: {losses}")
 
 
@@ -125,13 +126,13 @@ def report(rows: list[dict[str, Any]], peak_rate: float) -> str:
     limit = work / peak_rate * 1e6
     lines = [
         f"784-{hidden}-10, batch {batch}; products alone at the cores' peak would take {limit:.0f} µs",
-        f"  {'':20} {'best µs':>8} {'median':>8} {'× ' + first['name']:>20} {'of peak':>8} {'first epoch s':>14}",
+        f"  {'':20} {'best µs':>8} {'median':>8} {'× ' + first['name']:>20} {'of peak':>8} {'1st epoch':>10}",
     ]
     for row in rows:
         ratio = row["median"] / first["median"]
         lines.append(
             f"  {row['name']:20} {row['best']:8.0f} {row['median']:8.0f} {ratio:20.2f} "
-            f"{limit / row['median']:8.0%} {row['first_epoch_seconds']:14.2f}"
+            f"{limit / row['median']:8.0%} {row['first_epoch_seconds']:8.2f} s"
         )
     return "\n".join(lines)
 
@@ -149,7 +150,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     load_before = os.getloadavg()[0]
     rate = peak.all_cores("float", cores)
-    print(f"{cores} cores, load {load_before:.2f} before; peak {rate / cores / 1e9:.0f} GF/s a core, all at once")
+    print(f"{cores} cores, load {load_before:.2f}; peak {rate / cores / 1e9:.0f} GF/s a core, all at once")
     if load_before > 0.3:
         print("the machine is not quiet: compare the ratios, not the microseconds")
     rows = []

@@ -1,7 +1,8 @@
 """The cores' peak: fused multiply-adds in registers, nothing loaded or stored. `python -m benchmarks.peak`
 
-A pass of the loop does `CHAINS` independent vector multiply-adds: enough to hide their latency (4 cycles, 2 a cycle, on
-today's CPUs), few enough for 16 registers. Every vector width is tried; the best rate is the peak. Knows llvmlite only.
+A pass of the loop does `CHAINS` independent vector multiply-adds: enough to hide their latency (4 cycles,
+2 a cycle, on today's CPUs), few enough for 16 registers. Every vector width is tried; the best rate is the
+peak. Knows llvmlite only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ WIDTHS = {"float": (4, 8, 16), "double": (2, 4, 8)}
 
 
 def source(scalar: str, lanes: int) -> str:
-    """LLVM text of `peak(passes, out)`: CHAINS times x ← x·½ + 1, passes times over, the sum of the x in out."""
+    """LLVM text of `peak(passes, out)`: x ← x·½ + 1 in every chain, passes times over; their sum in out."""
     vector, fma = f"<{lanes} x {scalar}>", f"@llvm.fma.v{lanes}{'f32' if scalar == 'float' else 'f64'}"
     chains = range(CHAINS)
 
@@ -79,7 +80,7 @@ def seconds(scalar: str, lanes: int) -> float:
 
 
 def all_cores(scalar: str = "float", cores: int = 1) -> float:
-    """Operations a second (a multiply-add is two) of this many cores working at once: the best of all widths."""
+    """Operations a second (a multiply-add is two) of this many cores at once: the best of all widths."""
     best = 0.0
     with ThreadPoolExecutor(cores) as threads:
         for lanes in WIDTHS[scalar]:

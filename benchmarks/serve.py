@@ -1,7 +1,7 @@
 """One contestant in a process of its own: `python -m benchmarks.serve NAME BATCH HIDDEN`.
 
-Comes in, a line each: a number of steps. Goes out, a line each, as JSON: seconds and the last loss; before the first
-line, once, how long import and build took. Ends at the end of input. Idle in between, so that others can be measured.
+Comes in, a line each: a number of steps. Goes out, a line each, as JSON: seconds and the last loss; before
+them, once, how long import and build took. Ends at the end of input, idles in between: others have turns.
 """
 
 from __future__ import annotations

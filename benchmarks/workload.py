@@ -1,8 +1,8 @@
 """The work every contestant does: one epoch of 64 steps of the lecture's network, 784–H–10, on made-up data.
 
-    P = softMax(tanh(tanh(X·W1 + b1)·W2 + b2)),  loss = mean crossEnt,  W ← W − RATE·∂loss/∂W, plain SGD, float32
+    P = softMax(tanh(tanh(X·W1 + b1)·W2 + b2)),  loss = mean crossEnt,  W ← W − RATE·∂loss/∂W,  float32
 
-Goes out: `Data`, the same arrays for every contestant. Knows NumPy only, since contestants share no other package.
+Goes out: `Data`, the same arrays for every contestant. Knows NumPy only: contestants share no other package.
 """
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ def make(batch: int, hidden: int) -> Data:
 
 
 def operations(batch: int, hidden: int) -> int:
-    """Floating-point operations in the products of one step: two forward, one for a hidden gradient, two for weights."""
+    """Floating-point operations in a step's products: two forward, one backward, two for the weights."""
     return 2 * batch * hidden * (2 * PIXELS + 3 * CLASSES)
