@@ -1,0 +1,63 @@
+"""What happened in training: a row an epoch, a loss a step. Plain data that prints as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import overload
+
+import numpy as np
+
+Row = Mapping[str, float]
+
+
+class History:
+    """Rows of numbers, one an epoch: `history[-1]["val_loss"]`; a column is `history["loss"]`.
+
+    `losses` has the cost of every step, before its update; `interrupted` tells whether the last fit was stopped early.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.interrupted = False
+        self._losses: list[np.ndarray] = []
+
+    def add_losses(self, losses: list[float]) -> None:
+        self._losses.append(np.asarray(losses, np.float64))
+
+    @property
+    def losses(self) -> np.ndarray:
+        return np.concatenate([np.empty(0), *self._losses])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    @overload
+    def __getitem__(self, key: int) -> Row: ...
+    @overload
+    def __getitem__(self, key: str) -> np.ndarray: ...
+    def __getitem__(self, key: int | str) -> Row | np.ndarray:
+        """A row by number, or a column by name (NaN where an epoch has no such value)."""
+        if isinstance(key, int):
+            return self.rows[key]
+        if not any(key in row for row in self.rows):
+            raise KeyError(key)
+        return np.array([row.get(key, np.nan) for row in self.rows])
+
+    def __str__(self) -> str:
+        """A table: a line an epoch."""
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        cells = [columns, *([show(name, row.get(name)) for name in columns] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        return "\n".join("  ".join(f"{c:>{w}}" for c, w in zip(line, widths, strict=True)) for line in cells)
+
+    __repr__ = __str__
+
+
+def show(name: str, value: float | None) -> str:
+    """A number as tables and progress lines show it."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if name == "epoch" else f"{value:.3f}" if name == "seconds" else f"{value:.4f}"

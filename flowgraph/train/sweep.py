@@ -1,0 +1,181 @@
+"""A sweep: one pass over a data set as a native program. Minibatching is expressed in the graph itself.
+
+Comes in: values to record and updates to make, in terms of inputs whose first axis is the batch. Goes out: a program
+that takes the whole arrays and an order of examples instead, and finds its own batch at every step:
+
+    ids = gather(order, step·batch + (0, 1, ... batch-1))        x = gather(all of x, ids)        step <- step + 1
+
+so many steps run in one native call, and no step is special. The last, smaller batch is a run with another size.
+Knows nothing of epochs, optimisers or costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from flowgraph.compile import compile
+from flowgraph.errors import GraphError, ShapeError
+from flowgraph.graph import origin as origins
+from flowgraph.graph.graph import Graph, substitute, topological
+from flowgraph.graph.origin import scope
+from flowgraph.graph.size import Dim, Size, as_size, is_name, names_in, show_shape
+from flowgraph.graph.tensor import Tensor
+from flowgraph.ops.elementwise import add, cast, multiply
+from flowgraph.ops.indexing import gather, scatter_add
+from flowgraph.ops.leaf import Input, arange, input, parameter, size_of
+from flowgraph.ops.reduce import mean
+from flowgraph.ops.shape import expand_dims
+from flowgraph.program import Program
+
+CAPACITY = 1024  # most steps of one native call: what the records hold
+ORDER = "order of examples"  # no identifier, so it meets no input of the user's by accident
+
+Values = Mapping[str, np.ndarray]
+
+
+@dataclass
+class Log:
+    """Values recorded at every step, with the number of examples each stands for."""
+
+    sizes: list[int] = field(default_factory=list)
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def append(self, size: int, recorded: Values) -> None:
+        for name, steps in recorded.items():
+            self.values.setdefault(name, []).extend(steps.astype(np.float64).tolist())
+        self.sizes += [size] * max((len(steps) for steps in recorded.values()), default=0)
+
+    def means(self) -> dict[str, float]:
+        """The mean of every value over the examples: each step counts by its batch size."""
+        return {name: float(np.average(steps, weights=self.sizes)) for name, steps in self.values.items()}
+
+
+class Sweep:
+    """A compiled pass over a data set that records `values` at every step and makes `updates`.
+
+    A value is a scalar, or one number an example, of which the mean is recorded.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Tensor],
+        updates: Mapping[Tensor, Tensor],
+        device: str,
+        threads: int | None = None,
+    ) -> None:
+        roots = (*values.values(), *updates.values())
+        wanted = inputs_of(roots)
+        self.batch = batch_axis(wanted)
+        used = {name for node in topological(roots) for t in node.outputs for s in t.shape for name in names_in(s)}
+        examples, ordered = _fresh("examples", used), _fresh("ordered", used)
+        with scope("sweep"):
+            self.step = parameter("step", (), np.zeros((), np.int64), "int64")
+            order = input(ORDER, (ordered,), "int32")
+            position = multiply(self.step, size_of(self.batch, "int64"))
+            ids = gather(order, add(position, arange(self.batch)))
+            replacements: dict[Tensor, Tensor] = {}
+            self.inputs: dict[str, Tensor] = {}
+            for x in wanted:
+                with origins.at(x.origin.by("minibatch")):
+                    whole = self.inputs[x.op.label] = input(x.op.label, (examples, *x.shape[1:]), x.dtype)
+                    replacements[x] = gather(whole, ids)
+            self.records: dict[str, Tensor] = {}
+            everything = dict(updates) | {self.step: add(self.step, 1)}
+            for name, value in values.items():
+                value = scalar(value, self.batch, name)
+                record = self.records[name] = parameter(name, (CAPACITY,), dtype=value.dtype)
+                everything[record] = scatter_add(record, expand_dims(self.step, 0), expand_dims(value, 0))
+        graph = substitute(Graph((), tuple(everything.items())), replacements)
+        self.program: Program = compile(
+            inputs=[*self.inputs.values(), order], updates=dict(graph.updates), device=device, threads=threads
+        )
+
+    def run(
+        self,
+        data: Values,
+        order: np.ndarray,
+        batch_size: int,
+        log: Log,
+        on_steps: Callable[[int], None] | None = None,
+    ) -> None:
+        """One pass over the examples in `order` (int32); what was recorded goes to `log`, also when interrupted.
+
+        `on_steps(done)` is called now and then with the steps done so far.
+        """
+        before = 0
+        for start, stop, size in pieces(len(order), batch_size):
+            steps = (stop - start) // size
+            for state in (self.step, *self.records.values()):
+                state.op.storage.write(np.zeros((), state.dtype.numpy))
+            report = (lambda done, before=before: on_steps(before + done)) if on_steps else None
+            try:
+                self.program.run(steps, {**data, ORDER: order[start:stop]}, sizes={self.batch: size}, on_chunk=report)
+            finally:
+                done = int(self.step.op.storage.read())
+                log.append(size, {name: r.op.storage.read()[:done] for name, r in self.records.items()})
+            before += steps
+            if on_steps:
+                on_steps(before)
+
+
+def pieces(examples: int, batch_size: int) -> Iterator[tuple[int, int, int]]:
+    """The native calls of one pass: (first example, end, batch size), each a whole number of batches.
+
+    >>> list(pieces(100, 32))
+    [(0, 96, 32), (96, 100, 4)]
+    """
+    whole = examples - examples % batch_size
+    for start in range(0, whole, CAPACITY * batch_size):
+        yield start, min(start + CAPACITY * batch_size, whole), batch_size
+    if whole < examples:
+        yield whole, examples, examples - whole
+
+
+def inputs_of(roots: tuple[Tensor, ...]) -> list[Tensor]:
+    """The inputs these tensors depend on, as declared."""
+    found = [n.outputs[0] for n in topological(roots) if isinstance(n.op, Input)]
+    return sorted(found, key=lambda t: t.node.serial)
+
+
+def batch_axis(inputs: list[Tensor]) -> str:
+    """The name of the size that all inputs have first: the batch."""
+    if not inputs:
+        raise GraphError("this depends on no input, so there is nothing to feed", where=origins.here())
+    first = inputs[0]
+    for x in inputs:
+        name = is_name(x.shape[0]) if x.shape else None
+        if name is None or x.shape[0] != first.shape[0]:
+            raise ShapeError(
+                f"the first axis of every input must be the same named size, the batch: {first.op.label!r} has shape "
+                f"{show_shape(first.shape)}, {x.op.label!r} {show_shape(x.shape)}",
+                where=x.origin,
+                hint=f'declare it as fg.input("{x.op.label}", ("batch", ...))',
+            )
+        if any(name in names_in(s) for s in x.shape[1:]):
+            raise ShapeError(f"input {x.op.label!r} has the batch in more than one axis", where=x.origin)
+    return str(is_name(first.shape[0]))
+
+
+def scalar(value: Tensor, batch: str, name: str) -> Tensor:
+    """A floating-point scalar: the value itself, or the mean of one number an example."""
+    if not value.dtype.is_float:
+        value = cast(value, "float32")
+    if value.shape == (as_size(batch),):
+        return mean(value)
+    if value.shape != ():
+        raise ShapeError(
+            f"{name} must be a scalar or one number an example, ({batch},), got {show_shape(value.shape)}",
+            where=value.origin,
+            hint="reduce it, for example fg.mean(...)",
+        )
+    return value
+
+
+def _fresh(name: str, used: set[str]) -> Size | Dim:
+    """A named size that the user's graph does not have."""
+    while name in used:
+        name += "_"
+    return as_size(name)
