@@ -13,10 +13,10 @@ import linecache
 import os
 import re
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from flowgraph.errors import DeviceError
@@ -30,7 +30,7 @@ class KernelSource:
 
     text: str
     entry: str
-    signature: tuple[str, ...]                                    # dtype names, in the order of the parameters
+    signature: tuple[str, ...]  # dtype names, in the order of the parameters
 
     @property
     def digest(self) -> str:
@@ -54,52 +54,50 @@ class Cubin:
     log: str
 
 
-@cache
-def _prelude() -> dict[str, Any]:
-    from flowgraph.codegen import cuda_prelude
-    return {name: getattr(cuda_prelude, name) for name in cuda_prelude.__all__}
-
-
-def _function(source: KernelSource) -> Callable[..., Any]:
+def _function(source: KernelSource) -> FunctionType:
     """The kernel as a Python function whose lines numba's messages can show."""
+    from flowgraph.codegen.cuda_prelude import namespace
+
     filename = f"<flowgraph cuda kernel {source.entry} {source.digest[:12]}>"
     linecache.cache[filename] = (len(source.text), None, source.text.splitlines(keepends=True), filename)
-    namespace: dict[str, Any] = {**_prelude(), "__name__": "flowgraph_kernel"}
-    exec(compile(source.text, filename, "exec"), namespace)
-    function: Callable[..., Any] = namespace[source.entry]
+    names: dict[str, Any] = {**namespace(), "__name__": "flowgraph_kernel"}
+    exec(compile(source.text, filename, "exec"), names)
+    function: FunctionType = names[source.entry]
     return function
 
 
-def _numba_signature(source: KernelSource) -> Any:
-    from flowgraph.codegen.cuda_prelude import DTYPES, types
-    return types.void(*(DTYPES[name] for name in source.signature))
+def _argument_types(source: KernelSource) -> list[Any]:
+    from flowgraph.codegen.cuda.word import DTYPES
+
+    return [DTYPES[name] for name in source.signature]
 
 
-def _library(source: KernelSource, capability: Capability, **options: Any) -> Any:
-    """numba-cuda's front end only: typed and lowered to LLVM IR, nothing handed to NVVM yet."""
-    from numba.cuda.compiler import _compile_pyfunc_with_fixup as front_end
+def _library(source: KernelSource, capability: Capability, lines: bool = False) -> tuple[Any, str]:
+    """The front end only: typed and lowered to LLVM IR, nothing handed to NVVM yet."""
+    from flowgraph.codegen.cuda.target import lower
+
     try:
-        library, _ = front_end(_function(source), _numba_signature(source), device=False, abi="numba", cc=capability,
-                               opt=True, **options)
+        return lower(_function(source), _argument_types(source), capability, lines)
     except Exception as error:
         raise DeviceError(f"kernel '{source.entry}' does not compile for CUDA: {error}") from error
-    return library
 
 
 @lru_cache(maxsize=4096)
 def kernel_ir(source: KernelSource, capability: Capability = (9, 0), lines: bool = False) -> KernelIR:
     """The kernel's LLVM IR; with `lines`, instructions carry the line of the generated source they came from."""
-    library = _library(source, capability, lineinfo=lines)
+    library, symbol = _library(source, capability, lines)
     if len(library.llvm_strs) != 1:
         raise DeviceError(f"kernel '{source.entry}' calls device functions; generated kernels use the prelude only")
-    return KernelIR(library.llvm_strs[0], library._entry_name)
+    return KernelIR(library.llvm_strs[0], symbol)
 
 
 def compile_ptx(source: KernelSource, capability: Capability) -> KernelIR:
-    """PTX through numba's public interface alone: for a machine whose numba-cuda this file does not know."""
+    """PTX through numba's public interface alone: for a machine whose numba-cuda `codegen.cuda.target` does not know."""
     from numba import cuda
+
     try:
-        text, _ = cuda.compile_ptx(_function(source), _numba_signature(source), device=False, cc=capability)
+        signature = cuda.types.void(*_argument_types(source))
+        text, _ = cuda.compile_ptx(_function(source), signature, device=False, cc=capability)
     except Exception as error:
         raise DeviceError(f"kernel '{source.entry}' does not compile to PTX: {error}") from error
     symbol = re.search(r"\.entry\s+([\w$]+)", text)
@@ -111,40 +109,49 @@ def compile_ptx(source: KernelSource, capability: Capability) -> KernelIR:
 def link_cubin(source: KernelSource, capability: Capability) -> Cubin:
     """Machine code by libNVVM and nvJitLink: link-time optimisation, IEEE division and square root, FMA contraction."""
     from cuda.core import Linker, LinkerOptions, ObjectCode
-    library = _library(source, capability, lto=True)
+
+    library, symbol = _library(source, capability)
     try:
-        linker = Linker(ObjectCode.from_ltoir(library.get_ltoir(cc=capability)), options=LinkerOptions(
-            arch="sm_{}{}".format(*capability), link_time_optimization=True, ptxas_options=["-v"]))
+        linker = Linker(
+            ObjectCode.from_ltoir(library.get_ltoir(cc=capability)),
+            options=LinkerOptions(
+                arch="sm_{}{}".format(*capability), link_time_optimization=True, ptxas_options=["-v"]
+            ),
+        )
         code = bytes(linker.link("cubin").code)
     except Exception as error:
-        raise DeviceError(f"kernel '{source.entry}' does not link for sm_{capability[0]}{capability[1]}: {error}",
-                          hint="the CUDA compiler packages must be of one version; see `flowgraph doctor`") from error
-    return Cubin(code, library._entry_name, linker.get_info_log())
+        raise DeviceError(
+            f"kernel '{source.entry}' does not link for sm_{capability[0]}{capability[1]}: {error}",
+            hint="the CUDA compiler packages must be of one version; see `flowgraph doctor`",
+        ) from error
+    return Cubin(code, symbol, linker.get_info_log())
 
 
 # ---- the store
+
 
 @cache
 def _versions() -> str:
     """Everything besides the source that decides what a cubin is."""
     from importlib import metadata
 
-    from flowgraph.codegen import cuda_prelude
+    from flowgraph.codegen.cuda_prelude import PRELUDE_VERSION
 
     def version(package: str) -> str:
         try:
             return metadata.version(package)
         except metadata.PackageNotFoundError:
             return "absent"
+
     names = ("numba-cuda", "cuda-core", "nvidia-nvvm", "nvidia-cuda-nvcc", "nvidia-nvjitlink", "llvmlite")
-    prelude = hashlib.sha256(Path(cuda_prelude.__file__).read_bytes()).hexdigest()
-    return ";".join([*(f"{name}={version(name)}" for name in names), f"prelude={prelude}"])
+    return ";".join([*(f"{name}={version(name)}" for name in names), f"prelude={PRELUDE_VERSION}"])
 
 
 def default_folder() -> Path:
     """$FLOWGRAPH_CACHE/cuda, else the user's cache folder."""
     root = os.environ.get("FLOWGRAPH_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "flowgraph")
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "flowgraph"
+    )
     return Path(root) / "cuda"
 
 
@@ -172,8 +179,12 @@ def compile_cubin(source: KernelSource, capability: Capability, folder: Path | N
     cubin = link_cubin(source, capability)
     _write(readable, source.text.encode())
     _write(binary, cubin.code)
-    _write(table, json.dumps({"sha256": hashlib.sha256(cubin.code).hexdigest(), "symbol": cubin.symbol,
-                              "log": cubin.log}).encode())
+    _write(
+        table,
+        json.dumps(
+            {"sha256": hashlib.sha256(cubin.code).hexdigest(), "symbol": cubin.symbol, "log": cubin.log}
+        ).encode(),
+    )
     return cubin
 
 

@@ -24,7 +24,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from flowgraph.backends.cuda import emulator_ir
-from flowgraph.backends.cuda.compiler import KernelSource, kernel_ir
+from flowgraph.backends.cuda.compiler import Capability, KernelSource, kernel_ir
 from flowgraph.errors import DeviceError
 
 Extent = tuple[int, int, int]
@@ -32,14 +32,19 @@ Extent = tuple[int, int, int]
 # ---- adapting the IR
 
 _ENTRY = r'define void @"?{symbol}"?\((?P<parameters>[^)]*)\)'
-_ACCESS = re.compile(r'(?P<kind>load|store) .*?(?P<type><\d+ x \w+>|\w+) ?addrspace\(1\)\* (?P<pointer>%"[^"]+"|%[\w.$]+)')
+_ACCESS = re.compile(
+    r'(?P<kind>load|store) .*?(?P<type><\d+ x \w+>|\w+) ?addrspace\(1\)\* (?P<pointer>%"[^"]+"|%[\w.$]+)'
+)
 _BARRIER = re.compile(r'call void @"fg\.barrier0"\(\)|call void @"fg\.barrier\.cta\.sync\.aligned\.all"')
 _WARP_SYNC = re.compile(r'call void @"fg\.bar\.warp\.sync"')
-_SHUFFLE = re.compile(r'(?P<result>%\S+) = call \{ ?i32, i1 ?\} @"fg\.shfl\.sync\.i32"\(i32 \S+ i32 (?P<mode>[^,]+), '
-                      r'i32 (?P<value>[^,]+), i32 (?P<operand>[^,]+), i32 [^)]+\)')
-_SHARED = re.compile(r'@"(?P<name>[^"]+)" = addrspace\(3\) global (?P<type>.+?) undef(, align (?P<align>\d+))?')
+_SHUFFLE = re.compile(
+    r'(?P<result>%\S+) = call \{ ?i32, i1 ?\} @"fg\.shfl\.sync\.i32"\(i32 \S+ i32 (?P<mode>[^,]+), '
+    r"i32 (?P<value>[^,]+), i32 (?P<operand>[^,]+), i32 [^)]+\)"
+)
+_SHARED = re.compile(
+    r'@"(?P<name>[^"]+)" = addrspace\(3\) global (?P<type>.+?) undef(, align (?P<align>\d+))?'
+)
 _BITS = {"float": 32, "double": 64, "half": 16}
-_SLOT = {"i32": "i32", "i64": "i64", "float": "float", "double": "double", "i8": "i8", "i1": "i1"}
 
 
 def _bytes(llvm_type: str) -> int:
@@ -56,9 +61,9 @@ class Adapted:
 
     text: str
     cooperates: bool
-    accesses: tuple[int, ...]                                         # line of the IR, by access number
-    meetings: tuple[int, ...]                                         # line of the IR, by barrier or shuffle number
-    shared: tuple[tuple[str, int], ...]                               # area of each shared array, bytes with red zones
+    accesses: tuple[int, ...]  # line of the IR, by access number
+    meetings: tuple[int, ...]  # line of the IR, by barrier or shuffle number
+    shared: tuple[tuple[str, int], ...]  # area of each shared array, bytes with red zones
 
 
 def adapt(text: str, symbol: str, coro_end: str = "void") -> Adapted:
@@ -77,33 +82,46 @@ def adapt(text: str, symbol: str, coro_end: str = "void") -> Adapted:
     entry = re.compile(_ENTRY.format(symbol=re.escape(symbol)))
     body: Callable[[], list[str]] | None = None
     for number, line in enumerate(text.splitlines()):
-        if (line.startswith(("target ", '@"llvm.used"', "!nvvm")) or line.startswith("!") and symbol in line
-                or re.match(r'declare .*@"(fg\.|__nv_)', line)):
-            continue                                                  # NVVM's own, or defined by the support text
+        if (
+            line.startswith(("target ", '@"llvm.used"', "!nvvm"))
+            or (line.startswith("!")
+            and symbol in line)
+            or re.match(r'declare .*@"(fg\.|__nv_)', line)
+        ):
+            continue  # NVVM's own, or defined by the support text
         head = entry.match(line)
         array = _SHARED.match(line)
         access = _ACCESS.search(line)
         shuffle = _SHUFFLE.search(line)
         if head:
-            lines.append("define {ptr, i32} @fg.thread(ptr %fg.frame, ptr %fg.args) presplitcoroutine" if cooperates
-                         else "define void @fg.thread(ptr %fg.args)")
+            lines.append(
+                "define {ptr, i32} @fg.thread(ptr %fg.frame, ptr %fg.args) presplitcoroutine"
+                if cooperates
+                else "define void @fg.thread(ptr %fg.args)"
+            )
             body = lambda head=head: _prologue(head["parameters"], cooperates)  # noqa: E731
         elif body and line.startswith("entry:"):
             lines += [line, *body()]
         elif array:
             size, zone = _bytes(array["type"]), emulator_ir.RED_ZONE
-            padding = -size % 16                                      # keeps the tail zone's address aligned
+            padding = -size % 16  # keeps the tail zone's address aligned
             shared.append((f"fg.shared.{len(shared)}", size + padding + 2 * zone))
-            lines.append(f'@"{shared[-1][0]}" = global <{{ [{zone} x i8], {array["type"]}, [{zone + padding} x i8] }}> '
-                         f"undef, align 64")
-            lines.append(f'@"{array["name"]}" = internal alias {array["type"]}, ptr addrspace(3) addrspacecast (ptr '
-                         f'getelementptr (i8, ptr @"{shared[-1][0]}", i64 {zone}) to ptr addrspace(3))')
+            lines.append(
+                f'@"{shared[-1][0]}" = global <{{ [{zone} x i8], {array["type"]}, [{zone + padding} x i8] }}> '
+                f"undef, align 64"
+            )
+            lines.append(
+                f'@"{array["name"]}" = internal alias {array["type"]}, ptr addrspace(3) addrspacecast (ptr '
+                f'getelementptr (i8, ptr @"{shared[-1][0]}", i64 {zone}) to ptr addrspace(3))'
+            )
         elif access:
             guarded = f"%fg.guarded.{len(accesses)}"
-            lines.append(f"  {guarded} = call ptr addrspace(1) @fg.guard.{_bytes(access['type'])}"
-                         f"(ptr addrspace(1) {access['pointer']}, i32 {len(accesses)})")
+            lines.append(
+                f"  {guarded} = call ptr addrspace(1) @fg.guard.{_bytes(access['type'])}"
+                f"(ptr addrspace(1) {access['pointer']}, i32 {len(accesses)})"
+            )
             accesses.append(number)
-            lines.append(line[:access.start("pointer")] + guarded + line[access.end("pointer"):])
+            lines.append(line[: access.start("pointer")] + guarded + line[access.end("pointer") :])
         elif _BARRIER.search(line):
             suspend(number, 1)
         elif _WARP_SYNC.search(line):
@@ -111,13 +129,19 @@ def adapt(text: str, symbol: str, coro_end: str = "void") -> Adapted:
         elif shuffle:
             lines.append(f"  call void @fg.post(i32 {shuffle['value']})")
             suspend(number, 2)
-            lines.append(f"  {shuffle['result']} = call {{i32, i1}} @fg.fetch(i32 {shuffle['mode']}, "
-                         f"i32 {shuffle['operand']})")
+            lines.append(
+                f"  {shuffle['result']} = call {{i32, i1}} @fg.fetch(i32 {shuffle['mode']}, "
+                f"i32 {shuffle['operand']})"
+            )
         elif cooperates and line.strip().startswith("ret void"):
             lines.append("  br label %fg.end")
-        elif cooperates and line == "}":                              # the module's only function ends
-            lines += ["fg.end:", f"  call {coro_end} @llvm.coro.end(ptr %fg.handle, i1 0, token none)",
-                      "  unreachable", line]
+        elif cooperates and line == "}":  # the module's only function ends
+            lines += [
+                "fg.end:",
+                f"  call {coro_end} @llvm.coro.end(ptr %fg.handle, i1 0, token none)",
+                "  unreachable",
+                line,
+            ]
         else:
             lines.append(line)
     adapted = "\n".join(lines)
@@ -125,21 +149,30 @@ def adapt(text: str, symbol: str, coro_end: str = "void") -> Adapted:
     unknown = names - set(emulator_ir.DEFINITIONS)
     if unknown:
         raise DeviceError(f"the emulator does not know {', '.join(sorted(unknown))}")
-    return Adapted(emulator_ir.support(names, coro_end) + adapted, cooperates, tuple(accesses), tuple(meetings),
-                   tuple(shared))
+    return Adapted(
+        emulator_ir.support(names, coro_end) + adapted,
+        cooperates,
+        tuple(accesses),
+        tuple(meetings),
+        tuple(shared),
+    )
 
 
 def _prologue(parameters: str, cooperates: bool) -> list[str]:
     """Begin the coroutine, then load every parameter from the argument table of 8-byte words."""
     lines = []
     if cooperates:
-        lines += [f"  %fg.id = call token @llvm.coro.id.retcon(i32 {emulator_ir.FRAME}, i32 16, ptr %fg.frame, "
-                  "ptr @fg.prototype, ptr @fg.allocate, ptr @free)",
-                  "  %fg.handle = call ptr @llvm.coro.begin(token %fg.id, ptr null)"]
+        lines += [
+            f"  %fg.id = call token @llvm.coro.id.retcon(i32 {emulator_ir.FRAME}, i32 16, ptr %fg.frame, "
+            "ptr @fg.prototype, ptr @fg.allocate, ptr @free)",
+            "  %fg.handle = call ptr @llvm.coro.begin(token %fg.id, ptr null)",
+        ]
     for k, parameter in enumerate(filter(None, parameters.split(", "))):
         llvm_type, name = parameter.split()
-        lines += [f"  %fg.word.{k} = getelementptr i64, ptr %fg.args, i64 {k}",
-                  f"  {name} = load {llvm_type}, ptr %fg.word.{k}"]
+        lines += [
+            f"  %fg.word.{k} = getelementptr i64, ptr %fg.args, i64 {k}",
+            f"  {name} = load {llvm_type}, ptr %fg.word.{k}",
+        ]
     return lines
 
 
@@ -147,16 +180,25 @@ def _prologue(parameters: str, cooperates: bool) -> list[str]:
 
 _registers = (ctypes.c_int32 * len(emulator_ir.REGISTERS))()
 _slots = (ctypes.c_int32 * 2048)()
-_memory = (ctypes.c_int64 * 3)()                                      # base, bytes, distance to the shadow
-_fault = (ctypes.c_int64 * 6)()                                       # count, address, site, thread xyz and block xyz
-_lock = threading.Lock()                                              # one launch at a time: there is one machine state
+_memory = (ctypes.c_int64 * 3)()  # base, bytes, distance to the shadow
+_fault = (ctypes.c_int64 * 6)()  # count, address, site, thread xyz and block xyz
+_lock = threading.Lock()  # one launch at a time: there is one machine state
 
 
 class Launch(ctypes.Structure):
-    _fields_ = [("start", ctypes.c_void_p), ("args", ctypes.c_void_p), ("frames", ctypes.c_void_p),
-                ("states", ctypes.c_void_p), ("shared", ctypes.c_void_p), ("threads", ctypes.c_int32),
-                ("blocks", ctypes.c_int32), ("cooperates", ctypes.c_int32), ("reverse", ctypes.c_int32),
-                ("arrays", ctypes.c_int32), ("unused", ctypes.c_int32)]
+    _fields_ = [
+        ("start", ctypes.c_void_p),
+        ("args", ctypes.c_void_p),
+        ("frames", ctypes.c_void_p),
+        ("states", ctypes.c_void_p),
+        ("shared", ctypes.c_void_p),
+        ("threads", ctypes.c_int32),
+        ("blocks", ctypes.c_int32),
+        ("cooperates", ctypes.c_int32),
+        ("reverse", ctypes.c_int32),
+        ("arrays", ctypes.c_int32),
+        ("unused", ctypes.c_int32),
+    ]
 
 
 class State(ctypes.Structure):
@@ -183,8 +225,9 @@ def _engine(text: str, speed: int) -> Any:
     target = _machine()
     module = llvm.parse_assembly(text)
     module.triple = llvm.get_process_triple()
-    machine = target.create_target_machine(opt=speed, cpu=llvm.get_host_cpu_name(),
-                                           features=llvm.get_host_cpu_features().flatten())
+    machine = target.create_target_machine(
+        opt=speed, cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten()
+    )
     module.data_layout = str(machine.target_data)
     module.verify()
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=speed))
@@ -200,8 +243,13 @@ def _scheduler() -> tuple[Any, Callable[[Any], int]]:
     return engine, ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(engine.get_function_address("fg.run"))
 
 
-_WORD = {"i64": ctypes.c_int64, "i32": ctypes.c_int32, "f32": ctypes.c_float, "f64": ctypes.c_double,
-         "bool": ctypes.c_bool}
+_WORD = {
+    "i64": ctypes.c_int64,
+    "i32": ctypes.c_int32,
+    "f32": ctypes.c_float,
+    "f64": ctypes.c_double,
+    "bool": ctypes.c_bool,
+}
 
 
 class EmulatedKernel:
@@ -220,29 +268,40 @@ class EmulatedKernel:
     def launch(self, grid: Extent, block: Extent, args: Sequence[float], reverse: bool = False) -> int:
         """Run every thread of every block: 0, or 1 for divergence, 2 for a write outside a shared array."""
         if len(args) != len(self._words):
-            raise DeviceError(f"kernel '{self.source.entry}' takes {len(self._words)} arguments, not {len(args)}")
+            raise DeviceError(
+                f"kernel '{self.source.entry}' takes {len(self._words)} arguments, not {len(args)}"
+            )
         table = (ctypes.c_int64 * max(1, len(args)))()
         for k, (word, value) in enumerate(zip(self._words, args, strict=True)):
             word.from_buffer(table, 8 * k).value = value
         _registers[3:6], _registers[9:12], _registers[13] = block, grid, 32
-        run = Launch(self._start, ctypes.addressof(table), _FRAMES, ctypes.addressof(_states),
-                     ctypes.addressof(self._areas), block[0] * block[1] * block[2], grid[0] * grid[1] * grid[2],
-                     self.adapted.cooperates, reverse, len(self.adapted.shared), 0)
+        run = Launch(
+            self._start,
+            ctypes.addressof(table),
+            _FRAMES,
+            ctypes.addressof(_states),
+            ctypes.addressof(self._areas),
+            block[0] * block[1] * block[2],
+            grid[0] * grid[1] * grid[2],
+            self.adapted.cooperates,
+            reverse,
+            len(self.adapted.shared),
+            0,
+        )
         return _scheduler()[1](ctypes.addressof(run))
 
-    def line(self, site: int) -> str:
-        """The line of the generated source behind a line of the IR: found by compiling once more, with line numbers."""
-        plain = kernel_ir(self.source).text.splitlines()
-        annotated = kernel_ir(self.source, lines=True).text.splitlines()
-        same = re.sub(r",? !dbg !\d+", "", plain[site]).split("(")[0]
-        before = sum(re.sub(r",? !dbg !\d+", "", text).split("(")[0] == same for text in plain[:site])
-        matching = [text for text in annotated if re.sub(r",? !dbg !\d+", "", text).split("(")[0] == same]
-        location = re.search(r"!dbg (!\d+)", matching[before]) if before < len(matching) else None
-        place = location and re.search(rf"^{location[1]} = !DILocation\(.*?line: (\d+)", "\n".join(annotated), re.M)
+    def line(self, sites: str, number: int) -> str:
+        """The generated source behind an access or a meeting: found by compiling once more, with line numbers."""
+        ir = kernel_ir(self.source, lines=True)
+        instruction = ir.text.splitlines()[getattr(adapt(ir.text, ir.symbol), sites)[number]]
+        location = re.search(r"!dbg (!\d+)", instruction)
+        place = location and re.search(rf"^{location[1]} = .*DILocation\(.*?line: (\d+)", ir.text, re.M)
         if not place:
-            return "an unknown line"
-        number = int(place[1])
-        return f"line {number}: {self.source.text.splitlines()[number - 1].strip()}"
+            raise DeviceError(
+                f"numba gave no line for '{instruction.strip()}' of kernel '{self.source.entry}'"
+            )
+        row = int(place[1])
+        return f"line {row}: {self.source.text.splitlines()[row - 1].strip()}"
 
 
 @lru_cache(maxsize=4096)
@@ -259,7 +318,9 @@ _ALIGNMENT = 256
 
 def _map(nbytes: int) -> tuple[mmap.mmap, int]:
     """Address space that costs nothing until it is touched."""
-    area = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))
+    area = mmap.mmap(
+        -1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    )
     return area, ctypes.addressof(ctypes.c_char.from_buffer(area))
 
 
@@ -270,8 +331,10 @@ class GuardedMemory:
         self.nbytes = nbytes
         self._region, self.base = _map(nbytes)
         self._shadow_region, self._shadow = _map(nbytes + _PAGE)
-        self._free: list[tuple[int, int]] = [(self.base, nbytes)]     # (address, bytes), ascending, never adjacent
-        self.live: dict[int, int] = {}                                # address -> bytes asked for
+        self._free: list[tuple[int, int]] = [
+            (self.base, nbytes)
+        ]  # (address, bytes), ascending, never adjacent
+        self.live: dict[int, int] = {}  # address -> bytes asked for
 
     @property
     def words(self) -> tuple[int, int, int]:
@@ -282,10 +345,10 @@ class GuardedMemory:
         ctypes.memset(self._shadow + address - self.base, value, nbytes)
 
     def alloc(self, nbytes: int) -> int:
-        span = (max(nbytes, 1) + 2 * _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT   # with a red zone behind
+        span = (max(nbytes, 1) + 2 * _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT  # with a red zone behind
         for k, (address, room) in enumerate(self._free):
             if room >= span:
-                self._free[k:k + 1] = [(address + span, room - span)] if room > span else []
+                self._free[k : k + 1] = [(address + span, room - span)] if room > span else []
                 self.live[address] = nbytes
                 self._mark(address, nbytes, 255)
                 ctypes.memset(address, 255, nbytes)
@@ -300,9 +363,11 @@ class GuardedMemory:
         span = (max(nbytes, 1) + 2 * _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
         k = bisect_right(self._free, (address, 0))
         self._free.insert(k, (address, span))
-        for left in (k, k - 1):                                       # merge with the neighbours
+        for left in (k, k - 1):  # merge with the neighbours
             if 0 <= left < len(self._free) - 1 and sum(self._free[left]) == self._free[left + 1][0]:
-                self._free[left:left + 2] = [(self._free[left][0], self._free[left][1] + self._free[left + 1][1])]
+                self._free[left : left + 2] = [
+                    (self._free[left][0], self._free[left][1] + self._free[left + 1][1])
+                ]
 
     def holds(self, address: int, nbytes: int) -> bool:
         """Whether a range lies in one live buffer."""
@@ -310,9 +375,11 @@ class GuardedMemory:
 
     def nearest(self, address: int) -> str:
         """An address in words: which buffer it is closest to."""
+
         def distance(item: tuple[int, int]) -> int:
             start, size = item
             return max(start - address, address - (start + size) + 1, 0)
+
         if not self.live:
             return f"{address:#x}; no buffer is live"
         start, size = min(self.live.items(), key=distance)
@@ -321,10 +388,13 @@ class GuardedMemory:
 
 # ---- the device
 
+
 class EmulatedDevice:
     """The device protocol on the CPU (see device.CudaDevice). `reverse` runs threads and blocks in reverse order."""
 
     name = "emulated CUDA device"
+    capability: Capability = (9, 0)
+    multiprocessors = 4  # few, so that small tests meet every branch
 
     def __init__(self, memory: int = 1 << 30, reverse: bool = False) -> None:
         self._buffers = GuardedMemory(memory)
@@ -356,8 +426,13 @@ class EmulatedDevice:
 
     def launch(self, handle: EmulatedKernel, grid: Extent, block: Extent, args: Sequence[float]) -> None:
         threads = block[0] * block[1] * block[2]
-        if not (1 <= threads <= 1024 and min(*grid, *block) >= 1 and block[2] <= 64
-                and grid[0] < 1 << 31 and max(grid[1:]) < 1 << 16):
+        if not (
+            1 <= threads <= 1024
+            and min(*grid, *block) >= 1
+            and block[2] <= 64
+            and grid[0] < 1 << 31
+            and max(grid[1:]) < 1 << 16
+        ):
             raise DeviceError(f"a grid of {grid} blocks of {block} threads is outside CUDA's limits")
         with _lock:
             _memory[:] = self._buffers.words
@@ -367,18 +442,25 @@ class EmulatedDevice:
             block_index = tuple(_registers[6:9])
             codes = [_states[t].code for t in range(threads)] if status == 1 else []
         self.launches += 1
-        entry, adapted = handle.source.entry, handle.adapted
+        entry = handle.source.entry
         if fault[0]:
-            site = handle.line(adapted.accesses[fault[2]])
-            raise DeviceError(f"kernel '{entry}' reaches outside its buffers {fault[0]} times; first thread "
-                              f"{tuple(where[:3])} of block {tuple(where[3:])} at "
-                              f"{self._buffers.nearest(fault[1])}, {site}")
+            site = handle.line("accesses", fault[2])
+            raise DeviceError(
+                f"kernel '{entry}' reaches outside its buffers {fault[0]} times; first thread "
+                f"{tuple(where[:3])} of block {tuple(where[3:])} at "
+                f"{self._buffers.nearest(fault[1])}, {site}"
+            )
         if status == 1:
-            places = {code: t for t, code in reversed(list(enumerate(codes)))}
-            told = "; ".join(f"thread {t} " + ("has returned" if code == 0 else
-                             f"is at {handle.line(adapted.meetings[(code - 1) // 2])}") for code, t in places.items())
-            raise DeviceError(f"threads of block {block_index} of kernel '{entry}' diverge at a barrier or shuffle "
-                              f"({threads} threads, warps of 32): {told}")
+            first = {code: t for t, code in reversed(list(enumerate(codes)))}
+            told = "; ".join(
+                f"thread {t} "
+                + ("has returned" if code == 0 else f"is at {handle.line('meetings', (code - 1) // 2)}")
+                for code, t in first.items()
+            )
+            raise DeviceError(
+                f"threads of block {block_index} of kernel '{entry}' diverge at a barrier or shuffle "
+                f"({threads} threads, warps of 32): {told}"
+            )
         if status == 2:
             raise DeviceError(f"kernel '{entry}' writes outside a shared array in block {block_index}")
 

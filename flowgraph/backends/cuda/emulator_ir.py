@@ -10,22 +10,26 @@ continuation, its live values stay in a frame, and resuming it costs nanoseconds
 
 from __future__ import annotations
 
-FRAME = 1024          # bytes of a thread's frame; a larger one is allocated by malloc
-RED_ZONE = 1024       # bytes before and after each shared array that must keep their fill
+FRAME = 1024  # bytes of a thread's frame; a larger one is allocated by malloc
+RED_ZONE = 1024  # bytes before and after each shared array that must keep their fill
 
 REGISTERS = [f"{register}.{axis}" for register in ("tid", "ntid", "ctaid", "nctaid") for axis in "xyz"]
-REGISTERS += ["laneid", "warpsize", "posts"]      # posts: where in fg.slots this warp's lanes leave their values
+REGISTERS += ["laneid", "warpsize", "posts"]  # posts: where in fg.slots this warp's lanes leave their values
 
-_LIBM = {name: name for name in ("exp", "log", "log1p", "expm1", "tanh", "erf", "sin", "cos", "fmod")} | {"pow": "pow"}
+_LIBM = {name: name for name in ("exp", "log", "log1p", "expm1", "tanh", "erf", "sin", "cos", "fmod")} | {
+    "pow": "pow"
+}
 _INTRINSIC = ("fabs", "floor", "sqrt", "copysign")
 _BINARY = ("pow", "fmod", "copysign")
 
 
 def _function(name: str, target: str, arity: int, dtype: str) -> str:
     parameters = ", ".join(f"{dtype} %a{k}" for k in range(arity))
-    return (f"declare {dtype} @{target}({', '.join([dtype] * arity)})\n"
-            f"define internal {dtype} @{name}({parameters}) alwaysinline {{\n"
-            f"  %r = call {dtype} @{target}({parameters})\n  ret {dtype} %r\n}}\n")
+    return (
+        f"declare {dtype} @{target}({', '.join([dtype] * arity)})\n"
+        f"define internal {dtype} @{name}({parameters}) alwaysinline {{\n"
+        f"  %r = call {dtype} @{target}({parameters})\n  ret {dtype} %r\n}}\n"
+    )
 
 
 def _libdevice() -> dict[str, str]:
@@ -35,15 +39,17 @@ def _libdevice() -> dict[str, str]:
         for name in (*_LIBM, *_INTRINSIC):
             target = f"{_LIBM[name]}{suffix}" if name in _LIBM else f"llvm.{name}.{bits}"
             functions[f"__nv_{name}{suffix}"] = _function(
-                f"__nv_{name}{suffix}", target, 2 if name in _BINARY else 1, dtype)
+                f"__nv_{name}{suffix}", target, 2 if name in _BINARY else 1, dtype
+            )
     return functions
 
 
 def _special_registers() -> dict[str, str]:
-    return {f"fg.read.ptx.sreg.{name}":
-            f'define internal i32 @"fg.read.ptx.sreg.{name}"() alwaysinline {{\n'
-            f"  %r = load i32, ptr getelementptr (i32, ptr @fg.registers, i64 {k})\n  ret i32 %r\n}}\n"
-            for k, name in enumerate(REGISTERS)}
+    return {
+        f"fg.read.ptx.sreg.{name}": f'define internal i32 @"fg.read.ptx.sreg.{name}"() alwaysinline {{\n'
+        f"  %r = load i32, ptr getelementptr (i32, ptr @fg.registers, i64 {k})\n  ret i32 %r\n}}\n"
+        for k, name in enumerate(REGISTERS)
+    }
 
 
 def _guard(size: int) -> str:
@@ -146,18 +152,24 @@ define internal ptr @fg.allocate(i32 %bytes) {
 }
 """
 
-DEFINITIONS: dict[str, str] = _libdevice() | _special_registers()      # only those a kernel names are added to it
+DEFINITIONS: dict[str, str] = _libdevice() | _special_registers()  # only those a kernel names are added to it
 
 
 def support(names: set[str], coro_end: str) -> str:
     """The definitions a kernel that calls `names` needs."""
-    return "".join([_COMMON.replace("{coro_end}", coro_end), *(DEFINITIONS[name] for name in sorted(names)),
-                    *(_guard(size) for size in GUARDED_SIZES)])
+    return "".join(
+        [
+            _COMMON.replace("{coro_end}", coro_end),
+            *(DEFINITIONS[name] for name in sorted(names)),
+            *(_guard(size) for size in GUARDED_SIZES),
+        ]
+    )
 
 
 # The words of a launch, as `Launch` in emulator.py declares them: start, args, frames, states, shared, threads, blocks,
 # cooperates, reverse, shared arrays. A state is {continuation, code}; a shared array {address of its area, bytes of it}.
-SCHEDULER = """
+SCHEDULER = (
+    """
 %launch = type { ptr, ptr, ptr, ptr, ptr, i32, i32, i32, i32, i32, i32 }
 %state = type { ptr, i32 }
 @fg.registers = external global [15 x i32]
@@ -481,4 +493,7 @@ fail:
   ret i32 %either
 }
 declare i32 @llvm.umax.i32(i32, i32)
-""".replace("{FRAME}", str(FRAME)).replace("{RED_ZONE}", str(RED_ZONE)).replace("{RED_WORDS}", str(RED_ZONE // 8))
+""".replace("{FRAME}", str(FRAME))
+    .replace("{RED_ZONE}", str(RED_ZONE))
+    .replace("{RED_WORDS}", str(RED_ZONE // 8))
+)

@@ -30,7 +30,9 @@ class Report:
     @property
     def instructions(self) -> tuple[str, ...]:
         """The opcodes with their modifiers, in program order ("LDG.E.128", "FFMA", …)."""
-        return tuple(re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[\dT]+\s+)?([A-Z][A-Z0-9_.]*)", self.sass, re.M))
+        return tuple(
+            re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[\dT]+\s+)?([A-Z][A-Z0-9_.]*)", self.sass, re.M)
+        )
 
     def count(self, pattern: str) -> int:
         """How many instructions match a regular expression from their beginning."""
@@ -45,6 +47,7 @@ class Report:
 @cache
 def _disassembler() -> str:
     from cuda import pathfinder
+
     tool = pathfinder.find_nvidia_binary_utility("nvdisasm")
     if tool is None:
         raise DeviceError("nvdisasm is not installed", hint="pip install nvidia-cuda-nvdisasm")
@@ -65,10 +68,13 @@ def disassemble(code: bytes) -> str:
 def check(source_text: str, entry: str, n_pointers: int, n_sizes: int, cc: Capability) -> Report:
     """Compile `entry` for (8, 0) or (9, 0) and report what came out."""
     cubin = link_cubin(KernelSource(source_text, entry, address_and_size_signature(n_pointers, n_sizes)), cc)
-    frame = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", cubin.log)
+    frame = re.search(
+        r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", cubin.log
+    )
     registers = re.search(r"Used (\d+) registers", cubin.log)
     if frame is None or registers is None:
         raise DeviceError(f"ptxas reported nothing about kernel '{entry}': {cubin.log!r}")
     shared = re.search(r"(\d+) bytes smem", cubin.log)
-    return Report(int(registers[1]), *map(int, frame.groups()), int(shared[1]) if shared else 0,
-                  disassemble(cubin.code))
+    return Report(
+        int(registers[1]), *map(int, frame.groups()), int(shared[1]) if shared else 0, disassemble(cubin.code)
+    )
