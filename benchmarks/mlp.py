@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
-CONTESTANTS = ("flowgraph_trainer", "jax_scan_shuffled", "jax_scan", "jax_step", "torch_eager")
+CONTESTANTS = ("flowgraph", "flowgraph_shuffled", "jax_scan", "jax_scan_shuffled", "jax_step", "torch_eager")
 TURN_SECONDS = 0.2  # long enough that waking threads does not count
 REST_SECONDS = 0.25  # a team of threads may spin this long after its last work
 LOSS_TOLERANCE = 1e-3  # relative; float32 sums in another order, 64 steps
