@@ -18,6 +18,10 @@ def make_executor(device: str, graph: Graph, calls: Sequence[KernelCall], thread
     """An executor for the device; raises DeviceError where there is none, never falls back in silence."""
     if device == "reference":
         return ReferenceExecutor(graph)
+    if device in ("cpu", "auto"):
+        from flowgraph.backends.cpu.executor import CpuExecutor
+
+        return CpuExecutor(graph, calls, threads)
     raise DeviceError(
         f"unknown device {device!r}", where=origins.here(), hint="use one of " + ", ".join(map(repr, DEVICES))
     )

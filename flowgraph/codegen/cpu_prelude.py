@@ -1,4 +1,4 @@
-"""The names that generated CPU source is written in, and the options it is compiled with.
+"""The names that generated CPU source is written in.
 
 Comes in: the text of a kernel. Goes out: the namespace to run that text in. numba is imported only when a namespace
 is asked for: a program whose kernels are all kept needs only PRELUDE_VERSION. May not know any kernel.
@@ -17,22 +17,14 @@ _FILES = (_HERE / "cpu_prelude.py", _HERE / "vector_math.py", *sorted((_HERE / "
 PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES)).hexdigest()
 """Changes with any file of the prelude; part of the key of a kept kernel."""
 
-JIT_OPTIONS: dict[str, object] = {
-    "error_model": "numpy",  # a division by zero gives inf or NaN; the check for it would cost a branch each
-    "boundscheck": False,
-    "nogil": True,
-    "fastmath": {"contract"},
-    "no_cpython_wrapper": True,
-}
-
 _TILE = re.compile(r"\btile_(head_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
 
 
 @cache
 def _fixed_names() -> dict[str, object]:
-    from flowgraph.codegen.cpu import memory, vector
+    from flowgraph.codegen.cpu import memory, packing, stack, vector
 
-    return {**vector.FUNCTIONS, **memory.FUNCTIONS}
+    return {**vector.FUNCTIONS, **memory.FUNCTIONS, **stack.FUNCTIONS, **{f"pack_{t}": packing.pack(t) for t in vector.ALL}}
 
 
 @cache

@@ -197,3 +197,20 @@ class _Builder:
         for tensor, buffer in (*self.inputs.items(), *self.outputs.items()):
             lines.append(f"{buffer.name} is {self.called[tensor]}, {tensor.type}")
         return tuple(lines)
+
+
+def build_copy(source: Tensor, target: Tensor) -> KernelCall:
+    """A kernel that copies one tensor over another of the same type."""
+    axes = tuple(Axis("ijlmnpq"[k], s) for k, s in enumerate(source.shape))
+    index = tuple(map(Index, axes))
+    kernel = Kernel(
+        axes=axes,
+        nests=(Nest(stores=(Store("y0", index, Load("x0", index, source.dtype)),)),),
+        inputs=(Buffer("x0", source.type),),
+        outputs=(Buffer("y0", target.type),),
+        name="copy",
+        origin=target.origin,
+        comments=(f"{target.label} = {source.label or source.op.name}",),
+        reason="the old value is still read where the new one is made",
+    )
+    return KernelCall(verify_kernel(kernel), (source,), (target,))

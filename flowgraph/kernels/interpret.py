@@ -12,7 +12,8 @@ from flowgraph.kernels.kernel import Kernel
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:
-    return 0.5 * np.tanh(0.5 * x) + 0.5
+    small = np.exp(-np.abs(x))  # a form by tanh loses all digits below -10
+    return np.where(x >= 0, 1, small) / (1 + small)
 
 
 def _softplus(x: np.ndarray) -> np.ndarray:

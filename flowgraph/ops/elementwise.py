@@ -398,6 +398,31 @@ class Cast(Op):
         ]
 
 
+@dataclass(frozen=True)
+class Copy(Op):
+    """The same values in memory of their own: what an output or an update that is somebody else's value becomes."""
+
+    name: ClassVar[str] = "copy"
+    family: ClassVar[str] = "elementwise"
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        return (types[0],)
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(types[0].shape)
+        return Body(axes, load(0, types[0], indices(axes)))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        return cotangents
+
+    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return x.copy()
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [Sample(cls(), (values(29, 17),)), Sample(cls(), (values(40, dtype="bool"),)), Sample(cls(), (values(),))]
+
+
 # The user's functions: broadcast, then apply.
 
 

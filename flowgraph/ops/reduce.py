@@ -58,7 +58,7 @@ def _distinct(shape: tuple[int, ...]) -> np.ndarray:
     """Values no two of which are near each other, so that max has a derivative."""
     count = int(np.prod(shape))
     order = np.random.default_rng(count).permutation(count)
-    return ((order - count / 2) / max(count, 1) * 4 + 0.01).astype(np.float32).reshape(shape)
+    return ((order - count / 2) / count * 4 + 0.01).astype(np.float32).reshape(shape)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from flowgraph.graph.graph import Graph, verify
 from flowgraph.graph.text import to_text
 from flowgraph.passes.expand import expand_composites
+from flowgraph.passes.materialise import materialise_roots
 from flowgraph.passes.simplify import eliminate_common_subexpressions, fold_constants, simplify_algebra
 from flowgraph.passes.sparse import sparse_updates
 from flowgraph.passes.stabilise import stabilise
@@ -30,6 +31,7 @@ OPTIMISE: tuple[Pass, ...] = (
     fold_constants,
     simplify_algebra,
     eliminate_common_subexpressions,
+    materialise_roots,
 )
 
 

@@ -1,0 +1,244 @@
+"""The CPU backend: kernels compiled once, the plan bound to sizes, the native driver walking the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from flowgraph.backends.cpu.store import KernelSource
+from flowgraph.backends.cpu.team import CpuRuntime
+from flowgraph.backends.cpu.words import Row
+from flowgraph.codegen.cpu_prelude import default_tile
+from flowgraph.codegen.cpu_source import cpu_source
+from flowgraph.graph.graph import Graph
+from flowgraph.graph.size import evaluate
+from flowgraph.graph.tensor import Tensor
+from flowgraph.kernels.kernel import Kernel, KernelCall
+from flowgraph.ops.leaf import aligned
+from flowgraph.plan.layout import Block, pack
+from flowgraph.plan.plan import Plan, make_plan, without_copy
+from flowgraph.program import OnChunk, Sizes
+from flowgraph.schedule.cpu import CpuSchedule
+from flowgraph.schedule.loops import Loops
+from flowgraph.schedule.lower_cpu import lower
+
+NANOSECONDS_A_THREAD = 1500  # less work than this is not worth waking another thread for
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A kernel with its schedule, loops and source."""
+
+    call: KernelCall
+    kernel: Kernel
+    schedule: CpuSchedule
+    loops: Loops
+    source: str
+
+
+@dataclass
+class Binding:
+    """A plan at fixed sizes: the memory, the argument words, the launch table. Input addresses are filled in per run."""
+
+    table: np.ndarray
+    words: np.ndarray
+    arena: np.ndarray
+    input_words: dict[Tensor, list[int]]
+    outputs: list[np.ndarray]
+    alive: list[np.ndarray]
+
+
+class CpuExecutor:
+    """Runs a plan on the processors of this machine."""
+
+    device = "cpu"
+
+    def __init__(self, graph: Graph, calls: Sequence[KernelCall], threads: int | None, runtime: CpuRuntime | None = None) -> None:
+        self.graph = graph
+        self.plan: Plan = make_plan(graph, calls)
+        self.runtime = runtime or shared_runtime(threads)
+        in_place = {new for _, new in self.plan.in_place}
+        self.compiled = [compile_call(call, in_place) for call in self.plan.calls]
+        self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
+
+    @cached_property
+    def addresses(self) -> list[int]:
+        """Native addresses of the kernels: compiled, or loaded from the store, on first use."""
+        sources = [KernelSource(c.kernel.name, c.source, c.kernel.name) for c in self.compiled]
+        return self.runtime.store.load(sources)
+
+    def run(
+        self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int, on_chunk: OnChunk | None
+    ) -> tuple[np.ndarray, ...]:
+        key = tuple(sorted(sizes.items()))
+        if key not in self._bindings:
+            self._bindings[key] = self._bind(sizes)
+        binding = self._bindings[key]
+        for tensor, places in binding.input_words.items():
+            binding.words[places] = inputs[tensor].ctypes.data
+        for parameter in self._parameters:
+            parameter.op.storage.read()
+        self.runtime.run(binding.table, steps, on_chunk=on_chunk)
+        for parameter, _ in self.graph.updates:
+            parameter.op.storage.version += 1
+        return tuple(output.copy() for output in binding.outputs)
+
+    @cached_property
+    def _parameters(self) -> list[Tensor]:
+        found = {p.of for p in self.plan.places.values() if p.kind == "parameter"}
+        return sorted(found, key=lambda t: t.node.serial)
+
+    def _bind(self, sizes: Sizes) -> Binding:
+        plan = self.plan
+        tensors = list(plan.lifetimes)
+        blocks = [Block(evaluate(plan.bytes_of(t), sizes), *plan.lifetimes[t]) for t in tensors]
+        scratch = [evaluate(c.loops.scratch, sizes) for c in self.compiled]
+        blocks += [Block(size, k, k) for k, size in enumerate(scratch)]
+        offsets, total = pack(blocks)
+        arena = aligned((max(total, 1),), np.uint8)
+        base = arena.ctypes.data
+        address = {t: base + o for t, o in zip(tensors, offsets, strict=False)}
+        alive: list[np.ndarray] = []
+        for tensor, place in plan.places.items():
+            if place.kind == "parameter":
+                address[tensor] = place.of.op.storage.array.ctypes.data
+            elif place.kind == "constant":
+                constant = aligned(place.of.op.array.shape, place.of.dtype.numpy)
+                constant[...] = place.of.op.array
+                alive.append(constant)
+                address[tensor] = constant.ctypes.data
+        words: list[int] = []
+        starts: list[int] = []
+        input_words: dict[Tensor, list[int]] = {}
+        for number, compiled in enumerate(self.compiled):
+            starts.append(len(words))
+            buffers = dict(zip((b.name for b in compiled.call.kernel.buffers), (*compiled.call.inputs, *compiled.call.outputs), strict=True))
+            for name in compiled.loops.buffers:
+                if name == "panel":
+                    words.append(base + offsets[len(tensors) + number])
+                    continue
+                tensor = buffers[name]
+                if plan.places[tensor].kind == "input":
+                    input_words.setdefault(tensor, []).append(len(words))
+                words.append(address.get(tensor, 0))
+            words += [evaluate(s, sizes) for s in compiled.loops.sizes]
+        table_words = np.array([*words, 0], np.int64)
+        teams, tasks = self._teams(sizes)
+        table = np.zeros((len(self.compiled), len(Row)), np.int64)
+        for k in range(len(self.compiled)):
+            table[k, Row.KERNEL] = self.addresses[k]
+            table[k, Row.ARGS] = table_words.ctypes.data + 8 * starts[k]
+            table[k, Row.TASKS] = tasks[k]
+            table[k, Row.TEAM] = teams[k]
+        table[:, Row.BARRIER] = self._barriers(teams, dict(zip(tensors, zip(offsets, (b.size for b in blocks), strict=False), strict=False)), offsets[len(tensors):], scratch)
+        outputs = []
+        for tensor in plan.outputs:
+            shape = tuple(evaluate(s, sizes) for s in tensor.shape)
+            start = address[tensor] - base
+            nbytes = evaluate(plan.bytes_of(tensor), sizes)
+            outputs.append(arena[start : start + nbytes].view(tensor.dtype.numpy).reshape(shape))
+        return Binding(table, table_words, arena, input_words, outputs, alive)
+
+    def _teams(self, sizes: Sizes) -> tuple[list[int], list[int]]:
+        """Threads and tasks of every launch, from what it costs at these sizes."""
+        teams, counts = [], []
+        for compiled in self.compiled:
+            tasks = evaluate(compiled.loops.tasks, sizes)
+            worth = cost(compiled.kernel, sizes) / NANOSECONDS_A_THREAD
+            teams.append(max(1, min(self.runtime.threads, tasks, int(worth))))
+            counts.append(tasks)
+        return teams, counts
+
+    def _barriers(
+        self,
+        teams: Sequence[int],
+        ranges: Mapping[Tensor, tuple[int, int]],
+        scratch_offsets: Sequence[int],
+        scratch_sizes: Sequence[int],
+    ) -> list[int]:
+        """A barrier before each launch that touches memory some launch since the last barrier wrote, or writes what one read.
+
+        Launches of one thread follow each other on that thread anyway.
+        """
+        plan = self.plan
+        barriers: list[int] = []
+        since: list[tuple[int, list, list]] = []
+        for number, compiled in enumerate(self.compiled):
+            def spans(tensors: Sequence[Tensor]) -> list:
+                made = []
+                for t in tensors:
+                    place = plan.places[t]
+                    made.append((place.kind, *ranges[t]) if place.kind == "arena" else (place.of, 0, 1))
+                return made
+
+            reads, writes = spans(compiled.call.inputs), spans(compiled.call.outputs)
+            if scratch_sizes[number]:
+                writes.append(("arena", scratch_offsets[number], scratch_sizes[number]))
+            clash = any(
+                (teams[number] > 1 or team > 1) and (_overlap(writes, r) or _overlap(writes, w) or _overlap(reads, w))
+                for team, r, w in since
+            )
+            barriers.append(int(clash))
+            if clash:
+                since = []
+            since.append((teams[number], reads, writes))
+        if barriers and len({*teams}) >= 1 and max(teams, default=1) > 1:
+            barriers[0] = 0  # the driver meets at the end of every step
+        return barriers
+
+    def source(self) -> str:
+        """Every kernel with what it computes and where the user wrote it, then the table of launches."""
+        parts = []
+        for number, compiled in enumerate(self.compiled):
+            kernel = compiled.kernel
+            comments = [f"kernel {number}: {kernel.name}", f"because: {compiled.call.kernel.reason}", f"schedule: {compiled.schedule}", *kernel.comments]
+            parts.append(cpu_source(compiled.loops, comments))
+        rows = [f"# {k:>3}  {c.kernel.name:<44} {c.loops.tasks} tasks" for k, c in enumerate(self.compiled)]
+        return "\n\n".join([*parts, "# One step is this table of launches, walked by the native driver:\n" + "\n".join(rows) + "\n"])
+
+
+def _overlap(a: Sequence[tuple], b: Sequence[tuple]) -> bool:
+    return any(x[0] == y[0] and x[1] < y[1] + y[2] and y[1] < x[1] + x[2] for x in a for y in b)
+
+
+def cost(kernel: Kernel, sizes: Sizes) -> float:
+    """A rough estimate of one launch on one thread, in nanoseconds: points times operations."""
+    total = 0.0
+    outer = 1.0
+    for axis in kernel.axes:
+        outer *= evaluate(axis.extent, sizes)
+    for nest in kernel.nests:
+        points = outer
+        for axis in nest.axes:
+            points *= evaluate(axis.extent, sizes)
+        operations = max(1, len(nest.lets) + len(nest.reductions) + len(nest.stores))
+        is_product = bool(nest.reductions) and not nest.lets and len(kernel.axes) == 2
+        total += points * (1 / 50 if is_product else operations / 8)
+    return total
+
+
+def compile_call(call: KernelCall, in_place: set[Tensor]) -> Compiled:
+    """Schedule, lower and print a kernel."""
+    kernel = call.kernel
+    for buffer, tensor in zip(kernel.outputs, call.outputs, strict=True):
+        if tensor in in_place and any(s.add for n in kernel.nests for s in n.stores if s.buffer == buffer.name):
+            kernel = without_copy(kernel, buffer.name)
+    dtypes = {b.type.dtype for b in kernel.buffers if b.type.dtype.is_float}
+    code = "f64" if any(d.itemsize == 8 for d in dtypes) else "f32"
+    loops, schedule = lower(kernel, default_tile(code))
+    return Compiled(call, kernel, schedule, loops, cpu_source(loops))
+
+
+_runtimes: dict[int | None, CpuRuntime] = {}
+
+
+def shared_runtime(threads: int | None) -> CpuRuntime:
+    """One team and one store for all programs of a process that ask for as many threads."""
+    if threads not in _runtimes:
+        _runtimes[threads] = CpuRuntime(threads)
+    return _runtimes[threads]
+
+

@@ -1,0 +1,205 @@
+"""P, the plan: in which order the kernels run, where every value lives, which updates happen in place.
+
+Symbolic: sizes are still names here. `layout.py` packs the arena once the sizes are known. Knows no device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from flowgraph.errors import VerificationError
+from flowgraph.graph.graph import Graph
+from flowgraph.graph.size import Size
+from flowgraph.graph.tensor import Tensor
+from flowgraph.index_notation import Index, Load, walk
+from flowgraph.kernels.build import build_copy
+from flowgraph.kernels.kernel import Kernel, KernelCall, Nest
+from flowgraph.ops.leaf import Constant, Input, Parameter
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lives: "input", "parameter", "constant" (given memory, `of` names it) or "arena"."""
+
+    kind: str
+    of: Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Launches in order; where each tensor lives; first and last launch that touches each arena value."""
+
+    calls: tuple[KernelCall, ...]
+    places: dict[Tensor, Place]
+    lifetimes: dict[Tensor, tuple[int, int]]
+    in_place: tuple[tuple[Tensor, Tensor], ...]  # (parameter, its new value): written straight into the parameter
+    outputs: tuple[Tensor, ...]
+
+    def bytes_of(self, tensor: Tensor) -> Size:
+        return tensor.type.count * tensor.dtype.itemsize
+
+
+def make_plan(graph: Graph, calls: Sequence[KernelCall]) -> Plan:
+    """Order the kernels, put updates in place where that is safe, and find every value's lifetime."""
+    calls = list(calls)
+    after = _dependencies(calls)
+    in_place: list[tuple[Tensor, Tensor]] = []
+    producer = {t: k for k, call in enumerate(calls) for t in call.outputs}
+    readers: dict[Tensor, list[int]] = {}
+    for k, call in enumerate(calls):
+        for t in call.inputs:
+            readers.setdefault(t, []).append(k)
+    copies: list[tuple[Tensor, Tensor]] = []
+    for parameter, new in graph.updates:
+        writer = producer[new]
+        waits = [k for k in readers.get(parameter, ()) if k != writer]
+        safe = (
+            may_overwrite(calls[writer], parameter, new)
+            and new not in graph.outputs
+            and not any(_reaches(after, writer, k) for k in waits)
+        )
+        if safe:
+            for k in waits:
+                after[writer].add(k)
+            in_place.append((parameter, new))
+        else:
+            copies.append((parameter, new))
+    for parameter, new in copies:
+        after.append({producer[new], *readers.get(parameter, ())})
+        calls.append(build_copy(new, parameter))
+
+    order = _order(after)
+    ordered = tuple(calls[k] for k in order)
+    written = {new: parameter for parameter, new in in_place}
+    places: dict[Tensor, Place] = {}
+    lifetimes: dict[Tensor, tuple[int, int]] = {}
+    for position, call in enumerate(ordered):
+        for tensor in (*call.inputs, *call.outputs):
+            places[tensor] = _place(tensor, written)
+            if places[tensor].kind == "arena":
+                first, _ = lifetimes.get(tensor, (position, position))
+                lifetimes[tensor] = (first, position)
+    for tensor in graph.outputs:
+        lifetimes[tensor] = (lifetimes[tensor][0], len(ordered))
+    return verify_plan(Plan(ordered, places, lifetimes, tuple(in_place), graph.outputs), graph)
+
+
+def _place(tensor: Tensor, written: dict[Tensor, Tensor]) -> Place:
+    if tensor in written:
+        return Place("parameter", written[tensor])
+    for kind, op in (("input", Input), ("parameter", Parameter), ("constant", Constant)):
+        if isinstance(tensor.op, op):
+            return Place(kind, tensor)
+    return Place("arena", tensor)
+
+
+def _dependencies(calls: Sequence[KernelCall]) -> list[set[int]]:
+    """For each call the calls whose results it reads."""
+    producer = {t: k for k, call in enumerate(calls) for t in call.outputs}
+    return [{producer[t] for t in call.inputs if t in producer} for call in calls]
+
+
+def _reaches(after: list[set[int]], start: int, goal: int) -> bool:
+    """Whether `goal` waits for `start`, directly or not."""
+    stack, seen = [goal], set()
+    while stack:
+        k = stack.pop()
+        if k == start:
+            return True
+        if k not in seen:
+            seen.add(k)
+            stack.extend(after[k])
+    return False
+
+
+def _order(after: list[set[int]]) -> list[int]:
+    """A topological order that stays as close to the given one as it can."""
+    import heapq
+
+    waiting = [len(a) for a in after]
+    followers: list[list[int]] = [[] for _ in after]
+    for k, a in enumerate(after):
+        for before in a:
+            followers[before].append(k)
+    ready = [k for k, count in enumerate(waiting) if count == 0]
+    heapq.heapify(ready)
+    order: list[int] = []
+    while ready:
+        k = heapq.heappop(ready)
+        order.append(k)
+        for f in followers[k]:
+            waiting[f] -= 1
+            if waiting[f] == 0:
+                heapq.heappush(ready, f)
+    assert len(order) == len(after), "the plan has a cycle"
+    return order
+
+
+def may_overwrite(call: KernelCall, old: Tensor, new: Tensor) -> bool:
+    """Whether a kernel may write `new` over `old`: it reads each old element only to compute the same element, before
+    storing it, and never again."""
+    kernel = call.kernel
+    target = kernel.outputs[call.outputs.index(new)].name
+    if old not in call.inputs:
+        return True
+    source = kernel.inputs[call.inputs.index(old)].name
+    storing = [n for n, nest in enumerate(kernel.nests) for s in nest.stores if s.buffer == target]
+    if not storing:
+        return False
+    first = kernel.nests[storing[0]]
+    written = next(s for s in first.stores if s.buffer == target)
+    if any(s.add for nest in kernel.nests for s in nest.stores if s.buffer == target):
+        # a scatter starts by copying the old table, element by element: in place that copy does nothing
+        return _only_copied(kernel, source, target)
+    for number, nest in enumerate(kernel.nests):
+        for expr in nest.expressions():
+            for e in walk(expr):
+                if isinstance(e, Load) and e.source == source:
+                    # one point of the kernel's axes: an inner loop would read elements that an earlier turn wrote
+                    if number > storing[0] or e.index != written.index or not _same_point(kernel, nest, first, e):
+                        return False
+    return len(storing) == 1
+
+
+def _same_point(kernel: Kernel, reading: Nest, writing: Nest, load: Load) -> bool:
+    own = {*map(Index, kernel.axes), *(map(Index, reading.axes) if reading is writing else ())}
+    return all(i in own for i in load.index) and len(set(load.index)) == len(load.index)
+
+
+def _only_copied(kernel: Kernel, source: str, target: str) -> bool:
+    loads = [e for expr in kernel.expressions() for e in walk(expr) if isinstance(e, Load) and e.source == source]
+    first = kernel.nests[0].stores[0]
+    return first.buffer == target and isinstance(first.value, Load) and loads == [first.value] and first.value.index == first.index
+
+
+def without_copy(kernel: Kernel, target: str) -> Kernel:
+    """A scatter kernel whose target already holds the old values: the copying nest is left out."""
+    nests = tuple(
+        n for n in kernel.nests if not (n.stores and n.stores[0].buffer == target and not n.stores[0].add and not n.lets)
+    )
+    used = {str(e.source) for n in nests for x in n.expressions() for e in walk(x) if isinstance(e, Load)}
+    return replace(kernel, nests=nests, inputs=tuple(b for b in kernel.inputs if b.name in used))
+
+
+def verify_plan(plan: Plan, graph: Graph) -> Plan:
+    """Every value is written before it is read, and an updated parameter is not read as "old" after it was written."""
+    written: set[Tensor] = set()
+    replaced: set[Tensor] = set()  # parameters that hold their new value already
+    target = {new: parameter for parameter, new in plan.in_place}
+    for call in plan.calls:
+        for tensor in call.inputs:
+            if plan.places[tensor].kind == "arena" and tensor not in written:
+                raise VerificationError(f"plan: {call.kernel.name} reads {tensor} before it is written")
+            if tensor in replaced:
+                raise VerificationError(f"plan: {call.kernel.name} reads {tensor.label} after it was replaced")
+        for tensor in call.outputs:
+            written.add(tensor)
+            if tensor in target:
+                replaced.add(target[tensor])
+            elif isinstance(tensor.op, Parameter):  # a copy into the parameter
+                replaced.add(tensor)
+    missing = {p for p, _ in graph.updates} - replaced
+    if missing:
+        raise VerificationError(f"plan: {missing} would not be updated")
+    return plan

@@ -1,0 +1,124 @@
+"""How a kernel walks through memory: strides of its loads and stores along its axes. Shared by all schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from flowgraph.graph.size import Shape, Size, product
+from flowgraph.index_notation import Axis, Const, Expr, Index, Load, axes_of, transform, walk
+from flowgraph.kernels.kernel import Buffer, Kernel, Nest, Store
+
+
+def stride_along(shape: Shape, index: tuple[Expr, ...], axis: Axis) -> Size | None:
+    """Elements between neighbours along an axis, 0 if the access does not move, None if it is not affine in it."""
+    total: Size = 0
+    for place, expr in enumerate(index):
+        if axis not in axes_of(expr):
+            continue
+        if not isinstance(expr, Index):
+            return None
+        total = total + product(shape[place + 1 :])
+    return total
+
+
+def accesses(kernel: Kernel, nest: Nest) -> Iterator[tuple[Buffer, tuple[Expr, ...]]]:
+    """Every load and store of a nest: the buffer and the index."""
+    for expr in nest.expressions():
+        for e in walk(expr):
+            if isinstance(e, Load):
+                yield kernel.buffer(str(e.source)), e.index
+    for store in nest.stores:
+        yield kernel.buffer(store.buffer), store.index
+
+
+def unit_strides(kernel: Kernel, axis: Axis) -> int:
+    """How many accesses run through consecutive elements along the axis."""
+    return sum(
+        stride_along(b.type.shape, index, axis) == 1 for nest in kernel.nests for b, index in accesses(kernel, nest)
+    )
+
+
+def collapse(kernel: Kernel) -> Kernel:
+    """Neighbouring outer axes that every access walks together, or not at all, become one: loops get longer.
+
+    Only the kernel's own view of its buffers changes: a (29, 17) array is the same memory as one of 493.
+    """
+    changed = True
+    while changed:
+        changed = False
+        for first, second in zip(kernel.axes, kernel.axes[1:], strict=False):
+            merged = _merge(kernel, first, second)
+            if merged is not None:
+                kernel, changed = merged, True
+                break
+    return kernel
+
+
+def _merge(kernel: Kernel, first: Axis, second: Axis) -> Kernel | None:
+    joint = Axis(first.name, first.extent * second.extent)
+    places: dict[str, int] = {}
+    for nest in kernel.nests:
+        for expr in nest.expressions():
+            if any(isinstance(e, Index) and e.axis in (first, second) for e in _outside_loads(expr)):
+                return None
+        for buffer, index in accesses(kernel, nest):
+            used = [e for e in index if {first, second} & axes_of(e)]
+            if not used:
+                if places.setdefault(buffer.name, -1) != -1:
+                    return None
+                continue
+            place = next(k for k, e in enumerate(index) if {first, second} & axes_of(e))
+            adjacent = index[place : place + 2] == (Index(first), Index(second)) and len(used) == 2
+            if not adjacent or buffer.type.shape[place : place + 2] != (first.extent, second.extent):
+                return None
+            if places.setdefault(buffer.name, place) != place:
+                return None
+
+    def index_of(name: str, index: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        place = places.get(name, -1)
+        return index if place < 0 else (*index[:place], Index(joint), *index[place + 2 :])
+
+    def rebuild(expr: Expr) -> Expr:
+        def rule(e: Expr) -> Expr | None:
+            if isinstance(e, Load) and places.get(str(e.source), -1) >= 0:
+                return replace(e, index=tuple(rebuild(i) for i in index_of(str(e.source), e.index)))
+            return None
+
+        return transform(expr, rule)
+
+    def view(buffer: Buffer) -> Buffer:
+        place = places.get(buffer.name, -1)
+        shape = buffer.type.shape
+        if place < 0:
+            return buffer
+        return replace(buffer, type=replace(buffer.type, shape=(*shape[:place], joint.extent, *shape[place + 2 :])))
+
+    nests = tuple(
+        replace(
+            nest,
+            lets=tuple(replace(x, value=rebuild(x.value)) for x in nest.lets),
+            reductions=tuple(replace(x, value=rebuild(x.value)) for x in nest.reductions),
+            stores=tuple(
+                Store(s.buffer, tuple(map(rebuild, index_of(s.buffer, s.index))), rebuild(s.value), s.add) for s in nest.stores
+            ),
+        )
+        for nest in kernel.nests
+    )
+    axes = tuple(joint if a == first else a for a in kernel.axes if a != second)
+    return replace(
+        kernel, axes=axes, nests=nests, inputs=tuple(map(view, kernel.inputs)), outputs=tuple(map(view, kernel.outputs))
+    )
+
+
+def _outside_loads(expr: Expr) -> Iterator[Expr]:
+    """Subexpressions that are not part of a load's index."""
+    stack: list[Expr] = [expr]
+    while stack:
+        item = stack.pop()
+        yield item
+        if not isinstance(item, (Load, Const)):
+            stack.extend(getattr(item, "arguments", ()))
+        elif isinstance(item, Load):
+            # an index computed from the axes themselves (a lookup) keeps them apart
+            stack.extend(e for e in item.index if not isinstance(e, Index))

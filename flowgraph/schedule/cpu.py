@@ -1,0 +1,101 @@
+"""Schedules for the CPU: where the vectors run, what a task is, which register tile. Chosen from the kernel alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowgraph.graph.size import Size
+from flowgraph.index_notation import Apply, Axis, Load, axes_of
+from flowgraph.kernels.kernel import Kernel
+from flowgraph.schedule.access import stride_along, unit_strides
+
+LANES = 16
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Products: rows × vectors of the result in registers; `pack` copies the second operand's panels first."""
+
+    rows: int
+    vectors: int
+    pack: bool
+
+
+@dataclass(frozen=True)
+class AcrossLanes:
+    """Vectors run along the last outer axis; reductions are ordinary loops. A task is `block` elements of it."""
+
+    block: int
+
+
+@dataclass(frozen=True)
+class AlongRows:
+    """Vectors run along the inner axes of each nest; a task is one point of the outer axes."""
+
+
+CpuSchedule = Tile | AcrossLanes | AlongRows
+
+
+@dataclass(frozen=True)
+class Product:
+    """The parts of a contraction kernel: c[i, j] = sum over k of a * b, then the epilogue."""
+
+    i: Axis
+    j: Axis
+    k: Axis
+    a: Load
+    b: Load
+    result: str
+
+
+def as_product(kernel: Kernel) -> Product | None:
+    """The kernel as a matrix product with an epilogue, if it is one."""
+    if len(kernel.axes) != 2 or not kernel.nests:
+        return None
+    first, rest = kernel.nests[0], kernel.nests[1:]
+    if len(first.axes) != 1 or len(first.reductions) != 1 or first.lets or first.stores or any(n.axes for n in rest):
+        return None
+    (reduction,), (k,), (i, j) = first.reductions, first.axes, kernel.axes
+    value = reduction.value
+    if reduction.combiner != "sum" or not value.dtype.is_float:
+        return None
+    if not isinstance(value, Apply) or value.function != "mul":
+        return None
+    left, right = value.arguments
+    if not isinstance(left, Load) or not isinstance(right, Load):
+        return None
+    for a, b in ((left, right), (right, left)):
+        shapes = kernel.buffer(str(a.source)).type.shape, kernel.buffer(str(b.source)).type.shape
+        moves = [[stride_along(s, load.index, axis) for axis in (i, j, k)] for s, load in zip(shapes, (a, b), strict=True)]
+        if any(None in m for m in moves):
+            return None
+        if {i, k} >= axes_of(a) - {j} and axes_of(a) <= {i, k} and axes_of(b) <= {j, k} and j in axes_of(b):
+            return Product(i, j, k, a, b, reduction.name)
+    return None
+
+
+def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
+    """The schedule of a (collapsed) kernel; `tile` is the register tile that suits this machine and dtype."""
+    product = as_product(kernel)
+    if product is not None:
+        unit = stride_along(kernel.buffer(str(product.b.source)).type.shape, product.b.index, product.j) == 1
+        narrow = isinstance(product.j.extent, int) and product.j.extent <= LANES
+        return Tile(tile[0], 1 if narrow else tile[1], pack=not unit)
+    inner = [nest for nest in kernel.nests if nest.axes]
+    if not kernel.axes:
+        return AlongRows()
+    if not inner:
+        return AcrossLanes(block=1024 if len(kernel.axes) == 1 else 0)
+    if any(s.add for nest in inner for s in nest.stores):
+        return AcrossLanes(block=LANES)
+    last = kernel.axes[-1]
+    along = sum(unit_strides(kernel, nest.axes[-1]) for nest in inner)
+    across = unit_strides(kernel, last)
+    wide_rows = not all(_is_tiny(nest.axes[-1].extent) for nest in inner)
+    if along >= across and wide_rows or across == 0:
+        return AlongRows()
+    return AcrossLanes(block=LANES)
+
+
+def _is_tiny(size: Size) -> bool:
+    return isinstance(size, int) and size < 4

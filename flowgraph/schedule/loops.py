@@ -1,0 +1,176 @@
+"""L, the statement language: exactly what runs, in what order, on which lanes. Printed by a dialect that decides nothing.
+
+Expressions are index notation (`Const`, `Var`, `Apply`) plus `Read` (memory) and `Call` (a prelude function).
+Offsets count elements. Values are scalars or whole vectors; the same arithmetic serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Union
+
+from flowgraph.graph.size import Dim, Size
+from flowgraph.graph.types import DType, int64
+from flowgraph.index_notation import Apply, Const, Expr, Var
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of the dialect's prelude."""
+
+    function: str
+    arguments: tuple[Value, ...]
+    dtype: DType = int64
+
+
+@dataclass(frozen=True)
+class Read:
+    """An element, or a vector of elements, of a buffer. `how` names the access: see the dialects."""
+
+    buffer: str
+    offset: Value
+    dtype: DType
+    how: str = ""  # "", "v", "v_head", "v_strided", "v_strided_head", "v_gather", "v_gather_head"
+    extra: tuple[Value, ...] = ()  # stride and number of lanes, as the access needs
+
+
+Value = Union[Expr, Call, Read]
+
+
+@dataclass(frozen=True)
+class Comment:
+    text: str
+
+
+@dataclass(frozen=True)
+class Set:
+    """Bind or rebind names: one, or the several results of a call."""
+
+    names: tuple[str, ...]
+    value: Value
+
+
+@dataclass(frozen=True)
+class For:
+    """for variable in start, start + step, ... < stop."""
+
+    variable: str
+    start: Value
+    stop: Value
+    step: Value
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class If:
+    condition: Value
+    body: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True)
+class Write:
+    """Store a value; `how` and `extra` as for Read ("", "v", "v_head")."""
+
+    buffer: str
+    offset: Value
+    value: Value
+    dtype: DType
+    how: str = ""
+    extra: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True)
+class Do:
+    """Call for the effect: a barrier, packing."""
+
+    call: Call
+
+
+Statement = Union[Comment, Set, For, If, Write, Do]
+
+
+@dataclass(frozen=True)
+class Loops:
+    """A lowered kernel. `parameters` in the order of its arguments: buffers, then sizes; `tasks` and `scratch` are
+    what the launch must know: into how many tasks the work is divided, and bytes of working memory."""
+
+    name: str
+    buffers: tuple[str, ...]
+    sizes: tuple[Size, ...]
+    size_names: tuple[str, ...]
+    body: tuple[Statement, ...]
+    tasks: Size = 1
+    scratch: Size = 0
+
+
+def number(value: int) -> Const:
+    return Const(value, int64)
+
+
+def variable(name: str) -> Var:
+    return Var(name, int64)
+
+
+def plus(*terms: Value) -> Value:
+    """A sum of indices, without the zeros."""
+    kept = [t for t in terms if t != number(0)]
+    if not kept:
+        return number(0)
+    total = kept[0]
+    for term in kept[1:]:
+        if isinstance(total, Const) and isinstance(term, Const):
+            total = number(int(total.value) + int(term.value))
+        else:
+            total = Apply("add", (total, term), int64)  # type: ignore[arg-type]
+    return total
+
+
+def times(*factors: Value) -> Value:
+    """A product of indices, without the ones."""
+    if any(f == number(0) for f in factors):
+        return number(0)
+    kept = [f for f in factors if f != number(1)]
+    if not kept:
+        return number(1)
+    total = kept[0]
+    for factor in kept[1:]:
+        total = Apply("mul", (total, factor), int64)  # type: ignore[arg-type]
+    return total
+
+
+def minus(a: Value, b: Value) -> Value:
+    return a if b == number(0) else Apply("sub", (a, b), int64)  # type: ignore[arg-type]
+
+
+def binary(function: str, a: Value, b: Value) -> Value:
+    return Apply(function, (a, b), int64)  # type: ignore[arg-type]
+
+
+def ceil_div(a: Value, b: int) -> Value:
+    return a if b == 1 else binary("floordiv", plus(a, number(b - 1)), number(b))
+
+
+class SizeTable:
+    """Run-time sizes of a kernel as variables n0, n1, ...; small static sizes as numbers."""
+
+    STATIC_LIMIT = 8
+
+    def __init__(self, sizes: Iterable[Size]) -> None:
+        self.sizes = tuple(s for s in sizes if not (isinstance(s, int) and s <= self.STATIC_LIMIT))
+        self.names = tuple(f"n{k}" for k in range(len(self.sizes)))
+
+    def __call__(self, size: Size) -> Value:
+        if isinstance(size, int) and size <= self.STATIC_LIMIT:
+            return number(size)
+        if size in self.sizes:
+            return variable(self.names[self.sizes.index(size)])
+        raise KeyError(f"{size} is not a size of this kernel")
+
+    def product(self, sizes: Iterable[Size]) -> Value:
+        return times(*(self(s) for s in sizes)) if sizes else number(1)
+
+
+__all__ = [name for name in dir() if not name.startswith("_")]
+_ = Dim

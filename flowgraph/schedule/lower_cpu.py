@@ -1,0 +1,438 @@
+"""K + CpuSchedule -> L: loops, vectors, masks for the ends. Decides nothing that the schedule has not decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from flowgraph.graph.size import Size, floor_divide, product
+from flowgraph.graph.types import DType, float32, int64
+from flowgraph.index_notation import Apply, Axis, Const, Expr, Extent, Index, Load, Var, axes_of
+from flowgraph.kernels.kernel import Kernel, Nest
+from flowgraph.schedule.access import collapse, stride_along
+from flowgraph.schedule.cpu import LANES, AcrossLanes, AlongRows, CpuSchedule, Product, Tile, as_product, choose
+from flowgraph.schedule.loops import (
+    Call,
+    Comment,
+    Do,
+    For,
+    If,
+    Loops,
+    Read,
+    Set,
+    SizeTable,
+    Statement,
+    Value,
+    Write,
+    binary,
+    ceil_div,
+    minus,
+    number,
+    plus,
+    times,
+    variable,
+)
+
+IDENTITY = {"sum": 0.0, "max": float("-inf"), "min": float("inf")}
+COMBINE = {"sum": "add", "max": "maximum", "min": "minimum"}
+HORIZONTAL = {"sum": "hsum", "max": "hmax", "min": "hmin"}
+FULL: Value | None = None  # instead of a number of lanes: all of them
+
+
+def lower(kernel: Kernel, tile: tuple[int, int]) -> tuple[Loops, CpuSchedule]:
+    """The loops of a kernel under the schedule chosen for it."""
+    kernel = collapse(kernel)
+    schedule = choose(kernel, tile)
+    return lower_with(kernel, schedule), schedule
+
+
+def lower_with(kernel: Kernel, schedule: CpuSchedule) -> Loops:
+    """The loops of a kernel under a given schedule."""
+    scope = _Scope(kernel, SizeTable(kernel.sizes()))
+    scratch: Size = 0
+    if isinstance(schedule, Tile):
+        found = as_product(kernel)
+        assert found is not None
+        body, tasks, scratch = _tile(scope, schedule, found)
+    elif isinstance(schedule, AcrossLanes):
+        body, tasks = _across(scope, schedule)
+    else:
+        body, tasks = _along(scope)
+    buffers = tuple(b.name for b in kernel.buffers) + (("panel",) if scratch != 0 else ())
+    return Loops(kernel.name, buffers, scope.sizes.sizes, scope.sizes.names, tuple(body), tasks, scratch)
+
+
+@dataclass
+class _Scope:
+    """The kernel, its sizes, and which names hold vectors."""
+
+    kernel: Kernel
+    sizes: SizeTable
+    vectors: set[str] = field(default_factory=set)
+    lane_axis: Axis | None = None  # vectors run along this axis
+    lanes: Value | None = FULL  # how many lanes count, FULL for all
+
+    # expressions
+
+    def value(self, expr: Expr) -> tuple[Value, bool]:
+        """L for an expression, and whether it is a vector."""
+        if isinstance(expr, Const):
+            return expr, False
+        if isinstance(expr, Var):
+            return expr, expr.name in self.vectors
+        if isinstance(expr, Extent):
+            return self.sizes(expr.size), False
+        if isinstance(expr, Index):
+            if expr.axis == self.lane_axis:
+                return Call("lanes_i64", (variable(expr.axis.name),)), True
+            return variable(expr.axis.name), False
+        if isinstance(expr, Load):
+            return self.load(expr)
+        made = [self.value(a) for a in expr.arguments]
+        return Apply(expr.function, tuple(v for v, _ in made), expr.dtype), any(f for _, f in made)  # type: ignore[arg-type]
+
+    def load(self, expr: Load) -> tuple[Value, bool]:
+        shape = self.kernel.buffer(str(expr.source)).type.shape
+        name, dtype = str(expr.source), expr.dtype
+        count = () if self.lanes is FULL else (self.lanes,)
+        suffix = "" if self.lanes is FULL else "_head"
+        if self.lane_axis is None or not any(self.lane_axis in axes_of(e) for e in expr.index):
+            if any(self.value(e)[1] for e in expr.index):
+                return self._gather(expr, shape, suffix, count)
+            return Read(name, self.offset(shape, expr.index), dtype), False
+        stride = stride_along(shape, expr.index, self.lane_axis)
+        if stride is None:
+            return self._gather(expr, shape, suffix, count)
+        offset = self.offset(shape, expr.index)
+        if stride == 1:
+            return Read(name, offset, dtype, f"v{suffix}", count), True  # type: ignore[arg-type]
+        step = self.size_product(stride, shape, expr.index)
+        return Read(name, offset, dtype, f"v_strided{suffix}", (step, *count)), True  # type: ignore[arg-type]
+
+    def _gather(self, expr: Load, shape: Sequence[Size], suffix: str, count: tuple) -> tuple[Value, bool]:
+        total: Value = number(0)
+        for place, e in enumerate(expr.index):
+            part, _ = self.value(e)
+            total = plus(total, times(part, self.sizes.product(shape[place + 1 :])))
+        return Read(str(expr.source), total, expr.dtype, f"v_gather{suffix}", count), True
+
+    def size_product(self, stride: Size, shape: Sequence[Size], index: Sequence[Expr]) -> Value:
+        """The stride along the lane axis as L (it is a product of the buffer's dimensions)."""
+        terms = [
+            self.sizes.product(shape[place + 1 :]) for place, e in enumerate(index) if self.lane_axis in axes_of(e)
+        ]
+        return plus(*terms)
+
+    def offset(self, shape: Sequence[Size], index: Sequence[Expr]) -> Value:
+        """The flat index of an element; along the lane axis, of the first lane's."""
+        lane_axis, self.lane_axis = self.lane_axis, None
+        try:
+            terms = []
+            for place, e in enumerate(index):
+                part, _ = self.value(e)
+                terms.append(times(part, self.sizes.product(shape[place + 1 :])))
+        finally:
+            self.lane_axis = lane_axis
+        return plus(*terms)
+
+    # statements
+
+    def lets(self, nest: Nest) -> list[Statement]:
+        made: list[Statement] = []
+        for let in nest.lets:
+            value, is_vector = self.value(let.value)
+            (self.vectors.add if is_vector else self.vectors.discard)(let.name)
+            made.append(Set((let.name,), value))
+        return made
+
+    def stores(self, nest: Nest) -> list[Statement]:
+        made: list[Statement] = []
+        for store in nest.stores:
+            buffer = self.kernel.buffer(store.buffer)
+            value, is_vector = self.value(store.value)
+            if self.lane_axis is not None and any(self.lane_axis in axes_of(e) for e in store.index):
+                if stride_along(buffer.type.shape, store.index, self.lane_axis) != 1:
+                    raise AssertionError(f"store {store} is not along the lanes")
+                how, extra = ("v", ()) if self.lanes is FULL else ("v_head", (self.lanes,))
+                if not is_vector:
+                    value = Call(f"splat_{buffer.type.dtype.code}", (value,), buffer.type.dtype)
+            else:
+                how, extra = "", ()
+            offset = self.offset(buffer.type.shape, store.index)
+            if store.add:
+                value = Apply("add", (Read(buffer.name, offset, buffer.type.dtype, how, extra), value), buffer.type.dtype)  # type: ignore[arg-type]
+            made.append(Write(buffer.name, offset, value, buffer.type.dtype, how, extra))  # type: ignore[arg-type]
+        return made
+
+
+def _identity(combiner: str, dtype: DType) -> Const:
+    if dtype.is_float or combiner == "sum":
+        return Const(IDENTITY[combiner] if dtype.is_float else 0, dtype)
+    bits = 8 * dtype.itemsize - 1
+    return Const(-(2**bits) if combiner == "max" else 2**bits - 1, dtype)
+
+
+def _point(axes: Sequence[Axis], sizes: SizeTable, task: Value) -> list[Statement]:
+    """Set every axis from a flat task number."""
+    made: list[Statement] = []
+    for place, axis in enumerate(axes):
+        inner = [a.extent for a in axes[place + 1 :]]
+        value = task if not inner else binary("floordiv", task, sizes.product(inner))
+        if place > 0:
+            value = binary("mod", value, sizes(axis.extent))
+        made.append(Set((axis.name,), value))
+    return made
+
+
+# Vectors along the inner axes: one task a point of the outer axes.
+
+
+def _along(scope: _Scope) -> tuple[list[Statement], Size]:
+    kernel = scope.kernel
+    body: list[Statement] = []
+    for nest in kernel.nests:
+        body += _row_nest(scope, nest)
+    if not kernel.axes:
+        return [For("task", variable("lo"), variable("hi"), number(1), tuple(body))], 1
+    body = [*_point(kernel.axes, scope.sizes, variable("task")), *body]
+    return [For("task", variable("lo"), variable("hi"), number(1), tuple(body))], product(a.extent for a in kernel.axes)
+
+
+def _row_nest(scope: _Scope, nest: Nest) -> list[Statement]:
+    if not nest.axes:
+        return [*scope.lets(nest), *scope.stores(nest)]
+    if any(s.add for s in nest.stores):
+        return _scalar_nest(scope, nest)
+    *outer, lane = nest.axes
+    before: list[Statement] = []
+    after: list[Statement] = []
+    for r in nest.reductions:
+        identity = _identity(r.combiner, r.value.dtype)
+        before.append(Set((f"{r.name}v",), Call(f"splat_{r.value.dtype.code}", (identity,), r.value.dtype)))
+        after.append(Set((r.name,), Call(HORIZONTAL[r.combiner], (Var(f"{r.name}v", r.value.dtype),), r.value.dtype)))
+
+    def step(lanes: Value | None) -> list[Statement]:
+        scope.lane_axis, scope.lanes = lane, lanes
+        made = [*scope.lets(nest)]
+        for r in nest.reductions:
+            value, is_vector = scope.value(r.value)
+            dtype = r.value.dtype
+            if not is_vector:
+                value = Call(f"splat_{dtype.code}", (value,), dtype)
+            if lanes is not FULL:
+                value = Call("head", (value, lanes, _identity(r.combiner, dtype)), dtype)
+            total = Var(f"{r.name}v", dtype)
+            made.append(Set((total.name,), Apply(COMBINE[r.combiner], (total, value), dtype)))  # type: ignore[arg-type]
+        made += scope.stores(nest)
+        scope.lane_axis, scope.lanes = None, FULL
+        scope.vectors -= {let.name for let in nest.lets}
+        return made
+
+    loops = _lane_loops(lane, number(0), scope.sizes(lane.extent), step)
+    for axis in reversed(outer):
+        loops = [For(axis.name, number(0), scope.sizes(axis.extent), number(1), tuple(loops))]
+    return [*before, *loops, *after]
+
+
+def _lane_loops(lane: Axis, start: Value, stop: Value, step) -> list[Statement]:  # type: ignore[no-untyped-def]
+    """Whole vectors from start to stop, then the rest under a mask."""
+    extent = stop.value if isinstance(stop, Const) and start == number(0) else None
+    if extent is not None and extent < LANES:
+        return [Set((lane.name,), number(0)), *step(number(int(extent)))] if extent else []
+    whole = f"{lane.name}_whole"
+    length = minus(stop, start)
+    made: list[Statement] = [
+        Set((whole,), plus(start, times(binary("floordiv", length, number(LANES)), number(LANES)))),
+        For(lane.name, start, variable(whole), number(LANES), tuple(step(FULL))),
+    ]
+    rest = f"{lane.name}_rest"
+    made.append(Set((rest,), minus(stop, variable(whole))))
+    tail = [Set((lane.name,), variable(whole)), *step(variable(rest))]
+    made.append(If(binary("gt", variable(rest), number(0)), tuple(tail)))
+    return made
+
+
+def _scalar_nest(scope: _Scope, nest: Nest) -> list[Statement]:
+    """Loops one element at a time: where the order matters (scatter without an outer axis)."""
+    body: list[Statement] = [*scope.lets(nest), *scope.stores(nest)]
+    for axis in reversed(nest.axes):
+        body = [For(axis.name, number(0), scope.sizes(axis.extent), number(1), tuple(body))]
+    return body
+
+
+# Vectors across the last outer axis: reductions are ordinary loops.
+
+
+def _across(scope: _Scope, schedule: AcrossLanes) -> tuple[list[Statement], Size]:
+    kernel = scope.kernel
+    *rows, lane = kernel.axes
+    extent = scope.sizes(lane.extent)
+
+    def step(lanes: Value | None) -> list[Statement]:
+        scope.lane_axis, scope.lanes = lane, lanes
+        scope.vectors.clear()
+        made: list[Statement] = []
+        for nest in kernel.nests:
+            made += _across_nest(scope, nest)
+        scope.lane_axis, scope.lanes = None, FULL
+        return made
+
+    if schedule.block == 0:  # a task is a whole row
+        inner = _lane_loops(lane, number(0), extent, step)
+        tasks = product(a.extent for a in rows)
+        body = [*_point(rows, scope.sizes, variable("task")), *inner]
+        return [For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
+    block = schedule.block
+    blocks = floor_divide(lane.extent + (block - 1), block)
+    start = f"{lane.name}_start"
+    if rows:
+        count = ceil_div(extent, block)
+        point: list[Statement] = [
+            Set(("row_task",), binary("floordiv", variable("task"), count)),
+            Set((start,), times(binary("mod", variable("task"), count), number(block))),
+            *_point(rows, scope.sizes, variable("row_task")),
+        ]
+    else:
+        point = [Set((start,), times(variable("task"), number(block)))]
+    if block == LANES:
+        rest = minus(extent, variable(start))
+        body = [
+            *point,
+            Set((lane.name,), variable(start)),
+            Set(("rest",), rest),
+            If(binary("ge", variable("rest"), number(LANES)), tuple(step(FULL)), tuple(step(variable("rest")))),
+        ]
+    else:
+        stop = Call("min", (plus(variable(start), number(block)), extent))
+        body = [*point, Set(("stop",), stop), *_lane_loops(lane, variable(start), variable("stop"), step)]
+    tasks = product([*(a.extent for a in rows), blocks])
+    return [For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
+
+
+def _across_nest(scope: _Scope, nest: Nest) -> list[Statement]:
+    before: list[Statement] = []
+    inner: list[Statement] = [*scope.lets(nest)]
+    for r in nest.reductions:
+        dtype = r.value.dtype
+        value, is_vector = scope.value(r.value)
+        total = Var(r.name, dtype)
+        scope.vectors.add(r.name)
+        if not is_vector:
+            value = Call(f"splat_{dtype.code}", (value,), dtype)
+        before.append(Set((r.name,), Call(f"splat_{dtype.code}", (_identity(r.combiner, dtype),), dtype)))
+        inner.append(Set((r.name,), Apply(COMBINE[r.combiner], (total, value), dtype)))  # type: ignore[arg-type]
+    inner += scope.stores(nest)
+    for axis in reversed(nest.axes):
+        inner = [For(axis.name, number(0), scope.sizes(axis.extent), number(1), tuple(inner))]
+    return [*before, *inner]
+
+
+# Products: a register tile whose results go through the epilogue.
+
+
+def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement], Size, Size]:
+    kernel, sizes = scope.kernel, scope.sizes
+    dtype: DType = kernel.buffer(str(found.a.source)).type.dtype
+    mr, nv = schedule.rows, schedule.vectors
+    width = nv * LANES
+    m, n, depth = sizes(found.i.extent), sizes(found.j.extent), sizes(found.k.extent)
+
+    def stride(load: Load, axis: Axis) -> Value:
+        shape = kernel.buffer(str(load.source)).type.shape
+        terms = [sizes.product(shape[p + 1 :]) for p, e in enumerate(load.index) if e == Index(axis)]
+        return plus(*terms) if terms else number(0)
+
+    a_row, a_k = stride(found.a, found.i), stride(found.a, found.k)
+    b_k, b_j = stride(found.b, found.k), stride(found.b, found.j)
+    i, j = found.i.name, found.j.name
+    address = Call(f"at_{dtype.code}", (variable(str(found.a.source)), times(variable(i), a_row)))
+    row_blocks = ceil_div(m, mr)
+    panel: Value
+    if schedule.pack:
+        panel, panel_k = variable("packed"), number(width)
+    else:
+        panel = Call(f"at_{dtype.code}", (variable(str(found.b.source)), variable(j)))
+        panel_k = b_k
+    operands = (address, variable("rows"), a_row, a_k, panel, panel_k, depth)
+
+    def product_of(vectors: int, lanes: Value | None) -> list[Statement]:
+        name = f"tile_{'' if lanes is FULL else 'head_'}{dtype.code}_{mr}x{vectors}"
+        call = Call(name, operands if lanes is FULL else (*operands, lanes), dtype)  # type: ignore[arg-type]
+        return [Set(("pitch",), number(vectors * LANES)), Do(Call(f"spill_{dtype.code}", (variable("tile"), call)))]
+
+    columns = variable("columns")
+    whole = product_of(nv, FULL)
+    if schedule.pack:  # panels are padded with zeros, always whole
+        compute = whole
+    else:
+        rest: list[Statement] = product_of(1, columns)
+        for vectors in range(2, nv + 1):
+            taken = LANES * (vectors - 1)
+            rest = [If(binary("gt", columns, number(taken)), tuple(product_of(vectors, minus(columns, number(taken)))), tuple(rest))]
+        compute = [If(binary("ge", columns, number(width)), tuple(whole), tuple(rest))]
+
+    def epilogue(lanes: Value | None) -> list[Statement]:
+        scope.lane_axis, scope.lanes = found.j, lanes
+        scope.vectors = {found.result}
+        made: list[Statement] = [
+            Set((found.result,), Read("tile", plus(times(variable("row"), variable("pitch")), variable("column")), dtype, "v"))
+        ]
+        for nest in kernel.nests[1:]:
+            made += [*scope.lets(nest), *scope.stores(nest)]
+        scope.lane_axis, scope.lanes = None, FULL
+        return made
+
+    first_row, first_column = f"{i}_first", f"{j}_first"
+    lanes = minus(columns, variable("column"))
+    finish: list[Statement] = [
+        For("row", number(0), variable("rows"), number(1), (
+            Set((i,), plus(variable(first_row), variable("row"))),
+            For("column", number(0), columns, number(LANES), (
+                Set((j,), plus(variable(first_column), variable("column"))),
+                Set(("lanes",), lanes),
+                If(binary("ge", variable("lanes"), number(LANES)), tuple(epilogue(FULL)), tuple(epilogue(variable("lanes")))),
+            )),
+        )),
+    ]  # fmt: skip
+    one_tile: list[Statement] = [
+        Set((first_row,), variable(i)),
+        Set((first_column,), variable(j)),
+        Set(("rows",), Call("min", (number(mr), minus(m, variable(i))))),
+        *compute,
+        *finish,
+    ]
+    setup: list[Statement] = [Set(("tile",), Call(f"stack_{dtype.code}", (number(mr * width),)))]
+    column_setup: list[Statement] = [Set(("columns",), Call("min", (number(width), minus(n, variable(j)))))]
+    column_blocks = floor_divide(found.j.extent + (width - 1), width)
+    if schedule.pack:
+        source = Call(f"at_{dtype.code}", (variable(str(found.b.source)), times(variable(j), b_j)))
+        packed = Call(f"at_{dtype.code}", (variable("panel"), times(variable(j), depth)))
+        body: list[Statement] = [
+            Set((j,), times(variable("task"), number(width))),
+            *column_setup,
+            Comment("this block of columns of the second operand, row by row"),
+            Set(("packed",), packed),
+            Do(Call(f"pack_{dtype.code}", (variable("packed"), number(width), source, b_k, b_j, depth, columns, number(width)))),
+            Set(("j_kept",), variable(j)),
+            For("block", number(0), row_blocks, number(1), (
+                Set((i,), times(variable("block"), number(mr))),
+                Set((j,), variable("j_kept")),
+                *one_tile,
+            )),
+        ]  # fmt: skip
+        tasks: Size = column_blocks
+        scratch: Size = found.k.extent * column_blocks * (width * dtype.itemsize)
+    else:
+        body = [
+            Set(("block",), row_blocks),
+            Set((i,), times(binary("mod", variable("task"), variable("block")), number(mr))),
+            Set((j,), times(binary("floordiv", variable("task"), variable("block")), number(width))),
+            *column_setup,
+            *one_tile,
+        ]
+        tasks = floor_divide(found.i.extent + (mr - 1), mr) * column_blocks
+        scratch = 0
+    return [*setup, For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks, scratch
+
+
+_ = (float32, int64)
