@@ -194,7 +194,8 @@ def _sin_or_cos(x: Value, name: str) -> Value:
     y = ((quadrant & 1) != 0).select(cosine, sine)
     y = ((quadrant & 2) != 0).select(-y, y)
     y = (x == 0.0).select(1.0 if name == "cos" else x, y)  # sin -0 = -0
-    return y.replaced_rarely(x.absolute() > QUADRANT_LIMIT, lambda: x.to("f64").libm(name).to("f32"))
+    beyond = x.absolute() > QUADRANT_LIMIT
+    return beyond.any_lane().branch(lambda: beyond.select(x.to("f64").libm(name).to("f32"), y), lambda: y)
 
 
 def sin(x: Value) -> Value:

@@ -35,7 +35,9 @@ def element(address: Value, index: Value, dtype: str, vector: bool = False) -> i
 
 
 def from_memory(builder: ir.IRBuilder, dtype: str, loaded: ir.Value) -> Value:
-    return Value(builder, dtype, loaded) if dtype != "bool" else Value(builder, "i8", loaded) != 0
+    if dtype == "bool":
+        loaded = builder.icmp_unsigned("!=", loaded, ir.Constant(loaded.type, None))
+    return Value(builder, dtype, loaded)
 
 
 def to_memory(value: Value) -> ir.Value:

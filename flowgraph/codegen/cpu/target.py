@@ -1,6 +1,6 @@
 """numba, narrowed to what a generated kernel needs: a compiler for a small language compiles it faster.
 
-Comes in: a Python function of int64s written in prelude names. Goes out: its LLVM IR, in a numba library. Against
+Comes in: a Python function of int64s written in prelude names. Goes out: an LLVM module with its native entry. Against
 numba's own CPU target: no NumPy or container templates to try for every operator, each overload resolved once per
 process, no rewriting passes (generated source has nothing to rewrite), no separate optimisation of every function
 (the caller optimises the whole module once). May not know what kernels compute or where their code is kept.
@@ -11,21 +11,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from types import FunctionType
-from typing import Any
 
 import llvmlite.binding as llvm
-from numba.core import compiler, types, typed_passes, untyped_passes
-from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from llvmlite import ir
+from numba.core import compiler, fastmathpass, typed_passes, types, untyped_passes
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
 from numba.core.cpu import CPUContext, FastMathOptions
 from numba.core.typing.context import BaseContext as TypingContext
+from numba.core.typing import templates
 from numba.core.typing.templates import Signature
 
 from flowgraph.codegen.cpu.value import FLAGS
 
 
-class ResolvedOnce(types.Function):  # type: ignore[misc]
+class ResolvedOnce(types.Function):
     """A function type that remembers the signature found for each combination of argument types.
 
     numba asks at least three times for every binary operator, and tries every template each time.
@@ -48,8 +49,16 @@ class ResolvedOnce(types.Function):  # type: ignore[misc]
         return found
 
 
-class KernelTyping(TypingContext):  # type: ignore[misc]
+class KernelTyping(TypingContext):
     """The types of Python's operators and builtins on numbers, of tuples, and of the prelude."""
+
+    def _load_builtins(self) -> None:
+        # Attributes are left out: kernels use none, and to look at them makes numba load its whole library.
+        if not self._registries:
+            self._functions_only = templates.Registry()
+            self._functions_only.functions = templates.builtin_registry.functions
+            self._functions_only.globals = templates.builtin_registry.globals
+        self.install_registry(self._functions_only)
 
     def _insert_global(self, value: object, function: types.Type) -> None:
         if type(function) is types.Function:
@@ -57,27 +66,23 @@ class KernelTyping(TypingContext):  # type: ignore[misc]
         super()._insert_global(value, function)
 
 
-class KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
+class KernelLibrary(JITCodeLibrary):
     def _optimize_functions(self, module: llvm.ModuleRef) -> None:
         module.data_layout = self._codegen._data_layout
 
 
-class KernelCodegen(JITCPUCodegen):  # type: ignore[misc]
-    _library_class = KernelLibrary
-
-
-class KernelTarget(CPUContext):  # type: ignore[misc]
+class KernelTarget(CPUContext):
     """How numbers, ranges, tuples and the prelude are lowered; the rest of numba's library is not loaded."""
 
     def load_additional_registries(self) -> None:
         from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401  (they register themselves)
 
-    def init(self) -> None:
-        self.is32bit = False
-        self._internal_codegen = KernelCodegen("flowgraph.kernels")
+    def post_lowering(self, module: ir.Module, library: JITCodeLibrary) -> None:
+        """numba's own, but for linking its allocator: kernels have none."""
+        fastmathpass.rewrite_module(module, self.fastmath)
 
 
-class KernelPipeline(compiler.CompilerBase):  # type: ignore[misc]
+class KernelPipeline(compiler.CompilerBase):
     """Bytecode, types, LLVM IR. A variable has one type throughout: generated source gives every value its own name."""
 
     def define_pipelines(self) -> list[PassManager]:
@@ -109,12 +114,33 @@ def _flags() -> compiler.Flags:
     return flags
 
 
-def lower(function: FunctionType, argument_types: Sequence[types.Type], library: JITCodeLibrary) -> Any:
-    """numba's CompileResult for `function`, returning nothing; its IR, not optimised, is added to `library`,
-    which comes from `kernel_target().codegen().create_library(name)`."""
-    target = kernel_target()
+def lower(function: FunctionType, symbol: str) -> llvm.ModuleRef:
+    """`function(args, lo, hi)` of three int64s as an LLVM module that defines native void `symbol`(i64, i64, i64).
+
+    The module is not optimised yet. Where numba could raise an exception, the entry traps: if the trap is still there
+    after optimisation, the kernel is not fit to be called natively.
+    """
+    target, signature = kernel_target(), (types.int64,) * 3
     with global_compiler_lock:
-        return compiler.compile_extra(
-            target.typing_context, target, function, tuple(argument_types), types.none, _flags(), {},
+        library = KernelLibrary(target.codegen(), symbol)
+        result = compiler.compile_extra(
+            target.typing_context, target, function, signature, types.none, _flags(), {},
             library=library, pipeline_class=KernelPipeline,
         )  # fmt: skip
+        module = library.create_ir_module(f"{symbol}.entry")
+        entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 3), symbol)
+        builder = ir.IRBuilder(entry.append_basic_block())
+        callee = target.declare_function(module, result.fndesc)
+        status, _ = target.call_conv.call_function(builder, callee, types.none, signature, entry.args)
+        with builder.if_then(status.is_error, likely=False):
+            builder.call(ir.Function(module, ir.FunctionType(ir.VoidType(), ()), "llvm.trap"), ())
+        builder.ret_void()
+        library.add_ir_module(module)
+
+        linked = library._final_module
+        for other in library._linking_libraries:
+            linked.link_in(other._get_module_for_linking(), preserve=True)
+    for value in (*linked.functions, *linked.global_variables):
+        if not value.is_declaration and value.name != symbol:
+            value.linkage = "internal"  # so that it is inlined, dropped, and never clashes
+    return linked

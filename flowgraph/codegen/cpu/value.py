@@ -331,20 +331,20 @@ class Value:
 
         return self.map_lanes(one, *others)
 
-    def replaced_rarely(self, condition: Value, other: Callable[[], Value]) -> Value:
-        """This value, with `other()` where the condition holds; `other` runs only if it holds in some lane."""
-        b = self.builder
-        usual, rare, join = b.block, b.append_basic_block("rare"), b.append_basic_block("join")
-        b.cbranch(condition.any_lane().ir, rare, join)
-        b.position_at_end(rare)
-        mixed = condition.select(other(), self)
-        rare = b.block
-        b.branch(join)
-        b.position_at_end(join)
-        result = b.phi(self.ir.type)
-        result.add_incoming(self.ir, usual)
-        result.add_incoming(mixed.ir, rare)
-        return self._with(self.dtype, result)
+    def branch(self, yes: Callable[[], Value], no: Callable[[], Value]) -> Value:
+        """`yes()` or `no()` by this scalar bool; unlike select, only one of the two runs."""
+        b, arms = self.builder, []
+        blocks = [b.append_basic_block(name) for name in ("yes", "no", "join")]
+        b.cbranch(self.ir, *blocks[:2])
+        for block, function in zip(blocks, (yes, no), strict=False):
+            b.position_at_end(block)
+            arms.append((function(), b.block))
+            b.branch(blocks[2])
+        b.position_at_end(blocks[2])
+        result = b.phi(arms[0][0].ir.type)
+        for value, block in arms:
+            result.add_incoming(value.ir, block)
+        return self._with(arms[0][0].dtype, result)
 
 
 def _indices(lanes: Sequence[int]) -> ir.Constant:

@@ -92,7 +92,7 @@ class KernelOnly:
 def define(key: Any, rule: Rule, emit: Emitter, patterns: Sequence[tuple[Any, ...]] = ((types.VarArg(types.Any),),)) -> Any:
     """Let kernels call `key`: `rule(*types)` gives the signature or None, `emit(signature, *values)` the result."""
 
-    class Template(AbstractTemplate):  # type: ignore[misc]
+    class Template(AbstractTemplate):
         def generic(self, arguments: Sequence[types.Type], keywords: dict[str, types.Type]) -> Signature | None:
             return None if keywords else rule(*arguments)
 
