@@ -133,7 +133,7 @@ class Program:
                 where=tensor.origin,
                 hint=f"it needs {tensor.rank} axes",
             )
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")  # ascontiguousarray makes scalars vectors
 
     def _solve(self, arrays: Mapping[Tensor, np.ndarray], given: Sizes) -> dict[str, int]:
         found, source = dict(given), {name: "the sizes given" for name in given}

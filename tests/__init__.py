@@ -1,0 +1,1 @@
+"""Tests, read like the specification: one behaviour a test, the name a sentence."""

@@ -1,0 +1,1 @@
+"""What tests share: the ways to run a graph, the comparison of results, random graphs."""

@@ -1,0 +1,143 @@
+"""When two results are the same: against float64 truth, with the float32 reference's own error as the yardstick.
+
+A path may be wrong by 8 times what correct float32 arithmetic is wrong by, plus 4 ulp. What float32 is wrong by is the error
+of the float32 reference; where that was lucky (a sum that happened to round well), it is the error of evaluations in which
+every operand and every result of every op is off by up to one rounding. That follows the conditioning of the graph, so
+neither a cancelling sum nor a long chain needs a tolerance of its own. Integers and bools must be exact.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flowgraph.graph.graph import Graph
+from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.graph.types import DType, float32, float64
+from flowgraph.index_notation import COMPARISONS, LOGICAL, Apply, walk
+from flowgraph.ops.leaf import Constant, Input, Parameter
+from flowgraph.program import concrete
+
+FACTOR = 8.0  # of the reference's own error
+ULPS = 4.0
+SAMPLES = 8  # of rounding errors, where the reference itself was lucky
+
+
+class Oracle:
+    """What a graph's roots are: `truth` in float64, `own` in the declared dtypes, `error` what rounding may do to each."""
+
+    def __init__(self, graph: Graph, feeds: Mapping[Tensor, np.ndarray], sizes: Mapping[str, int]) -> None:
+        self.graph, self.feeds, self.sizes = graph, feeds, sizes
+        self.truth = evaluate(graph, feeds, sizes, wide=True)
+        self.own = evaluate(graph, feeds, sizes)
+        self._noise: list[np.ndarray] | None = None
+
+    def mismatch(self, got: Sequence[np.ndarray]) -> str:
+        """Empty if `got` are the graph's roots; else what is wrong with which."""
+        for k, tensor in enumerate(self.graph.roots):
+            problem = self._mismatch(k, np.asarray(got[k]), tensor.dtype)
+            if problem:
+                return f"root {k} ({tensor.label or tensor.op.name}: {tensor.type}): {problem}"
+        return ""
+
+    def _mismatch(self, k: int, got: np.ndarray, dtype: DType) -> str:
+        truth, own = self.truth[k], self.own[k]
+        if got.shape != own.shape or got.dtype != dtype.numpy:
+            return f"{got.dtype}{got.shape}, not {dtype}{own.shape}"
+        if not dtype.is_float:
+            bad = got != own
+            return _first(bad, got, own, "exactly") if bad.any() else ""
+        special = ~np.isfinite(own)
+        bad = special & ~((got == own) | (np.isnan(got) & np.isnan(own)))
+        bad |= ~special & ~np.isfinite(got)
+        if bad.any():
+            return _first(bad, got, own, "exactly")
+        clean = ~special & np.isfinite(truth)
+        error = np.where(clean, np.abs(np.where(clean, got, 0).astype(np.float64) - np.where(clean, truth, 0)), 0)
+        allowed = tolerance(np.where(clean, truth, 0), np.where(clean, own - truth, 0), dtype)
+        if (error <= allowed).all():
+            return ""
+        if self._noise is None:
+            self._noise = self._rounding_errors()
+        allowed = tolerance(np.where(clean, truth, 0), np.where(clean, self._noise[k], 0), dtype)
+        bad = error > allowed
+        return _first(bad, got, truth, f"to {allowed[np.nonzero(bad)].flat[0]:.3g}") if bad.any() else ""
+
+    def _rounding_errors(self) -> list[np.ndarray]:
+        """The largest error of each element of each root under random rounding."""
+        worst = [np.abs(np.nan_to_num(o.astype(np.float64) - t)) for o, t in zip(self.own, self.truth, strict=True)]
+        for seed in range(SAMPLES):
+            noisy = evaluate(self.graph, self.feeds, self.sizes, wide=True, noise=np.random.default_rng(seed))
+            for k, value in enumerate(noisy):
+                if self.graph.roots[k].dtype.is_float:
+                    worst[k] = np.maximum(worst[k], np.abs(np.nan_to_num(value - self.truth[k])))
+        return worst
+
+
+def tolerance(truth: np.ndarray, own_error: np.ndarray, dtype: DType) -> np.ndarray:
+    """What each element may be off by."""
+    with np.errstate(over="ignore"):
+        ulp = np.spacing(np.abs(truth).astype(dtype.numpy)).astype(np.float64)
+    return FACTOR * np.abs(own_error) + ULPS * np.nan_to_num(ulp)
+
+
+def _first(bad: np.ndarray, got: np.ndarray, expected: np.ndarray, how: str) -> str:
+    place = tuple(int(k) for k in np.argwhere(bad)[0]) if bad.ndim else ()
+    return f"element {place} is {got[place]!r}, expected {expected[place]!r} {how} ({int(bad.sum())} of {bad.size} wrong)"
+
+
+def evaluate(
+    graph: Graph,
+    feeds: Mapping[Tensor, np.ndarray],
+    sizes: Mapping[str, int],
+    *,
+    wide: bool = False,
+    noise: np.random.Generator | None = None,
+) -> list[np.ndarray]:
+    """The roots by the ops' references; `wide` computes every float in float64, `noise` rounds at random on the way."""
+    found: dict[Tensor, np.ndarray] = {}
+    with np.errstate(all="ignore"):
+        for node in graph.nodes():
+            tensor, op = node.outputs[0], node.op
+            if isinstance(op, Input):
+                value = feeds[tensor]
+            elif isinstance(op, Parameter):
+                value = op.storage.read()
+            elif isinstance(op, Constant):
+                value = op.array
+            else:
+                op = concrete(op, sizes)
+                op = widened(op) if wide else op
+                local = noise if noise is not None and rounds(node) else None
+                value = np.asarray(op.reference(*(_rounded(found[t], t.dtype, local) for t in node.inputs)))
+                value = _rounded(value, tensor.dtype, local)
+            found[tensor] = np.asarray(value, (float64 if wide and tensor.dtype.is_float else tensor.dtype).numpy)
+    return [found[t] for t in graph.roots]
+
+
+EXACT = frozenset({"select", "cast", "neg", "maximum", "minimum", "absolute", "sign", "floor"}) | COMPARISONS | LOGICAL
+
+
+def rounds(node: Node) -> bool:
+    """Whether an op does arithmetic; moving, choosing and comparing elements is exact."""
+    if node.op.meaning() != "body":
+        return True
+    body = node.op.body(*(t.type for t in node.inputs))
+    return body.combiner == "sum" or any(isinstance(e, Apply) and e.function not in EXACT for e in walk(body.value))
+
+
+def widened(op: Any) -> Any:
+    """The op making float64 where it made float32."""
+    changes = {f.name: float64 for f in dataclasses.fields(op) if getattr(op, f.name) is float32}
+    return dataclasses.replace(op, **changes) if changes else op
+
+
+def _rounded(value: np.ndarray, dtype: DType, noise: np.random.Generator | None) -> np.ndarray:
+    """The value off by up to half a unit in the last place of its declared dtype, at random."""
+    if noise is None or not dtype.is_float:
+        return value
+    half_ulp = float(np.finfo(dtype.numpy).eps) / 2
+    return value * (1 + noise.uniform(-half_ulp, half_ulp, np.shape(value)))

@@ -1,0 +1,130 @@
+"""Every way flowgraph has to run a graph, under one signature: `path(graph, feeds, sizes) -> arrays of graph.roots`.
+
+`graph` is declared (not optimised), `feeds` gives the inputs, parameters hold their own values and keep them. A path that
+this installation does not have is not in `PATHS`; to add one, write a function here and enter it in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from flowgraph.backends.reference import evaluate_graph
+from flowgraph.compile import compile
+from flowgraph.graph.graph import Graph
+from flowgraph.graph.tensor import Tensor, apply
+from flowgraph.graph.types import TensorType
+from flowgraph.kernels.build import build_kernels
+from flowgraph.kernels.interpret import interpret
+from flowgraph.kernels.kernel import Kernel, KernelCall
+from flowgraph.ops.leaf import Constant, Input, Leaf, Parameter
+from flowgraph.passes.pipeline import OPTIMISE, run_passes
+
+Feeds = Mapping[Tensor, np.ndarray]
+Sizes = Mapping[str, int]
+Path = Callable[[Graph, Feeds, Sizes], list[np.ndarray]]
+
+
+def optimise(graph: Graph) -> Graph:
+    """The declared graph after every pass, verified after each."""
+    return run_passes(graph, OPTIMISE, check=True)[0]
+
+
+# The oracle and the passes alone
+
+
+def declared(graph: Graph, feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
+    """The graph as declared, op by op, by the ops' references."""
+    found = evaluate_graph(graph, sizes, feeds)
+    return [found[t] for t in graph.roots]
+
+
+def optimised(graph: Graph, feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
+    """The optimised graph, op by op, by the ops' references."""
+    return declared(optimise(graph), feeds, sizes)
+
+
+# Kernels in the NumPy interpreter
+
+
+def unfused(graph: Graph, feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
+    """The optimised graph, one kernel a node."""
+    graph = optimise(graph)
+    memory = leaves(graph, feeds)
+    for node in graph.nodes():
+        if not isinstance(node.op, Leaf):
+            kernel, operands = single_kernel(node.op, tuple(t.type for t in node.inputs))
+            (memory[node.outputs[0]],) = interpret(kernel, [memory[node.inputs[k]] for k in operands], sizes)
+    return [memory[t] for t in graph.roots]
+
+
+def fused(graph: Graph, feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
+    """The optimised graph in fused kernels."""
+    graph = optimise(graph)
+    return run_calls(graph, build_kernels(graph), feeds, sizes)
+
+
+def run_calls(graph: Graph, calls: Sequence[KernelCall], feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
+    """Kernels one after the other, each seeing only what leaves and earlier kernels gave it."""
+    memory = leaves(graph, feeds)
+    for call in calls:
+        memory.update(zip(call.outputs, interpret(call.kernel, [memory[t] for t in call.inputs], sizes), strict=True))
+    return [memory[t] for t in graph.roots]
+
+
+def leaves(graph: Graph, feeds: Feeds) -> dict[Tensor, np.ndarray]:
+    """The values of a graph's inputs, parameters and constants."""
+    found: dict[Tensor, np.ndarray] = dict(feeds)
+    for node in graph.nodes():
+        if isinstance(node.op, Parameter):
+            found[node.outputs[0]] = node.op.storage.read()
+        elif isinstance(node.op, Constant):
+            found[node.outputs[0]] = node.op.array
+    return found
+
+
+@lru_cache(maxsize=4096)
+def single_kernel(op: Any, types: tuple[TensorType, ...]) -> tuple[Kernel, tuple[int, ...]]:
+    """The kernel of one op on its own, and which operand each of its input buffers is."""
+    inputs = [apply(Input(f"operand{k}", t, -1 - k))[0] for k, t in enumerate(types)]
+    (call,) = build_kernels(Graph(apply(op, *inputs)))
+    return call.kernel, tuple(inputs.index(t) for t in call.inputs)
+
+
+# Whole programs
+
+
+def through_program(device: str) -> Path:
+    """The path of users: compile for a device, feed by name, read the parameters afterwards (and put them back)."""
+
+    def run(graph: Graph, feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
+        inputs = [n.outputs[0] for n in graph.nodes() if isinstance(n.op, Input)]
+        program = compile(inputs, graph.outputs, dict(graph.updates), device=device, check=True)
+        before = {p: p.op.storage.read().copy() for p, _ in graph.updates}
+        try:
+            outputs = program.run(1, {t.op.label: feeds[t] for t in inputs}, sizes=sizes)
+            return [*outputs, *(p.op.storage.read().copy() for p, _ in graph.updates)]
+        finally:
+            for parameter, value in before.items():
+                parameter.op.storage.write(value)
+
+    return run
+
+
+PATHS: dict[str, Path] = {
+    "optimised": optimised,
+    "unfused": unfused,
+    "fused": fused,
+    "reference": through_program("reference"),
+}
+# Backends that are built by one module each: in the table as soon as the module is there.
+for _name, _module, _path in (
+    ("cpu", "flowgraph.backends.cpu.executor", through_program("cpu")),
+    ("cuda", "flowgraph.backends.cuda.executor", through_program("cuda")),
+):
+    if find_spec(_module) is not None:
+        PATHS[_name] = _path
