@@ -1,4 +1,5 @@
-"""The backward graph, derived from the forward graph by reverse accumulation. Knows no single op: only their `vjp`.
+"""The backward graph, derived from the forward graph by reverse accumulation. Knows no single op: only their
+`vjp`.
 
 What comes out is a graph like any other: it can be printed, drawn, compiled, differentiated again.
 """
@@ -39,7 +40,8 @@ def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
         if any(t in targets for t in node.outputs) or any(t.node in reaches for t in node.inputs):
             reaches.add(node)
 
-    given = given_names(nodes)
+    for tensor, name in given_names(nodes).items():
+        tensor.label = tensor.label or name  # a variable's name outlives the passes that follow
     cotangents: dict[Tensor, Tensor] = {}
     with origins.at(cost.origin.by("backward")):
         cotangents[cost] = constant(1.0, cost.dtype)
@@ -48,8 +50,8 @@ def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
         if node not in reaches or not node.inputs or all(g is None for g in arriving):
             continue
         for tensor, cotangent in zip(node.outputs, arriving, strict=True):
-            if tensor in given and cotangent is not None and cotangent.label is None and cotangent.node.inputs:
-                cotangent.label = f"d{given[tensor].replace('/', '_')}"  # complete: all readers were visited
+            if tensor.label and cotangent is not None and cotangent.label is None and cotangent.node.inputs:
+                cotangent.label = _gradient_name(tensor.label)  # complete: all readers were visited
         with origins.at(node.origin.by("backward")):
             for tensor, contribution in zip(node.inputs, node.op.vjp(node.inputs, node.outputs, arriving), strict=True):
                 if contribution is None or tensor.node not in reaches:
@@ -66,6 +68,10 @@ def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
             with origins.at(tensor.origin.by("backward")):
                 found = broadcast_to(constant(0.0, tensor.dtype), tensor.shape)
         if found.label is None and tensor.label:
-            found.label = f"d{tensor.label.replace('/', '_')}"
+            found.label = _gradient_name(tensor.label)
         gradients.append(found)
     return gradients
+
+
+def _gradient_name(name: str) -> str:
+    return f"d{name.replace('/', '_')}"

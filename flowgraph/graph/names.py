@@ -1,7 +1,8 @@
 """Readable, unique names for the tensors of a graph: for text, pictures and generated source.
 
-A tensor is called by its label; else by the variable the user assigned it to, where the source line says so; else, as
-a parameter's next value, after the parameter; else after its op. Names are identifiers: whatever the user wrote, nothing but [A-Za-z0-9_] comes out.
+A tensor is called by its label; else by the variable the user assigned it to, where the source line says so;
+else, as a parameter's next value, after the parameter; else after its op. Names are identifiers: whatever the
+user wrote, nothing but [A-Za-z0-9_] comes out.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ _ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)(?!.*;)")
 def given_names(nodes: Sequence[Node]) -> dict[Tensor, str]:
     """The tensors that the user named: by label, or by assigning them to a variable, `h = fg.tanh(z)`.
 
-    A line of code makes nodes one after the other, so nodes of one line with neighbouring serials are one execution of it;
-    the variable is the one value among them that none of them reads. Several such values (a comprehension, a tuple) have
-    no name of their own.
+    A line of code makes nodes one after the other, so nodes of one line with neighbouring serials are one
+    execution of it; the variable is the one value among them that none of them reads. Several such values (a
+    comprehension, a tuple) have no name of their own.
     """
     found: dict[Tensor, str] = {}
     declared = sorted((n for n in nodes if n.origin.lines and not n.origin.passes), key=lambda n: n.serial)

@@ -1,7 +1,7 @@
 """Picture -> DOT, for Graphviz and everything that reads its language; also what `svg` has laid out.
 
-The backward graph is laid out as the forward graph's mirror: its edges rank upwards, so that a gradient stands beside
-the value it belongs to.
+The backward graph is laid out as the forward graph's mirror: its edges rank upwards, so that a gradient
+stands beside the value it belongs to.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from flowgraph.viz.picture import Edge, Picture, Vertex, printable
 
 def to_dot(picture: Picture) -> str:
     """The picture as a DOT graph."""
+    font = f'fontname="{style.FONT}"'
     lines = [
         f'digraph "{_quoted(picture.title)}" {{',
-        f'  graph [rankdir=TB, ranksep=0.28, nodesep=0.22, fontname="{style.FONT}", fontsize=11, fontcolor="{style.MUTED}"]',
-        f'  node [fontname="{style.FONT}", fontsize={style.SIZE}, fontcolor="{style.INK}", penwidth=1.2, height=0.3]',
+        f'  graph [rankdir=TB, ranksep=0.28, nodesep=0.22, {font}, fontsize=11, fontcolor="{style.MUTED}"]',
+        f'  node [{font}, fontsize={style.SIZE}, fontcolor="{style.INK}", penwidth=1.2, height=0.3]',
         "  edge [arrowsize=0.6, penwidth=1.1]",
     ]
     phases = picture.phases
@@ -25,8 +26,9 @@ def to_dot(picture: Picture) -> str:
         members = [_vertex(v) for v in picture.vertices if v.phase == phase]
         if len(phases) > 1 and phase != "update":  # updates stand beside their parameters
             shade = style.CLUSTERS[phase]
-            head = f'label="{phase}", style="rounded,filled", fillcolor="{shade.fill}", color="{shade.line}", margin=14'
-            lines += [f"  subgraph cluster_{phase} {{", f"    graph [{head}]", *(f"    {m}" for m in members), "  }"]
+            look = f'style="rounded,filled", fillcolor="{shade.fill}", color="{shade.line}", margin=14'
+            lines += [f"  subgraph cluster_{phase} {{", f'    graph [label="{phase}", {look}]']
+            lines += [*(f"    {m}" for m in members), "  }"]
         else:
             lines += [f"  {m}" for m in members]
     phase_of = {v.id: v.phase for v in picture.vertices}
@@ -35,7 +37,7 @@ def to_dot(picture: Picture) -> str:
 
 
 def upwards(edge: Edge, phase_of: dict[str, str]) -> bool:
-    """Is the edge ranked against its direction? So are all that the backward graph and the updates make or read."""
+    """Is the edge ranked against its direction? So is what the backward graph and the updates make."""
     return edge.kind == "update" or phase_of[edge.source] != "forward" or phase_of[edge.target] == "update"
 
 
@@ -45,9 +47,15 @@ def _vertex(vertex: Vertex) -> str:
     if vertex.note:
         note = escape(printable(vertex.note))
         label += f'<br/><font point-size="{style.SMALL}" color="{style.faint(vertex.kind)}">{note}</font>'
-    shape = 'shape=ellipse, style=filled, margin="0.06,0.03"' if vertex.is_data else 'shape=box, style="rounded,filled", margin="0.14,0.05"'
+    shape = (
+        'shape=ellipse, style=filled, margin="0.08,0.03"'
+        if vertex.is_data
+        else 'shape=box, style="rounded,filled", margin="0.16,0.05"'
+    )
     ink = f', fontcolor="{style.ink(vertex.kind)}"' if vertex.kind == "output" else ""
-    tooltip = "&#10;".join(escape(printable(line, 200)) for line in vertex.tooltip.splitlines()).replace("\\", "&#92;")
+    tooltip = "&#10;".join(escape(printable(line, 200)) for line in vertex.tooltip.splitlines()).replace(
+        "\\", "&#92;"
+    )
     return (
         f'{vertex.id} [label=<{label}>, {shape}, fillcolor="{colour.fill}", color="{colour.line}"{ink}'
         f', tooltip="{tooltip or " "}"]'

@@ -1,8 +1,8 @@
 """What a picture leaves out, and how the rest is written: arithmetic becomes one formula in one box.
 
-Comes in: a graph and its names. Goes out: for every value the text and the boxes that stand for it. Numbers, sizes,
-repetitions (broadcast, expand_dims, squeeze) and transposes are no boxes of their own, they are written into the formula
-that reads them: `W1 - 0.1*dW1`, `(P - one_hot)/batch`, `mul(Xᵀ, dZ1b)`.
+Comes in: a graph and its names. Goes out: for every value the text and the boxes that stand for it. Numbers,
+sizes, repetitions (broadcast, expand_dims, squeeze) and transposes are no boxes of their own, they are
+written into the formula that reads them: `W1 - 0.1*dW1`, `(P - one_hot)/batch`, `mul(Xᵀ, dZ1b)`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,16 @@ _REPEATS = {"broadcast", "expand_dims", "squeeze"}
 _LONGEST = 40  # characters of a formula in one box
 
 
+def spelling(node: Node) -> str:
+    """The op as the lecture spells it."""
+    return str(getattr(node.op, "display", node.op.name))
+
+
 @dataclass(frozen=True)
 class Operand:
-    """A value as text; `sources` are the tensors that must be drawn for it; `binds` is its outermost precedence."""
+    """A value as text; `sources` are the tensors that must be drawn for it; `binds` is its outermost
+    precedence.
+    """
 
     text: str
     sources: tuple[Tensor, ...]
@@ -37,7 +44,9 @@ class Operand:
 class Formulas:
     """Decides, for one graph, which nodes are written into others; `kept` are tensors that must stay visible."""
 
-    def __init__(self, graph: Graph, names: dict[Tensor, str], kept: set[Tensor], phases: dict[Node, str]) -> None:
+    def __init__(
+        self, graph: Graph, names: dict[Tensor, str], kept: set[Tensor], phases: dict[Node, str]
+    ) -> None:
         self.names, self.kept, self.phases = names, kept, phases
         self.nodes = graph.nodes()
         self.readers: dict[Tensor, list[Node]] = graph.consumers()
@@ -62,12 +71,18 @@ class Formulas:
 
     def label(self, node: Node) -> str:
         """The text of a node's box: a formula or a call where that says more than the op's name."""
-        display = str(getattr(node.op, "display", node.op.name))
+        display = spelling(node)
         operands = [self._known[t] for t in node.inputs]
-        written_out = any(not o.sources or o.text not in self._plain(o) for o in operands) or len(set(node.inputs)) < len(operands)
+        written_out = any(not o.sources or o.text not in self._plain(o) for o in operands) or len(
+            set(node.inputs)
+        ) < len(operands)
         if not operands or not written_out:
             return display
-        text = self._written(node).text if node.op.name in (*_SIGNS, "negative") else self._call(display, operands)
+        text = (
+            self._written(node).text
+            if node.op.name in (*_SIGNS, "negative")
+            else self._call(display, operands)
+        )
         return text if len(text) <= _LONGEST else display
 
     def _plain(self, operand: Operand) -> tuple[str, ...]:
@@ -80,7 +95,7 @@ class Formulas:
         """A tensor that is drawn itself: called by its name, or by its op where it has none."""
         if tensor in self.kept or not tensor.node.inputs:
             return Operand(self.names[tensor], (tensor,))
-        display = str(getattr(tensor.op, "display", tensor.op.name))
+        display = spelling(tensor.node)
         return Operand(display if display[0].isalpha() else "…", (tensor,))
 
     def _operand(self, tensor: Tensor) -> Operand:

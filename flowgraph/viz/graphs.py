@@ -1,4 +1,5 @@
-"""Graph -> Picture, drawn as the lecture draws it: values in ovals under their names, ops in boxes between them.
+"""Graph -> Picture, drawn as the lecture draws it: values in ovals under their names, ops in boxes between
+them.
 
 Knows the graph, and of an op only its name, spelling, family and attributes.
 """
@@ -10,7 +11,7 @@ from flowgraph.graph.names import given_names, names
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.text import show_op
-from flowgraph.viz.formula import Formulas
+from flowgraph.viz.formula import Formulas, spelling
 from flowgraph.viz.picture import Edge, Picture, Vertex, unique
 
 _LEAVES = {"input": "input", "parameter": "parameter", "constant": "constant"}
@@ -19,20 +20,27 @@ _LEAVES = {"input": "input", "parameter": "parameter", "constant": "constant"}
 def from_graph(graph: Graph, *, detail: bool = False, title: str = "flowgraph") -> Picture:
     """The picture of a graph, its forward, backward and update parts told apart.
 
-    Arithmetic is gathered into formulas, and a value without a name is an arrow between two boxes; with `detail` every
-    node is a box and every value an oval.
+    Arithmetic is gathered into formulas, and a value without a name is an arrow between two boxes; with
+    `detail` every node is a box and every value an oval.
     """
     return _Drawing(graph, detail).picture(title)
 
 
 def phases(graph: Graph) -> dict[Node, str]:
-    """"backward" for what autodiff made, "update" for what only a parameter's next value needs, else "forward"."""
+    """ "backward" for what autodiff made, "update" for what only a parameter's next value needs, else
+    "forward".
+    """
     needed = set(topological(graph.outputs))
-    found = {}
-    for node in graph.nodes():
-        is_given = not node.inputs and not node.origin.passes
-        kept = node in needed or is_given
-        found[node] = "backward" if "backward" in node.origin.passes else "forward" if kept else "update"
+    readers = graph.consumers()
+    found: dict[Node, str] = {}
+    for node in reversed(graph.nodes()):
+        read_in = {found[reader] for tensor in node.outputs for reader in readers[tensor]}
+        if "backward" in node.origin.passes:
+            found[node] = "backward"
+        elif node in needed or node.op.name in ("input", "parameter") or read_in - {"update"}:
+            found[node] = "forward"
+        else:
+            found[node] = "update"
     return found
 
 
@@ -40,18 +48,19 @@ class _Drawing:
     def __init__(self, graph: Graph, detail: bool) -> None:
         self.graph, self.detail = graph, detail
         self.names, self.phase = names(graph), phases(graph)
-        self.nodes = graph.nodes()
         self.next_values = {new: parameter for parameter, new in graph.updates}
         lost = [p.node for p, _ in graph.updates if p.node not in self.phase]  # updated, but never read
-        self.nodes = [*dict.fromkeys(lost), *self.nodes]
-        self.phase |= {node: "forward" for node in lost}
+        self.nodes = [*lost, *graph.nodes()]
+        self.phase |= dict.fromkeys(lost, "forward")
         self.kept = self._kept()
         self.formulas = Formulas(graph, self.names, self.kept, self.phase)
-        drawn = self.nodes if detail else [*lost, *(n for n in self.formulas.boxes() if n not in lost)]
-        self.drawn = list(drawn)
+        self.drawn = self.nodes if detail else [*lost, *self.formulas.boxes()]
         self.id = {node: f"op{k}" for k, node in enumerate(self.drawn) if not self._is_leaf(node)}
         self.oval = {
-            t: f"v{k}_{t.index}" for k, node in enumerate(self.drawn) for t in node.outputs if detail or t in self.ovals
+            t: f"v{k}_{t.index}"
+            for k, node in enumerate(self.drawn)
+            for t in node.outputs
+            if detail or t in self.ovals
         }
 
     def _kept(self) -> set[Tensor]:
@@ -77,12 +86,16 @@ class _Drawing:
                 vertices.append(self._box(node))
                 sources = node.inputs if self.detail else self.formulas.sources(node)
                 written = {self.next_values[t] for t in node.outputs if t in self.next_values}
-                edges += [Edge(self._end(t), self.id[node]) for t in sources if self.detail or t not in written]
+                edges += [
+                    Edge(self._end(t), self.id[node]) for t in sources if self.detail or t not in written
+                ]
             for tensor in node.outputs:
                 if tensor in self.oval:
                     vertices.append(self._oval(tensor))
                     edges += [Edge(self.id[node], self.oval[tensor])] if node in self.id else []
-        edges += [Edge(self._end(new), self.oval[parameter], "update") for parameter, new in self.graph.updates]
+        edges += [
+            Edge(self._end(new), self.oval[parameter], "update") for parameter, new in self.graph.updates
+        ]
         return Picture(title, tuple(vertices), unique(edges))
 
     def _end(self, tensor: Tensor) -> str:
@@ -90,11 +103,17 @@ class _Drawing:
         return self.oval[tensor] if tensor in self.oval else self.id[tensor.node]
 
     def _box(self, node: Node) -> Vertex:
-        label = str(getattr(node.op, "display", node.op.name)) if self.detail else self.formulas.label(node)
+        label = spelling(node) if self.detail else self.formulas.label(node)
         attributes = node.op.attributes() if hasattr(node.op, "attributes") else ""
         note = attributes if attributes and len(attributes) <= 16 else ""
         return Vertex(
-            self.id[node], label, "op", self.phase[node], str(getattr(node.op, "family", "other")), note, self._tooltip(node)
+            self.id[node],
+            label,
+            "op",
+            self.phase[node],
+            str(getattr(node.op, "family", "other")),
+            note,
+            self._tooltip(node),
         )
 
     def _oval(self, tensor: Tensor) -> Vertex:
@@ -104,11 +123,15 @@ class _Drawing:
         note = "" if tensor.shape == () else show_shape(tensor.shape)
         if tensor.dtype.name != "float32":
             note = f"{tensor.dtype} {note}".strip()
-        return Vertex(self.oval[tensor], label, kind, self.phase[tensor.node], "", note, self._tooltip(tensor.node))
+        return Vertex(
+            self.oval[tensor], label, kind, self.phase[tensor.node], "", note, self._tooltip(tensor.node)
+        )
 
     def _tooltip(self, node: Node) -> str:
         """The node's line in the text form, then the user's lines."""
         left = ", ".join(self.names[t] for t in node.outputs)
         call = show_op(node) + (f"({', '.join(self.names[t] for t in node.inputs)})" if node.inputs else "")
         types = ", ".join(str(t.type) for t in node.outputs)
-        return "\n".join([f"{left} = {call}", types, *(f"{line.short}: {line.code}" for line in node.origin.lines)])
+        return "\n".join(
+            [f"{left} = {call}", types, *(f"{line.short}: {line.code}" for line in node.origin.lines)]
+        )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from flowgraph.viz import style
 from flowgraph.viz.picture import Picture, Vertex, printable
 
-_SPECIAL = {c: f"#{ord(c)};" for c in "#&<>\"'`\\;{}[]()|"}  # numeric entities: nothing left that Mermaid could read
+_SPECIAL = {
+    c: f"#{ord(c)};" for c in "#&<>\"'`\\;{}[]()|"
+}  # numeric entities: nothing left that Mermaid could read
 
 
 def to_mermaid(picture: Picture) -> str:
@@ -14,11 +16,17 @@ def to_mermaid(picture: Picture) -> str:
     phases = picture.phases
     for phase in phases:
         members = [f"{_vertex(v)}:::{_style(v)}" for v in picture.vertices if v.phase == phase]
-        lines += [f"  subgraph {phase}", *(f"    {m}" for m in members), "  end"] if len(phases) > 1 else [f"  {m}" for m in members]
+        lines += (
+            [f"  subgraph {phase}", *(f"    {m}" for m in members), "  end"]
+            if len(phases) > 1
+            else [f"  {m}" for m in members]
+        )
     lines += [f"  {e.source} {'-.->' if e.kind == 'update' else '-->'} {e.target}" for e in picture.edges]
     for name, vertex in sorted({_style(v): v for v in picture.vertices}.items()):
         colour = style.colour(vertex.kind, vertex.family)
-        lines.append(f"  classDef {name} fill:{colour.fill},stroke:{colour.line},color:{style.ink(vertex.kind)}")
+        lines.append(
+            f"  classDef {name} fill:{colour.fill},stroke:{colour.line},color:{style.ink(vertex.kind)}"
+        )
     for phase in phases if len(phases) > 1 else ():
         shade = style.CLUSTERS[phase]
         lines.append(f"  style {phase} fill:{shade.fill},stroke:{shade.line},color:{style.MUTED}")

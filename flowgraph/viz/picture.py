@@ -1,7 +1,7 @@
 """A picture as plain data: what is drawn, before anyone knows where or in which format.
 
-Comes from a stage of the compiler (`graphs`, `kernels`); goes to `dot`, `mermaid` and `svg`. Knows no op and no format:
-texts are as the user wrote them, each format escapes them itself.
+Comes from a stage of the compiler (`graphs`, `kernels`); goes to `dot`, `mermaid` and `svg`. Knows no op and
+no format: texts are as the user wrote them, each format escapes them itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ LONGEST = 60  # characters of a label
 
 @dataclass(frozen=True)
 class Vertex:
-    """One oval (data) or box (op). `note` is small secondary text, such as a shape; `family` gives an op its colour."""
+    """One oval (data) or box (op). `note` is small secondary text, such as a shape; `family` gives an op its
+    colour.
+    """
 
     id: str
     label: str
@@ -33,7 +35,9 @@ class Vertex:
 
 @dataclass(frozen=True)
 class Edge:
-    """From the vertex that makes a value to one that reads it; an "update" edge writes a parameter's next value."""
+    """From the vertex that makes a value to one that reads it; an "update" edge writes a parameter's next
+    value.
+    """
 
     source: str
     target: str
@@ -65,7 +69,9 @@ class Picture:
 
 
 def printable(text: str, longest: int = LONGEST) -> str:
-    """Text that any format can carry on one line: control and formatting characters shown as escapes, cut to a length."""
+    """Text that any format can carry on one line: control and formatting characters shown as escapes, cut to
+    a length.
+    """
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 

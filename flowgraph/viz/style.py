@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FONT = "Helvetica"  # layout engines have its metrics; SVG names fallbacks after it
-FONTS = "Helvetica, Arial, sans-serif"
+FONTS = "Helvetica, Arial, Liberation Sans, Nimbus Sans, Arimo, sans-serif"  # of one width
 INK = "#1f2933"
 MUTED = "#66727f"
-SIZE, SMALL = 13, 9.5
+SIZE, SMALL = 13.0, 9.5  # points
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Picture -> SVG. Graphviz decides where things stand (its JSON output); the drawing itself is ours.
 
-So the picture looks the same with every version of Graphviz, nothing in it is a user's text unescaped, and every vertex
-carries a tooltip with the user's line.
+So the picture looks the same with every version of Graphviz, nothing in it is a user's text unescaped, and
+every vertex carries a tooltip with the user's line.
 """
 
 from __future__ import annotations
@@ -33,24 +33,28 @@ def to_svg(picture: Picture) -> str:
     return _draw(picture, _layout(picture))
 
 
-def engine() -> list[str]:
-    """The command that lays out DOT: graphviz-pure beside this Python or on PATH, else Graphviz' own dot."""
+def find_engine() -> str | None:
+    """The program that lays out DOT: graphviz-pure beside this Python or on PATH, else Graphviz' own dot."""
     beside = Path(sys.executable).parent / "graphviz-pure"
-    found = str(beside) if beside.exists() else shutil.which("graphviz-pure") or shutil.which("dot")
-    if found is None:
-        raise FlowgraphError(
-            "drawing SVG needs a layout engine, and there is none",
-            hint="pip install 'flowgraph[viz]', or install Graphviz; the text forms .dot and .mermaid need neither",
-        )
-    return [found, "-Tjson0"]
+    return str(beside) if beside.exists() else shutil.which("graphviz-pure") or shutil.which("dot")
 
 
 def _layout(picture: Picture) -> dict[str, Any]:
-    command = engine()
+    engine = find_engine()
+    if engine is None:
+        raise FlowgraphError(
+            "drawing SVG needs a layout engine, and there is none",
+            hint="pip install 'flowgraph[viz]', or install Graphviz; .dot and .mermaid need neither",
+        )
+    command = [engine, "-Tjson0"]
     try:
-        done = subprocess.run(command, input=to_dot(picture), capture_output=True, encoding="utf-8", timeout=_TIMEOUT)
+        done = subprocess.run(
+            command, input=to_dot(picture), capture_output=True, encoding="utf-8", timeout=_TIMEOUT
+        )
     except subprocess.TimeoutExpired as error:
-        raise FlowgraphError(f"{command[0]} took more than {_TIMEOUT:.0f} s", hint="draw a part of the graph") from error
+        raise FlowgraphError(
+            f"{command[0]} took more than {_TIMEOUT:.0f} s", hint="draw a part of the graph"
+        ) from error
     if done.returncode != 0 or not done.stdout:
         raise FlowgraphError(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
     return dict(json.loads(done.stdout))
@@ -73,20 +77,29 @@ def _draw(picture: Picture, layout: dict[str, Any]) -> str:
     paper = _Paper(width, height)
     objects = layout.get("objects", [])
     placed = {o["name"]: o for o in objects}
-    parts = [_cluster(phase, placed[f"cluster_{phase}"], paper) for phase in picture.phases if f"cluster_{phase}" in placed]
+    parts = [
+        _cluster(phase, placed[f"cluster_{phase}"], paper)
+        for phase in picture.phases
+        if f"cluster_{phase}" in placed
+    ]
     phase_of = {v.id: v.phase for v in picture.vertices}
     ends = {index: o["name"] for index, o in ((o["_gvid"], o) for o in objects)}
-    wanted = {((e.target, e.source) if upwards(e, phase_of) else (e.source, e.target)): e for e in picture.edges}
+    wanted = {
+        ((e.target, e.source) if upwards(e, phase_of) else (e.source, e.target)): e for e in picture.edges
+    }
     for drawn in layout.get("edges", []):
         parts.append(_edge(wanted[ends[drawn["tail"]], ends[drawn["head"]]], phase_of, drawn["pos"], paper))
     parts += [_vertex(v, placed[v.id], paper) for v in picture.vertices]
     w, h = width + 2 * paper.margin, height + 2 * paper.margin
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{w:.0f}" height="{h:.0f}" viewBox="0 0 {w:.1f} {h:.1f}"'
-        f' role="img" font-family="{style.FONTS}" font-size="{style.SIZE}" text-anchor="middle">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{w:.0f}" height="{h:.0f}"'
+        f' viewBox="0 0 {w:.1f} {h:.1f}" role="img" font-family="{style.FONTS}" font-size="{style.SIZE}" text-anchor="middle">'
     )
     title = f"<title>{escape(printable(picture.title))}</title>"
-    return "\n".join([head, title, f'<rect width="{w:.1f}" height="{h:.1f}" fill="#ffffff"/>', *parts, "</svg>"]) + "\n"
+    return (
+        "\n".join([head, title, f'<rect width="{w:.1f}" height="{h:.1f}" fill="#ffffff"/>', *parts, "</svg>"])
+        + "\n"
+    )
 
 
 def _cluster(phase: str, placed: dict[str, Any], paper: _Paper) -> str:
@@ -94,8 +107,8 @@ def _cluster(phase: str, placed: dict[str, Any], paper: _Paper) -> str:
     left, top = paper.at(x0, y1)
     colour = style.CLUSTERS[phase]
     return (
-        f'<rect x="{left}" y="{top}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" rx="10" fill="{colour.fill}"'
-        f' stroke="{colour.line}"/><text x="{left + 12}" y="{top + 17}" text-anchor="start" font-size="11"'
+        f'<rect x="{left}" y="{top}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" rx="10"'
+        f' fill="{colour.fill}" stroke="{colour.line}"/><text x="{left + 12}" y="{top + 17}" text-anchor="start" font-size="11"'
         f' letter-spacing="0.06em" fill="{style.EDGES[phase]}">{phase}</text>'
     )
 
@@ -108,7 +121,9 @@ def _vertex(vertex: Vertex, placed: dict[str, Any], paper: _Paper) -> str:
     if vertex.is_data:
         outline = f'<ellipse cx="{x}" cy="{y}" rx="{w / 2:.1f}" ry="{h / 2:.1f}" {paint}/>'
     else:
-        outline = f'<rect x="{x - w / 2:.1f}" y="{y - h / 2:.1f}" width="{w:.1f}" height="{h:.1f}" rx="5" {paint}/>'
+        outline = (
+            f'<rect x="{x - w / 2:.1f}" y="{y - h / 2:.1f}" width="{w:.1f}" height="{h:.1f}" rx="5" {paint}/>'
+        )
     lines = [(vertex.label, style.SIZE, style.ink(vertex.kind))]
     lines += [(vertex.note, style.SMALL, style.faint(vertex.kind))] if vertex.note else []
     base = y + 0.35 * style.SIZE - (0.45 * style.SIZE if vertex.note else 0)
@@ -124,7 +139,9 @@ def _vertex(vertex: Vertex, placed: dict[str, Any], paper: _Paper) -> str:
 
 
 def _edge(edge: Edge, phase_of: dict[str, str], pos: str, paper: _Paper) -> str:
-    """A spline of Graphviz: `e,x,y` or `s,x,y` is the arrow's tip, then one start point and three points a curve."""
+    """A spline of Graphviz: `e,x,y` or `s,x,y` is the arrow's tip, then one start point and three points a
+    curve.
+    """
     curve: list[Point] = []
     tip: Point | None = None
     for word in pos.split():
@@ -140,7 +157,11 @@ def _edge(edge: Edge, phase_of: dict[str, str], pos: str, paper: _Paper) -> str:
     is_update = edge.kind == "update"
     colour = style.EDGES["update" if is_update else phase_of[edge.target]]
     crossing = not is_update and phase_of[edge.source] != phase_of[edge.target]
-    look = f'stroke-dasharray="5 3" stroke-width="1.4"' if is_update else f'stroke-width="{0.8 if crossing else 1.2}"'
+    look = (
+        'stroke-dasharray="5 3" stroke-width="1.4"'
+        if is_update
+        else f'stroke-width="{0.8 if crossing else 1.2}"'
+    )
     path = f"M{start[0]},{start[1]} C" + " ".join(f"{x},{y}" for x, y in rest)
     return (
         f'<path d="{path}" fill="none" stroke="{colour}" {look}/>'

@@ -1,0 +1,75 @@
+"""Kernels -> Picture: one box a kernel, one oval for every buffer in memory, inputs and parameters at the
+top.
+
+What has no oval here is never written to memory: the picture shows what fusion saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flowgraph.graph.graph import Graph
+from flowgraph.graph.names import names
+from flowgraph.graph.size import show_shape
+from flowgraph.graph.tensor import Tensor
+from flowgraph.index_notation import Apply
+from flowgraph.kernels.kernel import Kernel, KernelCall
+from flowgraph.viz.graphs import phases
+from flowgraph.viz.picture import Edge, Picture, Vertex, unique
+
+_KINDS = {"input": "input", "parameter": "parameter", "constant": "constant"}
+
+
+def from_kernels(graph: Graph, calls: Sequence[KernelCall], title: str = "kernels") -> Picture:
+    """The kernels of an optimised graph, in the order they run."""
+    called, phase = names(graph), phases(graph)
+    next_values = {new: parameter for parameter, new in graph.updates}
+    ovals: dict[Tensor, str] = {}
+    vertices: list[Vertex] = []
+    edges: list[Edge] = []
+
+    def oval(tensor: Tensor) -> str:
+        if tensor not in ovals:
+            ovals[tensor] = f"v{len(ovals)}"
+            kind = _KINDS.get(tensor.op.name) or ("output" if tensor in graph.outputs else "value")
+            note = "" if tensor.shape == () else show_shape(tensor.shape)
+            note = note if tensor.dtype.name == "float32" else f"{tensor.dtype} {note}".strip()
+            label = tensor.label or called[tensor]
+            tooltip = f"{label}: {tensor.type}"
+            vertices.append(
+                Vertex(ovals[tensor], label, kind, phase.get(tensor.node, "forward"), "", note, tooltip)
+            )
+        return ovals[tensor]
+
+    for number, call in enumerate(calls):
+        id, kernel = f"kernel{number}", call.kernel
+        in_place = {
+            next_values[t] for t in call.outputs if t in next_values
+        }  # one arrow says read and written
+        edges += [Edge(oval(t), id) for t in call.inputs if t not in in_place]
+        where = phase[call.outputs[0].node]
+        tooltip = "\n".join([kernel.name, *kernel.comments])
+        vertices.append(Vertex(id, kernel.name, "op", where, _family(kernel), _extent(kernel), tooltip))
+        for tensor in call.outputs:
+            if tensor in next_values:
+                edges.append(Edge(id, oval(next_values[tensor]), "update"))
+            if tensor not in next_values or tensor in graph.outputs:
+                edges.append(Edge(id, oval(tensor)))
+    return Picture(title, tuple(vertices), unique(edges))
+
+
+def _extent(kernel: Kernel) -> str:
+    """The points a kernel runs over in parallel."""
+    return f"over {show_shape(tuple(a.extent for a in kernel.axes))}" if kernel.axes else ""
+
+
+def _family(kernel: Kernel) -> str:
+    """What dominates a kernel's work, as the family of ops it is coloured like."""
+    reductions = [r for nest in kernel.nests for r in nest.reductions]
+    if any(
+        isinstance(r.value, Apply) and r.combiner == "sum" and r.value.function == "mul" for r in reductions
+    ):
+        return "contraction"
+    if any(store.add for nest in kernel.nests for store in nest.stores):
+        return "indexing"
+    return "reduce" if reductions else "elementwise"

@@ -1,0 +1,133 @@
+"""`show`: any stage of anything -> something a notebook, a browser or a text editor can display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from flowgraph.errors import FlowgraphError
+from flowgraph.graph.graph import Graph
+from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.text import to_text
+from flowgraph.program import Program
+from flowgraph.viz.dot import to_dot
+from flowgraph.viz.graphs import from_graph
+from flowgraph.viz.kernels import from_kernels
+from flowgraph.viz.mermaid import to_mermaid
+from flowgraph.viz.picture import Picture
+from flowgraph.viz.svg import find_engine, to_svg
+
+STAGES = ("declared", "backward", "optimised", "kernels")
+_FORMATS = {
+    ".svg": "svg",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+    ".txt": "text",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture in every format. Notebooks draw it by themselves; `save` writes it to a file."""
+
+    picture: Picture
+    text: str
+
+    @cached_property
+    def svg(self) -> str:
+        """SVG; needs the extra `viz` (or Graphviz) and raises FlowgraphError without."""
+        return to_svg(self.picture)
+
+    @property
+    def dot(self) -> str:
+        return to_dot(self.picture)
+
+    @property
+    def mermaid(self) -> str:
+        return to_mermaid(self.picture)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture in the format that the suffix names: .svg, .dot, .mmd or .txt."""
+        target = Path(path)
+        if target.suffix not in _FORMATS:
+            raise FlowgraphError(
+                f"no picture format is called {target.suffix!r}",
+                where=target,
+                hint=f"use one of {', '.join(_FORMATS)}",
+            )
+        target.write_text(getattr(self, _FORMATS[target.suffix]), encoding="utf-8")
+        return target
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        bundle = {"text/vnd.mermaid": self.mermaid, "text/plain": self.text}
+        if find_engine() is None:
+            bundle["text/plain"] += "for a drawing: pip install 'flowgraph[viz]'\n"
+        else:
+            bundle["image/svg+xml"] = self.svg
+        return bundle
+
+
+def show(
+    what: Any,
+    path: str | Path | None = None,
+    *,
+    stage: str = "backward",
+    detail: bool = False,
+    title: str = "",
+) -> Shown:
+    """Draw a tensor, several (a sequence, or what `fg.parse` returns), a graph, or a stage of a program.
+
+    Stages of a program: "declared" (what was declared), "backward" (with gradients and updates), "optimised"
+    (after all passes) and "kernels". With `detail` every node has a box of its own. `path` also saves, in the
+    format of its suffix. Raises FlowgraphError for anything else, or where SVG is wanted and no layout engine
+    is installed.
+
+    >>> import flowgraph as fg
+    >>> x = fg.input("x", ("batch", 2))
+    >>> print(show(fg.tanh(x)).text, end="")
+    x = input[label=x]  float32(batch, 2)
+    tanh = tanh(x)      float32(batch, 2)
+    return tanh
+    """
+    if isinstance(what, Program) and stage == "kernels":
+        text = "\n".join(str(call.kernel) for call in what.calls)
+        shown = Shown(from_kernels(what.graph, what.calls, title or "kernels"), text)
+    else:
+        graph = _graph(what, stage)
+        shown = Shown(from_graph(graph, detail=detail, title=title or "flowgraph"), to_text(graph))
+    if path is not None:
+        shown.save(path)
+    return shown
+
+
+def _graph(what: Any, stage: str) -> Graph:
+    if isinstance(what, Graph):
+        return what
+    if isinstance(what, Tensor):
+        return Graph((what,))
+    if isinstance(what, Program):
+        if stage not in STAGES:
+            raise FlowgraphError(f"a program has no stage {stage!r}", hint=f"use one of {', '.join(STAGES)}")
+        if stage == "declared":
+            outputs = tuple(t for t in what.declared.outputs if "backward" not in t.origin.passes)
+            return Graph(outputs or what.declared.outputs, (), what.declared.inputs)
+        return what.declared if stage == "backward" else what.graph
+    tensors = (
+        tuple(what.values())
+        if isinstance(what, Mapping)
+        else tuple(what)
+        if isinstance(what, Sequence)
+        else ()
+    )
+    if not tensors or not all(isinstance(t, Tensor) for t in tensors):
+        raise FlowgraphError(
+            f"cannot draw {type(what).__name__}",
+            hint="draw a tensor, several tensors, a graph or a compiled program",
+        )
+    read = {t for other in tensors for t in other.node.inputs}
+    return Graph(tuple(t for t in tensors if t not in read) if isinstance(what, Mapping) else tensors)
