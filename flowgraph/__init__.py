@@ -8,6 +8,8 @@
 <Tensor dw: float32(2, 1)>
 """
 
+from typing import TYPE_CHECKING, Any
+
 from flowgraph import errors
 from flowgraph.compile import compile, grad
 from flowgraph.errors import (
@@ -53,4 +55,101 @@ matmul = mul
 sigmoid = logistic
 __version__ = "0.1.0"
 
-__all__ = [name for name in dir() if not name.startswith("_")]
+_LATER = {  # name -> module, attribute: imported on first use, so that `import flowgraph` stays quick
+    "Trainer": ("flowgraph.train.trainer", "Trainer"),
+    "datasets": ("flowgraph.datasets", None),
+    "init": ("flowgraph.nn.init", None),
+    "nn": ("flowgraph.nn", None),
+    "optim": ("flowgraph.train.optim", None),
+    "parse": ("flowgraph.notation", "parse"),
+    "parse_file": ("flowgraph.notation", "parse_file"),
+    "show": ("flowgraph.viz", "show"),
+}
+
+if TYPE_CHECKING:
+    from flowgraph import datasets, nn
+    from flowgraph.nn import init
+    from flowgraph.notation import parse, parse_file
+    from flowgraph.train import optim
+    from flowgraph.train.trainer import Trainer
+    from flowgraph.viz import show
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'flowgraph' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _LATER[name]
+    found = import_module(module)
+    globals()[name] = value = found if attribute is None else getattr(found, attribute)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+__all__ = [
+    "CheckpointError",
+    "DTypeError",
+    "DeviceError",
+    "FlowgraphError",
+    "Graph",
+    "GraphError",
+    "InputError",
+    "NumericsError",
+    "ParseError",
+    "Program",
+    "ShapeError",
+    "Tensor",
+    "Trainer",
+    "add",
+    "add_bias",
+    "arange",
+    "broadcast_to",
+    "cast",
+    "compile",
+    "constant",
+    "cross_ent",
+    "cross_ent_of_softmax",
+    "datasets",
+    "divide",
+    "equal",
+    "errors",
+    "exp",
+    "expand_dims",
+    "gather",
+    "grad",
+    "greater",
+    "init",
+    "input",
+    "less",
+    "log",
+    "logistic",
+    "matmul",
+    "max",
+    "mean",
+    "mul",
+    "multiply",
+    "negative",
+    "nn",
+    "one_hot",
+    "optim",
+    "parameter",
+    "parse",
+    "parse_file",
+    "relu",
+    "scatter_add",
+    "scope",
+    "show",
+    "sigmoid",
+    "size_of",
+    "softmax",
+    "squeeze",
+    "subtract",
+    "sum",
+    "tanh",
+    "transpose",
+    "where",
+]

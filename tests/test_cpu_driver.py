@@ -14,24 +14,24 @@ from flowgraph.backends.cpu.store import KernelSource, KernelStore
 from flowgraph.backends.cpu.team import CpuRuntime, Team
 from flowgraph.backends.cpu.words import Profile
 
-PRELUDE = "flowgraph.backends.cpu.atomics"
+PRELUDE = "flowgraph.backends.cpu.driver"
 HEAD = "from flowgraph.backends.cpu.atomics import load, store\n"
 
 # words: 0 input, 1 output, 2 count; task i writes output[i] = sum(input) + i: any missed barrier shows
 SUM = HEAD + """
 def kernel(args, lo, hi):
-    source, target, count = load(args), load(args + 8), load(args + 16)
+    source, target, count = load(args, 0), load(args, 8), load(args, 16)
     for i in range(lo, hi):
         total = i
         for j in range(count):
-            total += load(source + 8 * j)
-        store(target + 8 * i, total & 0xFFFFFFFF)
+            total += load(source, 8 * j)
+        store(target, 8 * i, total & 0xFFFFFFFF)
 """
 # words: 0 output; how often each task was done
 COUNT = HEAD + """
 def kernel(args, lo, hi):
     for i in range(lo, hi):
-        store(load(args) + 8 * i, load(load(args) + 8 * i) + 1)
+        store(load(args, 0), 8 * i, load(load(args, 0), 8 * i) + 1)
 """
 
 

@@ -1,4 +1,5 @@
-"""The names generated CPU kernels are written in: every one on scalars and on vectors, against NumPy in float64."""
+"""The names generated CPU kernels are written in: every one on scalars and on vectors, against NumPy in
+float64."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ KEPT: list[object] = []
 count = itertools.count()
 
 
-# --- running a few lines of generated source --------------------------------------------------------------------------
+# --- running a few lines of generated source ----------------------------------------------------------------
 
 
 @functools.cache
@@ -109,7 +110,7 @@ def same(got: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(got, expected.astype(got.dtype))
 
 
-# --- arithmetic -------------------------------------------------------------------------------------------------------
+# --- arithmetic ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -199,7 +200,7 @@ class TestOperators:
             same(got, a.astype(NUMPY[target]))
 
 
-# --- mathematics ------------------------------------------------------------------------------------------------------
+# --- mathematics --------------------------------------------------------------------------------------------
 
 
 def sweep(step: int = 4219) -> np.ndarray:
@@ -211,7 +212,8 @@ def sweep(step: int = 4219) -> np.ndarray:
 
 
 def distance(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """|got - exact| in units of the last place of the float32 nearest to exact; 0 where both are the same special value."""
+    """|got - exact| in units of the last place of the float32 nearest to exact; 0 where both are the same
+    special value."""
     nearest = exact.astype(np.float32)
     spacing = np.spacing(np.abs(np.where(np.isfinite(nearest), nearest, np.float32(1)))).astype(np.float64)
     equal = (got == nearest) | (np.isnan(got) & np.isnan(nearest))
@@ -290,7 +292,7 @@ class TestMathematics:
             assert np.array_equal(np.signbit(got[numbers]), np.signbit(expected[numbers]))
 
 
-# --- lanes ------------------------------------------------------------------------------------------------------------
+# --- lanes --------------------------------------------------------------------------------------------------
 
 
 def tree(values: np.ndarray, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.generic:
@@ -336,7 +338,7 @@ class TestLanes:
         same(out, np.where(np.arange(LANES) < n, a, np.float32(-3)))
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", NUMPY)
@@ -393,7 +395,7 @@ class TestMemory:
             same(out, expected)
 
 
-# --- the tile ---------------------------------------------------------------------------------------------------------
+# --- the tile -----------------------------------------------------------------------------------------------
 
 
 def tile_source(dtype: str, rows: int, vectors: int) -> str:
@@ -455,7 +457,7 @@ class TestTile:
         assert all(np.array_equal(results[0], other) for other in results)
 
 
-# --- machines and the whole -------------------------------------------------------------------------------------------
+# --- machines and the whole ---------------------------------------------------------------------------------
 
 EVERYTHING = """
 def kernel(args, lo, hi):

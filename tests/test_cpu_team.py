@@ -24,7 +24,7 @@ from flowgraph.backends.cpu.atomics import load, store
 
 def kernel(args, lo, hi):
     for i in range(lo, hi):
-        store(load(args) + 8 * i, load(load(args) + 8 * i) + 1)
+        store(load(args, 0), 8 * i, load(load(args, 0), 8 * i) + 1)
 """
 
 
@@ -48,7 +48,7 @@ class Counter:
     """A table of one launch that counts what each of its tasks did."""
 
     def __init__(self, store: KernelStore, tasks: int = 64, launches: int = 1, team: int = 99) -> None:
-        address, = store.load([KernelSource("count", COUNT, "kernel", "flowgraph.backends.cpu.atomics")])
+        address, = store.load([KernelSource("count", COUNT, "kernel", "flowgraph.backends.cpu.driver")])
         self.done = np.zeros(tasks, np.int64)
         self.args = np.array([self.done.ctypes.data])
         self.table = np.array([[address, self.args.ctypes.data, tasks, team, 1]] * launches)
@@ -246,7 +246,8 @@ def test_many_interrupts_at_any_moment_leave_no_thread_behind(folder: Path, stor
 
 @pytest.mark.parametrize("body", [
     "runtime.run(counter.table, 1)",
-    "threading.Thread(target=runtime.run, args=(counter.table, 2000), daemon=True).start(); time.sleep(0.01)",
+    "threading.Thread(target=lambda r, c: r.run(c.table, 10**9), args=(runtime, counter), daemon=True).start(); "
+    "time.sleep(0.01)",
     "runtime.run(counter.table, 1); sys.exit(0)",
 ])
 def test_the_interpreter_ends_cleanly_with_a_team_alive(folder: Path, store: KernelStore, body: str) -> None:

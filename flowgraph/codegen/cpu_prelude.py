@@ -1,7 +1,8 @@
 """The names that generated CPU source is written in.
 
-Comes in: the text of a kernel. Goes out: the namespace to run that text in. numba is imported only when a namespace
-is asked for: a program whose kernels are all kept needs only PRELUDE_VERSION. May not know any kernel.
+Comes in: the text of a kernel. Goes out: the namespace to run that text in. numba is imported only when a
+namespace is asked for: a program whose kernels are all kept needs only PRELUDE_VERSION. May not know any
+kernel.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _TILE = re.compile(r"\btile_(head_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
 def _fixed_names() -> dict[str, object]:
     from flowgraph.codegen.cpu import memory, packing, stack, vector
 
-    return {**vector.FUNCTIONS, **memory.FUNCTIONS, **stack.FUNCTIONS, **{f"pack_{t}": packing.pack(t) for t in vector.ALL}}
+    return {**vector.FUNCTIONS, **memory.FUNCTIONS, **stack.FUNCTIONS, **packing.FUNCTIONS}
 
 
 @cache
@@ -49,7 +50,8 @@ def namespace_for(source_text: str) -> dict[str, object]:
 
 @cache
 def default_tile(dtype: str) -> tuple[int, int]:
-    """(rows, vectors) of the register tile that fills this machine's vector registers: accumulators and one row of B.
+    """(rows, vectors) of the register tile that fills this machine's vector registers: accumulators and one
+    row of B.
 
     AVX-512 has 32 registers of 64 bytes, AVX2 16 of 32, others at least 16 of 16.
     """

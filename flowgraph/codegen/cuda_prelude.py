@@ -1,11 +1,12 @@
 """The names that generated CUDA source is written in.
 
-Goes out: the namespace to run the text of a kernel in. numba-cuda is imported only when it is asked for: a program
-whose kernels are all kept needs only PRELUDE_VERSION. May not know any kernel, schedule or device.
+Goes out: the namespace to run the text of a kernel in. numba-cuda is imported only when it is asked for: a
+program whose kernels are all kept needs only PRELUDE_VERSION. May not know any kernel, schedule or device.
 
-A kernel is a function of int64 buffer addresses and int32 sizes. Besides the functions of codegen.cuda it sees `cuda`
-(threadIdx, blockIdx, blockDim, gridDim, syncthreads, shared.array), the types float32 … boolean for shared arrays, and
-`inf` and `nan`. int32 stays int32 under + - * // % and with literal integers, as in NumPy; // and % are floored.
+A kernel is a function of int64 buffer addresses and int32 sizes. Besides the functions of codegen.cuda it
+sees `cuda` (threadIdx, blockIdx, blockDim, gridDim, syncthreads, shared.array), the types float32 … boolean
+for shared arrays, and `inf` and `nan`. int32 stays int32 under + - * // % and with literal integers, as in
+NumPy; // and % are floored.
 """
 
 from __future__ import annotations
@@ -30,7 +31,15 @@ def _names() -> dict[str, object]:
     from flowgraph.codegen.cuda.word import DTYPES
 
     types = dict(zip(("float32", "float64", "int32", "int64", "boolean"), DTYPES.values(), strict=True))
-    return {"cuda": cuda, "inf": inf, "nan": nan, **types, **memory.FUNCTIONS, **scalar.FUNCTIONS, **warp.FUNCTIONS}
+    return {
+        "cuda": cuda,
+        "inf": inf,
+        "nan": nan,
+        **types,
+        **memory.FUNCTIONS,
+        **scalar.FUNCTIONS,
+        **warp.FUNCTIONS,
+    }
 
 
 def namespace() -> dict[str, object]:

@@ -1,16 +1,17 @@
 """float32 exp, log, tanh, ... as formulas, and their float64 forms through the C library.
 
-Comes in: values with operators, scalars or vectors alike. Goes out: the same kind of value. Written only in the
-operations of a value, so a scalar and a lane get the same bits. May not know LLVM, numba, or the machine.
+Comes in: values with operators, scalars or vectors alike. Goes out: the same kind of value. Written only in
+the operations of a value, so a scalar and a lane get the same bits. May not know LLVM, numba, or the machine.
 
-The float32 formulas: reduce the range exactly (with fused multiply-adds), evaluate a minimax polynomial or rational
-whose coefficients were fitted by reweighted least squares and rounded to float32 one at a time, undo the reduction.
-NaN passes through every comparison used here as "not less, not greater", so it needs no test of its own.
+The float32 formulas: reduce the range exactly (with fused multiply-adds), evaluate a minimax polynomial or
+rational whose coefficients were fitted by reweighted least squares and rounded to float32 one at a time, undo
+the reduction. NaN passes through every comparison used here as "not less, not greater", so it needs no test
+of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Value = Any  # flowgraph.codegen.cpu.value.Value, or anything with the same operations
@@ -47,7 +48,9 @@ def reduce_exponent(x: Value) -> tuple[Value, Value]:
 
 
 # exp r = 1 + r + r**2 (...) on |r| <= log(2) / 2
-EXP = (0.4999999403953552, 0.1666652113199234, 0.04166825860738754, 0.008368666283786297, 0.0013821172760799527)
+EXP = (
+    0.4999999403953552, 0.1666652113199234, 0.04166825860738754, 0.008368666283786297, 0.0013821172760799527,
+)  # fmt: skip
 
 
 def exp(x: Value) -> Value:
@@ -60,7 +63,9 @@ def exp(x: Value) -> Value:
 
 
 # expm1 r = r + r**2 (...) on |r| <= log(2) / 2
-EXPM1 = (0.4999999701976776, 0.1666654646396637, 0.04166743904352188, 0.008366257883608341, 0.001387030235491693)
+EXPM1 = (
+    0.4999999701976776, 0.1666654646396637, 0.04166743904352188, 0.008366257883608341, 0.001387030235491693,
+)  # fmt: skip
 
 
 def expm1(x: Value) -> Value:
@@ -151,7 +156,8 @@ def softplus(x: Value) -> Value:
     return x.maximum(0.0) + log1p(exp(-x.absolute()))
 
 
-# erf x = x + x (...)(x**2) below the bound, 1 - exp(...) above it, where exp is at most erfc(bound), so exact enough
+# erf x = x + x (...)(x**2) below the bound, 1 - exp(...) above it, where exp is at most erfc(bound), so exact
+# enough
 ERF_BOUND = 0.92
 ERF_SMALL = (
     0.12837916612625122, -0.3761262893676758, 0.11283625662326813, -0.026855729520320892,
@@ -173,7 +179,8 @@ def erf(x: Value) -> Value:
 
 
 TWO_OVER_PI = 0.6366197723675814
-# pi / 2 in three parts; the first has 17 bits, so that its products with an integer below 2**15 are subtracted exactly.
+# pi / 2 in three parts; the first has 17 bits, so that its products with an integer below 2**15 are
+# subtracted exactly.
 HALF_PI = (1.5707855224609375, 1.0804334124259185e-05, -1.6513992864147786e-13)
 QUADRANT_LIMIT = 16384.0  # beyond it three parts are not enough
 SIN = (-0.1666666716337204, 0.008333379402756691, -0.00019853065896313637, 2.8325487164693186e-06)
@@ -206,7 +213,8 @@ def cos(x: Value) -> Value:
     return _sin_or_cos(x, "cos")
 
 
-# log2((1 + s) / (1 - s)) = s (...)(s**2), |s| <= 0.1716; 2**r = (...)(r), |r| <= 1/2; both to 36 bits, in float64
+# log2((1 + s) / (1 - s)) = s (...)(s**2), |s| <= 0.1716; 2**r = (...)(r), |r| <= 1/2; both to 36 bits, in
+# float64
 LOG2 = (
     2.8853900817778504, 0.9617966941130376, 0.5770779424256197,
     0.4122092475867084, 0.3199058595991073, 0.28289816617696584,
@@ -251,5 +259,7 @@ def power(a: Value, b: Value) -> Value:
     return ((a == 1.0) | (b == 0.0)).select(1.0, y)
 
 
-FUNCTIONS = {exp: 1, expm1: 1, log: 1, log1p: 1, tanh: 1, logistic: 1, softplus: 1, erf: 1, sin: 1, cos: 1, power: 2}
+FUNCTIONS: dict[Callable[..., Value], int] = {
+    exp: 1, expm1: 1, log: 1, log1p: 1, tanh: 1, logistic: 1, softplus: 1, erf: 1, sin: 1, cos: 1, power: 2,
+}  # fmt: skip
 """What kernels may call, and with how many operands."""

@@ -59,7 +59,7 @@ def _merge(kernel: Kernel, first: Axis, second: Axis) -> Kernel | None:
     joint = Axis(first.name, first.extent * second.extent)
     places: dict[str, int] = {}
     for nest in kernel.nests:
-        for expr in nest.expressions():
+        for expr in _values(nest):
             if any(isinstance(e, Index) and e.axis in (first, second) for e in _outside_loads(expr)):
                 return None
         for buffer, index in accesses(kernel, nest):
@@ -109,6 +109,15 @@ def _merge(kernel: Kernel, first: Axis, second: Axis) -> Kernel | None:
     return replace(
         kernel, axes=axes, nests=nests, inputs=tuple(map(view, kernel.inputs)), outputs=tuple(map(view, kernel.outputs))
     )
+
+
+def _values(nest: Nest) -> Iterator[Expr]:
+    """The nest's expressions but for the plain axes of its stores' indices."""
+    yield from (let.value for let in nest.lets)
+    yield from (reduction.value for reduction in nest.reductions)
+    for store in nest.stores:
+        yield store.value
+        yield from (e for e in store.index if not isinstance(e, Index))
 
 
 def _outside_loads(expr: Expr) -> Iterator[Expr]:

@@ -1,1 +1,1 @@
-"""The runner: takes a cost, optimisers, data; trains. Minibatching is part of the graph, so nothing here runs per step."""
+"""The runner: a cost, an optimiser and data -> trained parameters, with no Python per step."""

@@ -1,4 +1,5 @@
-"""Checks of what is fed to a sweep, made once for a whole fit. Comes in: what the user gave. Goes out: arrays.
+"""Checks of what is fed to a sweep, made once for a whole fit. Comes in: what the user gave. Goes out:
+arrays.
 
 Shapes, dtypes and the range of class numbers are checked by the program itself, where it has them.
 """
@@ -16,7 +17,9 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
 
 
-def check_data(data: Mapping[str, Any] | Dataset, inputs: Mapping[str, Tensor]) -> tuple[dict[str, np.ndarray], int]:
+def check_data(
+    data: Mapping[str, Any] | Dataset, inputs: Mapping[str, Tensor]
+) -> tuple[dict[str, np.ndarray], int]:
     """The arrays, contiguous and finite, and how many examples they are.
 
     Raises InputError for missing or unknown names or no examples, ShapeError for arrays of different lengths,
@@ -24,7 +27,9 @@ def check_data(data: Mapping[str, Any] | Dataset, inputs: Mapping[str, Tensor]) 
     """
     given = data.arrays if isinstance(data, Dataset) else data
     if not isinstance(given, Mapping):
-        raise InputError(f"data are a dict of arrays by input name, got {type(data).__name__}", where=origins.here())
+        raise InputError(
+            f"data are a dict of arrays by input name, got {type(data).__name__}", where=origins.here()
+        )
     for problem, names in (
         ("missing", [n for n in inputs if n not in given]),
         ("unknown", [n for n in given if n not in inputs]),
@@ -38,7 +43,9 @@ def check_data(data: Mapping[str, Any] | Dataset, inputs: Mapping[str, Tensor]) 
     arrays: dict[str, np.ndarray] = {}
     for name, tensor in inputs.items():
         value = given[name]
-        array = np.ascontiguousarray(value if hasattr(value, "dtype") else np.asarray(value, tensor.dtype.numpy))
+        array = np.ascontiguousarray(
+            value if hasattr(value, "dtype") else np.asarray(value, tensor.dtype.numpy)
+        )
         if np.ndim(value) == 0:
             raise ShapeError(f"data {name!r} are one number, not one row an example", where=tensor.origin)
         _require_finite(name, array, tensor)
@@ -47,7 +54,8 @@ def check_data(data: Mapping[str, Any] | Dataset, inputs: Mapping[str, Tensor]) 
     for name, length in others:
         if length != count:
             raise ShapeError(
-                f"data {first!r} have {count} examples, {name!r} {length}: shapes {arrays[first].shape} and {arrays[name].shape}",
+                f"data {first!r} have {count} examples, {name!r} {length}: "
+                f"shapes {arrays[first].shape} and {arrays[name].shape}",
                 where=inputs[name].origin,
                 hint="the first axis counts the examples",
             )
@@ -63,7 +71,8 @@ def _require_finite(name: str, array: np.ndarray, tensor: Tensor) -> None:
     if bad.any():
         place = tuple(int(k) for k in np.unravel_index(int(np.argmax(bad)), array.shape))
         raise NumericsError(
-            f"{name}[{', '.join(map(str, place))}] = {array[place]} ({int(bad.sum())} of {array.size} values are not finite)",
+            f"{name}[{', '.join(map(str, place))}] = {array[place]} "
+            f"({int(bad.sum())} of {array.size} values are not finite)",
             where=tensor.origin,
             hint="clean the data; flowgraph does not train on NaN or infinity",
         )

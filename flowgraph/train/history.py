@@ -13,7 +13,8 @@ Row = Mapping[str, float]
 class History:
     """Rows of numbers, one an epoch: `history[-1]["val_loss"]`; a column is `history["loss"]`.
 
-    `losses` has the cost of every step, before its update; `interrupted` tells whether the last fit was stopped early.
+    `losses` has the cost of every step, before its update; `interrupted` tells whether the last fit was
+    stopped early.
     """
 
     def __init__(self) -> None:

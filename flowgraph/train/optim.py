@@ -1,4 +1,5 @@
-"""Optimisers: parameters and gradients in, their new values out, as graphs. State is parameters like any other.
+"""Optimisers: parameters and gradients in, their new values out, as graphs. State is parameters like any
+other.
 
 An optimiser knows nothing of data, batches or devices; what it returns goes into `updates` of `fg.compile`.
 """
@@ -15,7 +16,7 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import scope
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.elementwise import add, cast, multiply, subtract
-from flowgraph.ops.leaf import Parameter, parameter
+from flowgraph.ops.leaf import Parameter, Storage, parameter
 
 
 class Optimizer(Protocol):
@@ -35,9 +36,9 @@ class Optimizer(Protocol):
 class SGD:
     """Stochastic gradient descent: w <- w - rate·g; with momentum v <- momentum·v + g and w <- w - rate·v.
 
-    As in PyTorch, without dampening; `nesterov` steps by g + momentum·v instead of v (Sutskever et al. 2013). The rate is
-    a value in memory, not a constant of the kernels: setting `learning_rate` between steps compiles nothing anew. It
-    may also be a scalar tensor, which the program then computes at every step.
+    As in PyTorch, without dampening; `nesterov` steps by g + momentum·v instead of v (Sutskever et al. 2013).
+    The rate is a value in memory, not a constant of the kernels: setting `learning_rate` between steps
+    compiles nothing anew. It may also be a scalar tensor, which the program then computes at every step.
 
     >>> import flowgraph as fg
     >>> w = fg.parameter("w", (3,))
@@ -54,7 +55,8 @@ class SGD:
         if isinstance(learning_rate, Tensor):
             if learning_rate.shape != () or not learning_rate.dtype.is_float:
                 raise ShapeError(
-                    f"a learning rate is a floating-point scalar, got {learning_rate.type}", where=origins.here()
+                    f"a learning rate is a floating-point scalar, got {learning_rate.type}",
+                    where=origins.here(),
                 )
             self.rate = learning_rate
         else:
@@ -69,7 +71,9 @@ class SGD:
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         if not np.isfinite(value) or value < 0:
-            raise GraphError(f"a learning rate is a finite number of at least 0, got {value}", where=origins.here())
+            raise GraphError(
+                f"a learning rate is a finite number of at least 0, got {value}", where=origins.here()
+            )
         self._storage_of_rate().write(np.asarray(value, self.rate.dtype.numpy))
 
     def updates(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> dict[Tensor, Tensor]:
@@ -86,11 +90,12 @@ class SGD:
                 new[w] = subtract(w, multiply(rates[w.dtype], g))
         return new
 
-    def _storage_of_rate(self):  # type: ignore[no-untyped-def]
+    def _storage_of_rate(self) -> Storage:
         if not isinstance(self.rate.op, Parameter):
             raise GraphError(
                 "this learning rate is computed by the program, it has no value to read or set",
                 where=self.rate.origin,
                 hint="give SGD a number, or a parameter of your own",
             )
-        return self.rate.op.storage
+        storage: Storage = self.rate.op.storage
+        return storage

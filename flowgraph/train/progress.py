@@ -48,4 +48,6 @@ class Progress:
 
 def summary(row: Row) -> str:
     """loss 0.1234, accuracy 0.9876"""
-    return ", ".join(f"{name} {show(name, value)}" for name, value in row.items() if name not in ("epoch", "seconds"))
+    return ", ".join(
+        f"{name} {show(name, value)}" for name, value in row.items() if name not in ("epoch", "seconds")
+    )

@@ -1,12 +1,12 @@
 """A sweep: one pass over a data set as a native program. Minibatching is expressed in the graph itself.
 
-Comes in: values to record and updates to make, in terms of inputs whose first axis is the batch. Goes out: a program
-that takes the whole arrays and an order of examples instead, and finds its own batch at every step:
+Comes in: values to record and updates to make, in terms of inputs whose first axis is the batch. Goes out: a
+program that takes the whole arrays and an order of examples instead, and finds its own batch at every step:
 
-    ids = gather(order, step·batch + (0, 1, ... batch-1))        x = gather(all of x, ids)        step <- step + 1
+    ids = gather(order, step·batch + (0, 1, ... batch-1))    x = gather(all of x, ids)    step <- step + 1
 
-so many steps run in one native call, and no step is special. The last, smaller batch is a run with another size.
-Knows nothing of epochs, optimisers or costs.
+so many steps run in one native call, and no step is special. The last, smaller batch is a run with another
+size. Knows nothing of epochs, optimisers or costs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class Sweep:
         roots = (*values.values(), *updates.values())
         wanted = inputs_of(roots)
         self.batch = batch_axis(wanted)
-        used = {name for node in topological(roots) for t in node.outputs for s in t.shape for name in names_in(s)}
+        used = {
+            name for node in topological(roots) for t in node.outputs for s in t.shape for name in names_in(s)
+        }
         examples, ordered = _fresh("examples", used), _fresh("ordered", used)
         with scope("sweep"):
             self.step = parameter("step", (), np.zeros((), np.int64), "int64")
@@ -79,6 +81,10 @@ class Sweep:
             replacements: dict[Tensor, Tensor] = {}
             self.inputs: dict[str, Tensor] = {}
             for x in wanted:
+                if x.op.label in self.inputs:
+                    raise GraphError(
+                        f"two inputs are called {x.op.label!r}", where=x.origin, hint="rename one"
+                    )
                 with origins.at(x.origin.by("minibatch")):
                     whole = self.inputs[x.op.label] = input(x.op.label, (examples, *x.shape[1:]), x.dtype)
                     replacements[x] = gather(whole, ids)
@@ -101,7 +107,8 @@ class Sweep:
         log: Log,
         on_steps: Callable[[int], None] | None = None,
     ) -> None:
-        """One pass over the examples in `order` (int32); what was recorded goes to `log`, also when interrupted.
+        """One pass over the examples in `order` (int32); what was recorded goes to `log`, also when
+        interrupted.
 
         `on_steps(done)` is called now and then with the steps done so far.
         """
@@ -112,7 +119,9 @@ class Sweep:
                 state.op.storage.write(np.zeros((), state.dtype.numpy))
             report = (lambda done, before=before: on_steps(before + done)) if on_steps else None
             try:
-                self.program.run(steps, {**data, ORDER: order[start:stop]}, sizes={self.batch: size}, on_chunk=report)
+                self.program.run(
+                    steps, {**data, ORDER: order[start:stop]}, sizes={self.batch: size}, on_chunk=report
+                )
             finally:
                 done = int(self.step.op.storage.read())
                 log.append(size, {name: r.op.storage.read()[:done] for name, r in self.records.items()})
@@ -149,8 +158,8 @@ def batch_axis(inputs: list[Tensor]) -> str:
         name = is_name(x.shape[0]) if x.shape else None
         if name is None or x.shape[0] != first.shape[0]:
             raise ShapeError(
-                f"the first axis of every input must be the same named size, the batch: {first.op.label!r} has shape "
-                f"{show_shape(first.shape)}, {x.op.label!r} {show_shape(x.shape)}",
+                f"the first axis of every input must be the same named size, the batch: "
+                f"{first.op.label!r} has shape {show_shape(first.shape)}, {x.op.label!r} {show_shape(x.shape)}",
                 where=x.origin,
                 hint=f'declare it as fg.input("{x.op.label}", ("batch", ...))',
             )

@@ -1,7 +1,7 @@
 """The trainer: a cost, an optimiser and data in; trained parameters and a history out.
 
-It derives the gradients, has the step compiled with its minibatches (see `sweep`), draws the order of each epoch, and
-keeps the history. It touches no example and runs nothing per step.
+It derives the gradients, has the step compiled with its minibatches (see `sweep`), draws the order of each
+epoch, and keeps the history. It touches no example and runs nothing per step.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ Data = Mapping[str, Any] | Dataset
 class Trainer:
     """Trains every floating-point parameter that `cost` depends on, by minibatches.
 
-    `cost` is a scalar, or one number an example, (batch,), as in the lecture's `C = crossEntOfSoftMaxY(A2)`: its mean is
-    minimised. `metrics` are tensors of these two kinds, recorded beside it. All inputs share their first axis, a named
-    size. Parameters that have no value yet are drawn with `seed`; the order of examples in an epoch follows from (seed,
-    epoch) alone, so the same seed gives the same bits, whatever the number of threads.
+    `cost` is a scalar, or one number an example, (batch,), as in the lecture's `C = crossEntOfSoftMaxY(A2)`:
+    its mean is minimised. `metrics` are tensors of these two kinds, recorded beside it. All inputs share
+    their first axis, a named size. Parameters that have no value yet are drawn with `seed`; the order of
+    examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the
+    number of threads.
 
     >>> import numpy as np, flowgraph as fg
     >>> x, y = fg.input("x", ("batch", 2)), fg.input("y", ("batch",))
@@ -46,7 +47,8 @@ class Trainer:
     >>> error = fg.sum(x @ w, axis=1) - y
     >>> trainer = fg.Trainer(fg.mean(error * error), fg.optim.SGD(0.1), device="reference")
     >>> points = np.array([[0, 1], [1, 0], [1, 1]], np.float32)
-    >>> history = trainer.fit({"x": points, "y": points @ np.float32([2, 3])}, epochs=200, batch_size=2, progress=False)
+    >>> data = {"x": points, "y": points @ np.float32([2, 3])}
+    >>> history = trainer.fit(data, epochs=200, batch_size=2, progress=False)
     >>> w.op.storage.read().round(2).tolist()
     [[2.0], [3.0]]
     """
@@ -64,7 +66,9 @@ class Trainer:
         self.device, self.threads, self.seed = device, threads, _count(seed, "seed", least=0)
         for name in metrics or {}:
             if name in ("epoch", "loss", "seconds") or name.startswith("val_"):
-                raise GraphError(f"a metric cannot be called {name!r}", where=origins.here(), hint="rename it")
+                raise GraphError(
+                    f"a metric cannot be called {name!r}", where=origins.here(), hint="rename it"
+                )
         self.cost = scalar(cost, batch_axis(inputs_of((cost,))), "the cost")
         self.values = {"loss": self.cost, **(metrics or {})}
         self.parameters = trainable(self.cost)
@@ -110,10 +114,11 @@ class Trainer:
     ) -> History:
         """Train for some epochs more; returns the history of all epochs so far.
 
-        The last batch of an epoch is smaller where the batch size does not divide the data. An epoch's loss and
-        metrics are means over its examples, taken before each step's update; `validation` is evaluated after each
-        epoch. When the cost becomes NaN or infinite, `on_nan` says whether to "raise" NumericsError or to "warn" and go
-        on. Ctrl-C stops after a whole step and returns what was reached, with `history.interrupted` set.
+        The last batch of an epoch is smaller where the batch size does not divide the data. An epoch's loss
+        and metrics are means over its examples, taken before each step's update; `validation` is evaluated
+        after each epoch. When the cost becomes NaN or infinite, `on_nan` says whether to "raise"
+        NumericsError or to "warn" and go on. Ctrl-C stops after a whole step and returns what was reached,
+        with `history.interrupted` set.
 
         Raises InputError, ShapeError, DTypeError or NumericsError for data that do not fit or are not finite.
         """
@@ -160,7 +165,7 @@ class Trainer:
         batch = batch_axis(inputs_of((tensor,)))
         if not tensor.shape or tensor.shape[0] != as_size(batch):
             raise ShapeError(
-                f"predict needs a tensor of one row an example, ({batch}, ...), got {show_shape(tensor.shape)}",
+                f"predict needs one row an example, ({batch}, ...), got {show_shape(tensor.shape)}",
                 where=tensor.origin,
             )
         if tensor not in self._predictors:
@@ -189,23 +194,22 @@ class Trainer:
         bad = np.flatnonzero(~np.isfinite(log.values["loss"]))
         if not bad.size:
             return
-        problem = f"the cost was {log.values['loss'][bad[0]]} at epoch {self._epoch}, step {bad[0] + 1} of {len(log.sizes)}"
+        step = int(bad[0])
+        loss = log.values["loss"][step]
+        problem = f"the cost was {loss} at epoch {self._epoch}, step {step + 1} of {len(log.sizes)}"
         if on_nan == "raise":
-            raise NumericsError(
-                problem, where=self.cost.origin, hint=f"lower the learning rate, now {self._shown_rate()}, or look at the data"
-            )
+            hint = "lower the learning rate, or look at the data"
+            raise NumericsError(problem, where=self.cost.origin, hint=hint)
         warnings.warn(problem, RuntimeWarning, stacklevel=3)
-
-    def _shown_rate(self) -> str:
-        try:
-            return f"{self.learning_rate:g}"
-        except GraphError:
-            return "computed by the program"
 
 
 def trainable(cost: Tensor) -> list[Tensor]:
     """The floating-point parameters a cost depends on, as declared."""
-    found = [n.outputs[0] for n in topological([cost]) if isinstance(n.op, Parameter) and n.outputs[0].dtype.is_float]
+    found = [
+        n.outputs[0]
+        for n in topological([cost])
+        if isinstance(n.op, Parameter) and n.outputs[0].dtype.is_float
+    ]
     if not found:
         raise GraphError("the cost depends on no parameter, so there is nothing to train", where=cost.origin)
     return sorted(found, key=lambda t: t.node.serial)

@@ -4,7 +4,7 @@ In: addresses (int64) and words (int64). The prelude of `driver_source.py`; impo
 of tables or teams.
 """
 
-# mypy: disable-error-code="no-untyped-def, misc, no-any-return"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 from __future__ import annotations
 
 import platform
@@ -16,59 +16,67 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from flowgraph.backends.cpu.toolchain import KernelPasses
+
 WORD = ir.IntType(64)
 NATIVE_FUNCTION = ir.FunctionType(ir.VoidType(), [WORD] * 3).as_pointer()
-FUTEX_CALL = {"x86_64": 202, "aarch64": 98}[platform.machine()]
+INT = ir.IntType(32)
+MACHINE = platform.machine()
+
+# Linux: <linux/futex.h>, <asm/unistd.h>, <time.h>
+FUTEX_CALL = {"x86_64": 202, "aarch64": 98}[MACHINE]
 FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
-EVERYONE = 2**31 - 1
 CLOCK_MONOTONIC = 1
 
 
-# A function called by the driver: native only, and linked into it.
-part = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
-
-
-def namespace_for(text: str) -> dict[str, object]:
-    """Nothing: the driver's source imports what it uses."""
-    return {}
+# A function that the driver calls: native only, and linked into it.
+part = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", pipeline_class=KernelPasses)
 
 
 def _instruction(parameters: int, returns_word: bool, emit: Callable[..., Any]) -> Any:
     """An intrinsic on int64 words: `emit(builder, *words)` writes its LLVM instructions."""
     result = types.int64 if returns_word else types.void
 
-    def typed(typing_context):
-        def generate(context, builder, signature, arguments):
-            word = emit(builder, *arguments)
-            return word if returns_word else context.get_dummy_value()
-        return result(*[types.int64] * parameters), generate
+    def generate(context, builder, signature, arguments):
+        word = emit(builder, *arguments)
+        return word if returns_word else context.get_dummy_value()
 
-    def typed_1(typing_context, a):
-        return typed(typing_context)
-
-    def typed_2(typing_context, a, b):
-        return typed(typing_context)
-
-    def typed_4(typing_context, a, b, c, d):
-        return typed(typing_context)
-
-    return intrinsic({0: typed, 1: typed_1, 2: typed_2, 4: typed_4}[parameters])
+    typed = result(*[types.int64] * parameters), generate
+    return intrinsic({                          # numba reads the number of parameters off the function
+        0: lambda typing_context: typed,
+        2: lambda typing_context, a, b: typed,
+        3: lambda typing_context, a, b, c: typed,
+        4: lambda typing_context, a, b, c, d: typed,
+    }[parameters])
 
 
-def _word_at(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
-    return builder.inttoptr(address, WORD.as_pointer())
+def _word_at(builder, base, offset):
+    return builder.inttoptr(builder.add(base, offset), WORD.as_pointer())
 
 
-def _external(builder: ir.IRBuilder, name: str, result: ir.Type, parameters: list[ir.Type], variadic: bool = False):
+def _external(builder, name, result, *parameters, variadic=False):
+    """A function of the C library or an intrinsic of LLVM."""
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, parameters, variadic), name)
 
 
-def _store(builder, address, word):
-    builder.store(word, _word_at(builder, address))
+def _load(builder, base, offset):
+    return builder.load(_word_at(builder, base, offset))
 
 
-def _store_release(builder, address, word):
-    builder.store_atomic(word, _word_at(builder, address), "release", 8)
+def _store(builder, base, offset, word):
+    builder.store(word, _word_at(builder, base, offset))
+
+
+def _load_acquire(builder, base, offset):
+    return builder.load_atomic(_word_at(builder, base, offset), "acquire", 8)
+
+
+def _store_release(builder, base, offset, word):
+    builder.store_atomic(word, _word_at(builder, base, offset), "release", 8)
+
+
+def _fetch_add(builder, base, offset, word):
+    return builder.atomic_rmw("add", _word_at(builder, base, offset), word, "seq_cst")
 
 
 def _call(builder, function, args, lo, hi):
@@ -76,41 +84,48 @@ def _call(builder, function, args, lo, hi):
 
 
 def _pause(builder):
-    if FUTEX_CALL == 202:
-        builder.call(_external(builder, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
+    """Be gentle: the neighbour on this core may be the thread that is waited for."""
+    if MACHINE == "x86_64":
+        builder.call(_external(builder, "llvm.x86.sse2.pause", ir.VoidType()), [])
     else:
-        builder.call(_external(builder, "llvm.aarch64.hint", ir.VoidType(), [ir.IntType(32)]), [ir.IntType(32)(1)])
+        builder.call(_external(builder, "llvm.aarch64.hint", ir.VoidType(), INT), [INT(1)])
 
 
 def _sched_yield(builder):
-    builder.call(_external(builder, "sched_yield", ir.IntType(32), []), [])
+    builder.call(_external(builder, "sched_yield", INT), [])
 
 
-def _futex(builder, address, operation: int, value):
-    """syscall(SYS_futex, address, operation, value, no timeout); EINTR and EAGAIN are for the caller's loop."""
-    system_call = _external(builder, "syscall", WORD, [WORD], variadic=True)
-    builder.call(system_call, [WORD(FUTEX_CALL), address, WORD(operation), value, WORD(0), WORD(0), WORD(0)])
+def _futex(builder, base, offset, operation, value):
+    """No timeout. Why it returned (woken, a signal, the word had changed already) is for the caller's loop."""
+    system_call = _external(builder, "syscall", WORD, WORD, variadic=True)
+    address, none = builder.add(base, offset), WORD(0)
+    builder.call(system_call, [WORD(FUTEX_CALL), address, WORD(operation), value, none, none, none])
+
+
+def _futex_wait(builder, base, offset, seen):
+    _futex(builder, base, offset, FUTEX_WAIT_PRIVATE, seen)
+
+
+def _futex_wake_all(builder, base, offset):
+    _futex(builder, base, offset, FUTEX_WAKE_PRIVATE, WORD(2**31 - 1))
 
 
 def _clock(builder):
     time = cgutils.alloca_once(builder, ir.ArrayType(WORD, 2))
-    gettime = _external(builder, "clock_gettime", ir.IntType(32), [ir.IntType(32), time.type])
-    builder.call(gettime, [ir.IntType(32)(CLOCK_MONOTONIC), time])
+    builder.call(_external(builder, "clock_gettime", INT, INT, time.type), [INT(CLOCK_MONOTONIC), time])
     seconds, nanoseconds = cgutils.unpack_tuple(builder, builder.load(time), 2)
     return builder.add(builder.mul(seconds, WORD(10**9)), nanoseconds)
 
 
-load = _instruction(1, True, lambda builder, address: builder.load(_word_at(builder, address)))
-store = _instruction(2, False, _store)
-load_acquire = _instruction(1, True, lambda builder, address: builder.load_atomic(_word_at(builder, address),
-                                                                                  "acquire", 8))
-store_release = _instruction(2, False, _store_release)
-fetch_add = _instruction(2, True, lambda builder, address, word: builder.atomic_rmw(
-    "add", _word_at(builder, address), word, "seq_cst"))
-call = _instruction(4, False, _call)
+# A word's place is a base address and an offset in bytes.
+load = _instruction(2, True, _load)                         # (base, offset)
+store = _instruction(3, False, _store)                      # (base, offset, word)
+load_acquire = _instruction(2, True, _load_acquire)
+store_release = _instruction(3, False, _store_release)
+fetch_add = _instruction(3, True, _fetch_add)               # sequentially consistent
+call = _instruction(4, False, _call)                        # (function's address, args, lo, hi)
 pause = _instruction(0, False, _pause)
 sched_yield = _instruction(0, False, _sched_yield)
-futex_wait = _instruction(2, False, lambda builder, address, seen: _futex(builder, address, FUTEX_WAIT_PRIVATE, seen))
-futex_wake_all = _instruction(1, False, lambda builder, address: _futex(builder, address, FUTEX_WAKE_PRIVATE,
-                                                                        WORD(EVERYONE)))
-clock = _instruction(0, True, _clock)
+futex_wait = _instruction(3, False, _futex_wait)            # (base, offset, word seen there)
+futex_wake_all = _instruction(2, False, _futex_wake_all)
+clock = _instruction(0, True, _clock)                       # nanoseconds, as time.monotonic_ns

@@ -1,18 +1,29 @@
-"""The native driver as a kernel source: `driver_source.py` kept and loaded like any other kernel.
+"""The native driver as a kernel source: `driver_source.py`, compiled, kept and loaded like any other kernel.
 
-In: a store. Out: the address of `enter(control, thread, started)`. May not know numba (a warm start needs none).
+In: a store. Out: the address of `enter`. Also what that source needs of a prelude: a version, and no names, since it
+imports its own. May not import numba: a warm start needs none.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from flowgraph.backends.cpu.store import KernelSource, KernelStore
 
+_HERE = Path(__file__).parent
+
+PRELUDE_VERSION = hashlib.sha256((_HERE / "atomics.py").read_bytes() + (_HERE / "words.py").read_bytes()).hexdigest()
+
+
+def namespace_for(text: str) -> dict[str, object]:
+    """No names: the driver's source imports what it uses."""
+    return {}
+
 
 def driver_source() -> KernelSource:
-    text = Path(__file__).with_name("driver_source.py").read_text(encoding="utf-8")
-    return KernelSource("driver", text, "enter", prelude="flowgraph.backends.cpu.atomics")
+    text = (_HERE / "driver_source.py").read_text(encoding="utf-8")
+    return KernelSource("driver", text, "enter", prelude=__name__)
 
 
 def driver_address(store: KernelStore) -> int:

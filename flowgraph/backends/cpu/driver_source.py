@@ -24,7 +24,7 @@ from flowgraph.backends.cpu.atomics import (
     store,
     store_release,
 )
-from flowgraph.backends.cpu.words import CALLER, STOP, Control, Patch, Profile, Row
+from flowgraph.backends.cpu.words import CALLER, STOP, WORKER, Control, Patch, Profile, Row
 
 WORD = 8                    # bytes, as all below
 ROW, PATCH, TIMES = WORD * len(Row), WORD * len(Patch), WORD * len(Profile)
@@ -44,10 +44,10 @@ AWAKE = 200_000             # nanoseconds that a worker waits for the next run b
 
 
 @part
-def wait_for_change(address, seen):
+def wait_for_release(control, seen):
     """Spin briefly, then offer the core: with more threads than cores a pure spin costs a time slice a barrier."""
     spins = 0
-    while load_acquire(address) == seen:
+    while load_acquire(control, RELEASED) == seen:
         if spins < SPINS:
             spins += 1
             pause()
@@ -58,13 +58,13 @@ def wait_for_change(address, seen):
 @part
 def arrive(control, threads):
     """Whether this thread is the last at the barrier. The last one releases the others."""
-    return fetch_add(control + ARRIVED, 1) == threads - 1
+    return fetch_add(control, ARRIVED, 1) == threads - 1
 
 
 @part
 def release(control, released):
-    store(control + ARRIVED, 0)
-    store_release(control + RELEASED, released + 1)
+    store(control, ARRIVED, 0)
+    store_release(control, RELEASED, released + 1)
 
 
 @part
@@ -72,49 +72,53 @@ def end_step(control, patches, patch_count, deadline):
     """What one thread does between two steps, while no other runs."""
     for k in range(patch_count):
         patch = patches + PATCH * k
-        address = load(patch + ADDRESS)
-        store(address, load(address) + load(patch + DELTA))
-    store(control + DONE, load(control + DONE) + 1)
-    store(control + PAST_DEADLINE, 1 if clock() >= deadline else 0)
+        address = load(patch, ADDRESS)
+        store(address, 0, load(address, 0) + load(patch, DELTA))
+    store(control, DONE, load(control, DONE) + 1)
+    store(control, PAST_DEADLINE, 1 if clock() >= deadline else 0)
 
 
 @part
 def walk(control, thread):
     """Run the steps that the control block asks for, as one thread of the team."""
-    table, launches, steps = load(control + TABLE), load(control + LAUNCHES), load(control + STEPS)
-    patches, patch_count = load(control + PATCHES), load(control + PATCH_COUNT)
-    threads, deadline = load(control + THREADS), load(control + DEADLINE)
-    profile = load(control + PROFILE)
+    table, launches, steps = load(control, TABLE), load(control, LAUNCHES), load(control, STEPS)
+    patches, patch_count = load(control, PATCHES), load(control, PATCH_COUNT)
+    threads, deadline = load(control, THREADS), load(control, DEADLINE)
+    profile = load(control, PROFILE)
     if profile != 0:
         profile += TIMES * (launches + 1) * thread
     # No barrier of this run can be over yet: it would need this thread.
-    released = load_acquire(control + RELEASED)
+    released = load_acquire(control, RELEASED)
     step = now = 0
     while step < steps:
         if profile != 0:
             before, now = now, clock()
             if step > 0:
                 times = profile + TIMES * launches
-                store(times + WAIT, load(times + WAIT) + now - before)
+                store(times, WAIT, load(times, WAIT) + now - before)
         for k in range(launches):
             row = table + ROW * k
-            if threads > 1 and load(row + BARRIER) != 0:
+            if threads > 1 and load(row, BARRIER) != 0:
                 if arrive(control, threads):
                     release(control, released)
                 else:
-                    wait_for_change(control + RELEASED, released)
+                    wait_for_release(control, released)
                 released += 1
             times = profile + TIMES * k
             if profile != 0:
                 before, now = now, clock()
-                store(times + WAIT, load(times + WAIT) + now - before)
-            tasks, team = load(row + TASKS), min(load(row + TEAM), threads)
+                store(times, WAIT, load(times, WAIT) + now - before)
+            tasks, team = load(row, TASKS), load(row, TEAM)
+            if team > threads:
+                team = threads
             if thread < team:
-                call(load(row + KERNEL), load(row + ARGS),
-                     tasks * thread // team, tasks * (thread + 1) // team)
+                lo, hi = 0, tasks
+                if team > 1:
+                    lo, hi = tasks * thread // team, tasks * (thread + 1) // team
+                call(load(row, KERNEL), load(row, ARGS), lo, hi)
             if profile != 0:
                 before, now = now, clock()
-                store(times + WORK, load(times + WORK) + now - before)
+                store(times, WORK, load(times, WORK) + now - before)
         step += 1
         if threads == 1:
             end_step(control, patches, patch_count, deadline)
@@ -123,21 +127,20 @@ def walk(control, thread):
                 end_step(control, patches, patch_count, deadline)
                 release(control, released)
             else:
-                wait_for_change(control + RELEASED, released)
+                wait_for_release(control, released)
             released += 1
         # From here on the caller may be gone, so nothing may be touched but the control block. This word is written
         # next at the end of another step, which needs this thread too: all threads read the same.
-        if load(control + PAST_DEADLINE) != 0:
+        if load(control, PAST_DEADLINE) != 0:
             break
 
 
 @part
 def wait_for_start(control, started):
     """A worker's rest between two runs: awake for a while, since the next step is often near, then asleep."""
-    address = control + STARTED
     asleep_after = clock() + AWAKE
     spins = 0
-    while load_acquire(address) == started:
+    while load_acquire(control, STARTED) == started:
         if spins < SPINS:
             spins += 1
             pause()
@@ -145,24 +148,24 @@ def wait_for_start(control, started):
             sched_yield()
         else:
             # The caller counts up STARTED, then looks at PARKED; here it is the other way round: one sees the other.
-            fetch_add(control + PARKED, 1)
-            futex_wait(address, started)
-            fetch_add(control + PARKED, -1)
+            fetch_add(control, PARKED, 1)
+            futex_wait(control, STARTED, started)
+            fetch_add(control, PARKED, -1)
 
 
 def enter(control, role, threads):
     if role == CALLER:
-        if load(control + THREADS) > 1:
-            fetch_add(control + STARTED, 1)
-            if load_acquire(control + PARKED) != 0:
-                futex_wake_all(control + STARTED)
-        walk(control, 0)
+        if load(control, THREADS) > 1:
+            fetch_add(control, STARTED, 1)
+            if load_acquire(control, PARKED) != 0:
+                futex_wake_all(control, STARTED)
+        walk(control, role)             # thread 0
     else:
-        thread = fetch_add(control + JOINED, 1) + 1
-        started = 0
+        thread = fetch_add(control, JOINED, 1) + 1
+        started = role - WORKER         # none; as a variable, since numba compiles anew for a literal
         while thread < threads:
             wait_for_start(control, started)
             started += 1
-            if load(control + STEPS) == STOP:
+            if load(control, STEPS) == STOP:
                 break
             walk(control, thread)

@@ -36,9 +36,9 @@ from flowgraph.backends.cpu.machine_code import Loader, ObjectFileError
 class KernelSource:
     """One native function void(int64 args, int64 lo, int64 hi) as text.
 
-    `name` is for people; two sources with equal text and entry are the same kernel. `prelude` is the module whose
-    `namespace_for(text)` gives the names that the text may use. It is imported only to compile; every file of its
-    package is part of the key.
+    `name` is for people; two sources with equal text and entry are the same kernel. `prelude` names a module with
+    `namespace_for(text)`, the names that the text may use, and `PRELUDE_VERSION`, which changes when their meaning
+    does. Importing it must not import numba; asking it for names may.
     """
 
     name: str
@@ -143,23 +143,12 @@ class KernelStore:
 
 
 def _stem(source: KernelSource) -> str:
-    content = json.dumps([source.text, source.entry, _package_version(source.prelude), _environment()])
+    content = json.dumps([source.text, source.entry, importlib.import_module(source.prelude).PRELUDE_VERSION, _environment()])
     return f"{source.entry}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
 
 def _symbol(stem: str) -> str:
     return "flowgraph_" + stem.replace("-", "_")
-
-
-@functools.cache
-def _package_version(module: str) -> str:
-    """A hash of every file in the package of `module`, found without importing the module."""
-    package = importlib.import_module(module.rpartition(".")[0])
-    digest = hashlib.sha256()
-    for folder in sorted(package.__path__):
-        for path in sorted(Path(folder).rglob("*.py")):
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 @functools.cache

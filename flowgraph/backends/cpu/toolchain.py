@@ -1,94 +1,120 @@
 """Source text to machine code: numba types and lowers it, LLVM optimises it, out comes one object file.
 
-In: the text of one Python function void(int64 args, int64 lo, int64 hi), written to a real file, and the names it
-may use. Out: the bytes of an object file with one public symbol. May not know where either is kept. This and the
-prelude are the only rooms that touch numba's compiler; numba is imported here on the first compile, not before.
+In: the text of one Python function void(int64 args, int64 lo, int64 hi), written to a real file, and the
+names it may use. Out: the bytes of an object file with one public symbol. May not know where either is kept.
+This and the prelude are the only rooms that touch numba's compiler, and nobody imports them before something
+must be compiled: a warm start does without numba.
 """
 
 from __future__ import annotations
 
-import types as python_types
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import FunctionType
 
 import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import compiler, types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import PassManager
+from numba.core.cpu import FastMathOptions
+from numba.core.registry import cpu_target
+from numba.core.typed_passes import (
+    IRLegalization,
+    NativeLowering,
+    NoPythonBackend,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+)
+from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 from flowgraph.backends.cpu.machine_code import target_machine
 from flowgraph.errors import FlowgraphError
 
+SIGNATURE = (types.int64,) * 3
+
 
 class KernelCompileError(FlowgraphError):
-    """A kernel that numba or LLVM refused, or that breaks a rule of the native interface."""
+    """A kernel that breaks a rule of the native interface."""
 
 
-def compile_kernel(text: str, path: Path | str, entry: str, symbol: str, namespace: Mapping[str, object]) -> bytes:
+def compile_kernel(text: str, path: Path | str, entry: str, symbol: str,
+                   namespace: Mapping[str, object]) -> bytes:
     """Compile function `entry` of `text` to an object file defining void `symbol`(int64, int64, int64).
 
-    `path` is what tracebacks and numba's errors name as the file.
+    `path` is what tracebacks and numba's own errors name as the file.
     """
     scope = dict(namespace)
     exec(compile(text, str(path), "exec"), scope)
     function = scope.get(entry)
-    if not isinstance(function, python_types.FunctionType):
+    if not isinstance(function, FunctionType):
         raise KernelCompileError(f"{path} defines no function {entry}")
-    module = _lower(function, symbol)
-    _optimise(module)
+    with global_compiler_lock:
+        module = _lower(function, symbol)
+        _optimise(module)
     if "call void @llvm.trap" in str(module):
-        raise KernelCompileError(f"{path}: {entry} may raise an exception; native kernels have nobody to raise to")
+        raise KernelCompileError(f"{path}: {entry} may raise an exception, and nobody could catch it")
     return bytes(target_machine().emit_object(module))
 
 
-@lru_cache(maxsize=1)
-def _numba() -> Any:
-    """numba's compiler and the flags of every kernel: division like NumPy's, contraction and no other liberty with
-    floats, no reference counting, no wrappers."""
-    from numba.core import compiler, types
-    from numba.core.compiler_lock import global_compiler_lock
-    from numba.core.cpu import FastMathOptions
-    from numba.core.registry import cpu_target
+class KernelPasses(compiler.CompilerBase):
+    """numba's passes that a kernel needs; its rewrites for closures, arrays and literals find nothing here."""
 
+    def define_pipelines(self) -> list[PassManager]:
+        passes = PassManager("flowgraph kernel")
+        for each in (TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference,
+                     PreLowerStripPhis, IRLegalization, NativeLowering, NoPythonBackend):
+            passes.add_pass(each, each.__name__)
+        passes.finalize()
+        return [passes]
+
+
+class _Library(JITCodeLibrary):
+    """The lowered functions of one kernel, optimised once, all together, when they are complete."""
+
+    def _optimize_functions(self, module: llvm.ModuleRef) -> None:
+        module.data_layout = self._codegen._data_layout
+
+    def linked(self) -> llvm.ModuleRef:
+        for other in self._linking_libraries:
+            if other.name != "nrt":             # whoever needs the allocator shall fail the symbol check
+                self._final_module.link_in(other._get_module_for_linking(), preserve=True)
+        return self._final_module
+
+
+def _flags() -> compiler.Flags:
+    """Division like NumPy's, contraction and no other liberty with floats, no reference counts, no wrappers."""
     flags = compiler.Flags()
     flags.error_model = "numpy"
     flags.fastmath = FastMathOptions({"contract"})
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.no_compile = True                                 # lower only: optimising and emitting are done here, once
-    return python_types.SimpleNamespace(compiler=compiler, types=types, lock=global_compiler_lock, target=cpu_target,
-                                        flags=flags)
+    flags.no_compile = True                     # lower only: optimising and emitting is done here
+    return flags
 
 
-def _lower(function: python_types.FunctionType, symbol: str) -> llvm.ModuleRef:
-    """One LLVM module with the function, all it calls, and a native entry `symbol`."""
-    from llvmlite import ir
+def _lower(function: FunctionType, symbol: str) -> llvm.ModuleRef:
+    """One LLVM module with the function, all that it calls, and its native entry."""
+    context = cpu_target.target_context
+    library = _Library(context.codegen(), symbol)
+    result = compiler.compile_extra(cpu_target.typing_context, context, function, SIGNATURE, types.none, _flags(),
+                                    {}, library=library, pipeline_class=KernelPasses)
+    # numba's own convention returns a status; the native entry has none. Unless the optimiser can prove that the
+    # status is always "fine", the trap stays in the code, and compile_kernel refuses it.
+    module = library.create_ir_module(symbol)
+    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 3), symbol)
+    builder = ir.IRBuilder(entry.append_basic_block())
+    callee = context.declare_function(module, result.fndesc)
+    status, _ = context.call_conv.call_function(builder, callee, types.none, SIGNATURE, entry.args)
+    with builder.if_then(status.is_error, likely=False):
+        builder.call(ir.Function(module, ir.FunctionType(ir.VoidType(), ()), "llvm.trap"), ())
+    builder.ret_void()
+    library.add_ir_module(module)
 
-    numba = _numba()
-    context = numba.target.target_context
-    signature = (numba.types.int64,) * 3
-    with numba.lock:
-        library = context.codegen().create_library(symbol)
-        result = numba.compiler.compile_extra(numba.target.typing_context, context, function, signature,
-                                              numba.types.none, numba.flags, {}, library=library)
-        # numba's own convention returns a status; the native entry has none. A status that is not provably "fine"
-        # leaves the trap in the optimised code, which compile_kernel then refuses.
-        module = library.create_ir_module(symbol + ".entry")
-        word = ir.IntType(64)
-        entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 3), symbol)
-        builder = ir.IRBuilder(entry.append_basic_block())
-        callee = context.declare_function(module, result.fndesc)
-        status, _ = context.call_conv.call_function(builder, callee, numba.types.none, signature, entry.args)
-        with builder.if_then(status.is_error, likely=False):
-            builder.call(ir.Function(module, ir.FunctionType(ir.VoidType(), ()), "llvm.trap"), ())
-        builder.ret_void()
-        library.add_ir_module(module)
-
-        linked = library._final_module
-        for other in library._linking_libraries:
-            if other.name != "nrt":                         # never linked: whoever needs it fails the symbol check
-                linked.link_in(other._get_module_for_linking(), preserve=True)
+    linked = library.linked()
     for value in (*linked.functions, *linked.global_variables):
         if not value.is_declaration and value.name != symbol:
-            value.linkage = "internal"                      # so that it is inlined, dropped, and never clashes
+            value.linkage = "internal"          # to be inlined, dropped if unused, and never to clash
     return linked
 
 

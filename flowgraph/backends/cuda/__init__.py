@@ -1,1 +1,1 @@
-"""The CUDA backend: generated source -> cubin -> launches on a GPU, or on the emulator that runs the same IR."""
+"""The CUDA backend: generated source -> cubin -> launches on a GPU, or on the emulator of one."""

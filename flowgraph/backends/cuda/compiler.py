@@ -1,8 +1,8 @@
 """Source text of a generated kernel -> LLVM IR (for the emulator), PTX, or a cubin that is kept on disk.
 
-In: source text in the words of `codegen.cuda_prelude`, the kernel's name, its signature ("i64" for an address, "i32"
-for a size, …), a compute capability. Out: text or bytes plus the symbol to launch. Needs no GPU and no driver.
-May not know: devices, schedules, what the kernel computes. The one file that touches numba-cuda's internals.
+In: source text in the words of `codegen.cuda_prelude`, the kernel's name, its signature ("i64" for an
+address, "i32" for a size, …), a compute capability. Out: text or bytes plus the symbol to launch. Needs no
+GPU and no driver. May not know: devices, schedules, what the kernel computes.
 """
 
 from __future__ import annotations
@@ -84,15 +84,17 @@ def _library(source: KernelSource, capability: Capability, lines: bool = False) 
 
 @lru_cache(maxsize=4096)
 def kernel_ir(source: KernelSource, capability: Capability = (9, 0), lines: bool = False) -> KernelIR:
-    """The kernel's LLVM IR; with `lines`, instructions carry the line of the generated source they came from."""
+    """The kernel's LLVM IR; with `lines`, instructions carry the line of the source they came from."""
     library, symbol = _library(source, capability, lines)
     if len(library.llvm_strs) != 1:
-        raise DeviceError(f"kernel '{source.entry}' calls device functions; generated kernels use the prelude only")
+        raise DeviceError(
+            f"kernel '{source.entry}' calls device functions; generated kernels use the prelude only"
+        )
     return KernelIR(library.llvm_strs[0], symbol)
 
 
 def compile_ptx(source: KernelSource, capability: Capability) -> KernelIR:
-    """PTX through numba's public interface alone: for a machine whose numba-cuda `codegen.cuda.target` does not know."""
+    """PTX through numba's public interface alone: where `codegen.cuda.target` does not fit the numba-cuda."""
     from numba import cuda
 
     try:
@@ -107,7 +109,7 @@ def compile_ptx(source: KernelSource, capability: Capability) -> KernelIR:
 
 
 def link_cubin(source: KernelSource, capability: Capability) -> Cubin:
-    """Machine code by libNVVM and nvJitLink: link-time optimisation, IEEE division and square root, FMA contraction."""
+    """Machine code by libNVVM and nvJitLink, optimised at link time; IEEE division, FMA contraction."""
     from cuda.core import Linker, LinkerOptions, ObjectCode
 
     library, symbol = _library(source, capability)
@@ -166,7 +168,8 @@ def _write(path: Path, content: bytes) -> None:
 def compile_cubin(source: KernelSource, capability: Capability, folder: Path | None = None) -> Cubin:
     """The kernel's cubin: the kept one if its content still fits its digest, else compiled and kept.
 
-    Three files a kernel, named by the digest of source, versions and capability: `.py` to read, `.cubin`, `.json`.
+    Three files a kernel, named by the digest of source, versions and capability: `.py` to read, `.cubin`,
+    `.json`.
     """
     folder = folder or default_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

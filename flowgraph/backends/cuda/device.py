@@ -1,8 +1,9 @@
 """A CUDA device as this backend sees it: buffers by address, kernels by handle, launches, one recorded graph.
 
-In: addresses, arrays, source text. Out: results in host arrays, or a `DeviceError` with the driver's own words. The one
-module that loads CUDA's driver: through ctypes, whose interface has not changed in years, so that no version of a
-Python binding can be the wrong one. May not know: graphs, schedules, what a kernel computes.
+In: addresses, arrays, source text. Out: results in host arrays, or a `DeviceError` with the driver's own
+words. The one module that loads CUDA's driver: through ctypes, whose interface has not changed in years, so
+that no version of a Python binding can be the wrong one. May not know: graphs, schedules, what a kernel
+computes.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ Extent = tuple[int, int, int]
 class CudaDevice(Protocol):
     """What the backend needs of a device; `RealDevice` and `emulator.EmulatedDevice` provide it.
 
-    A launch passes the handle it got from the same device's `load`. All work is ordered as it was asked for; `to_host`
-    waits for what came before. `capture` runs `run` to record its launches and returns a function that replays them
-    with the same addresses and sizes; kernels must be loaded before, and `run` may only launch.
+    A launch passes the handle it got from the same device's `load`. All work is ordered as it was asked for;
+    `to_host` waits for what came before. `capture` runs `run` to record its launches and returns a function
+    that replays them with the same addresses and sizes; kernels must be loaded before, and `run` may only
+    launch.
     """
 
     name: str
@@ -162,7 +164,7 @@ _PROBE = KernelSource(
     "probe",
     ("i64", "i32"),
 )
-_WORD = {
+_WORD: dict[str, Any] = {
     "i64": ctypes.c_int64,
     "i32": ctypes.c_int32,
     "f32": ctypes.c_float,
@@ -183,7 +185,7 @@ class RealKernel:
 
 
 class RealDevice:
-    """An NVIDIA GPU: its primary context (shared with other libraries in the process) and one stream of our own."""
+    """An NVIDIA GPU: its primary context (shared with other libraries) and one stream of our own."""
 
     def __init__(self, ordinal: int = 0, driver: Driver | None = None) -> None:
         self._driver = driver or _driver()
@@ -212,7 +214,7 @@ class RealDevice:
         self._driver("cuCtxSetCurrent", self._context)
 
     def _choose_compiler(self) -> tuple[Callable[[KernelSource], tuple[bytes, str]], str]:
-        """Cubins by nvJitLink, or PTX that the driver assembles where the installed packages cannot do that."""
+        """Cubins by nvJitLink, or PTX that the driver assembles where the packages cannot do that."""
 
         def cubin(source: KernelSource) -> tuple[bytes, str]:
             compiled = compile_cubin(source, self.capability)

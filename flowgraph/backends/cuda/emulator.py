@@ -1,11 +1,13 @@
 """A GPU that is not there: runs a generated kernel's own LLVM IR on the CPU, strictly.
 
-In: a `KernelSource`, a grid, a block, arguments. Out: the buffers the kernel wrote, or a `DeviceError` that names the
-fault: an access outside every live buffer, a write outside a shared array, threads that diverge at a barrier or a
-shuffle. Fresh buffers and shared arrays are filled with ones (float: NaN). May not know: graphs, schedules, CUDA drivers.
+In: a `KernelSource`, a grid, a block, arguments. Out: the buffers the kernel wrote, or a `DeviceError` that
+names the fault: an access outside every live buffer, a write outside a shared array, threads that diverge at
+a barrier or a shuffle. Fresh buffers and shared arrays are filled with ones (float: NaN). May not know:
+graphs, schedules, CUDA drivers.
 
-The IR is numba-cuda's, before NVVM. Adapting it is a matter of lines: the kernel takes its arguments from a table,
-barriers and shuffles become suspensions of a coroutine, accesses to global memory pass a guard (see emulator_ir).
+The IR is numba-cuda's, before NVVM. Adapting it is a matter of lines: the kernel takes its arguments from a
+table, barriers and shuffles become suspensions of a coroutine, accesses to global memory pass a guard (see
+emulator_ir).
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ class Adapted:
 
 
 def adapt(text: str, symbol: str, coro_end: str = "void") -> Adapted:
-    """Rewrite one kernel module line by line; the sites' numbers are indices into `accesses` and `meetings`."""
+    """Rewrite one kernel module line by line; sites are numbered as in `accesses` and `meetings`."""
     text = text.replace('"llvm.nvvm.', '"fg.')
     cooperates = any(pattern.search(text) for pattern in (_BARRIER, _WARP_SYNC, _SHUFFLE))
     lines: list[str] = []
@@ -80,12 +82,11 @@ def adapt(text: str, symbol: str, coro_end: str = "void") -> Adapted:
         lines.append(f"  call i1 (...) @llvm.coro.suspend.retcon.i1(i32 {2 * len(meetings) - 2 + parity})")
 
     entry = re.compile(_ENTRY.format(symbol=re.escape(symbol)))
-    body: Callable[[], list[str]] | None = None
+    parameters: str | None = None
     for number, line in enumerate(text.splitlines()):
         if (
             line.startswith(("target ", '@"llvm.used"', "!nvvm"))
-            or (line.startswith("!")
-            and symbol in line)
+            or (line.startswith("!") and symbol in line)
             or re.match(r'declare .*@"(fg\.|__nv_)', line)
         ):
             continue  # NVVM's own, or defined by the support text
@@ -99,17 +100,15 @@ def adapt(text: str, symbol: str, coro_end: str = "void") -> Adapted:
                 if cooperates
                 else "define void @fg.thread(ptr %fg.args)"
             )
-            body = lambda head=head: _prologue(head["parameters"], cooperates)  # noqa: E731
-        elif body and line.startswith("entry:"):
-            lines += [line, *body()]
+            parameters = head["parameters"]
+        elif parameters is not None and line.startswith("entry:"):
+            lines += [line, *_prologue(parameters, cooperates)]
         elif array:
             size, zone = _bytes(array["type"]), emulator_ir.RED_ZONE
             padding = -size % 16  # keeps the tail zone's address aligned
             shared.append((f"fg.shared.{len(shared)}", size + padding + 2 * zone))
-            lines.append(
-                f'@"{shared[-1][0]}" = global <{{ [{zone} x i8], {array["type"]}, [{zone + padding} x i8] }}> '
-                f"undef, align 64"
-            )
+            layout = f"[{zone} x i8], {array['type']}, [{zone + padding} x i8]"
+            lines.append(f'@"{shared[-1][0]}" = global <{{ {layout} }}> undef, align 64')
             lines.append(
                 f'@"{array["name"]}" = internal alias {array["type"]}, ptr addrspace(3) addrspacecast (ptr '
                 f'getelementptr (i8, ptr @"{shared[-1][0]}", i64 {zone}) to ptr addrspace(3))'
@@ -243,7 +242,7 @@ def _scheduler() -> tuple[Any, Callable[[Any], int]]:
     return engine, ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(engine.get_function_address("fg.run"))
 
 
-_WORD = {
+_WORD: dict[str, Any] = {
     "i64": ctypes.c_int64,
     "i32": ctypes.c_int32,
     "f32": ctypes.c_float,
@@ -274,7 +273,7 @@ class EmulatedKernel:
         table = (ctypes.c_int64 * max(1, len(args)))()
         for k, (word, value) in enumerate(zip(self._words, args, strict=True)):
             word.from_buffer(table, 8 * k).value = value
-        _registers[3:6], _registers[9:12], _registers[13] = block, grid, 32
+        _registers[3:6], _registers[9:12], _registers[13] = list(block), list(grid), 32
         run = Launch(
             self._start,
             ctypes.addressof(table),
@@ -291,7 +290,7 @@ class EmulatedKernel:
         return _scheduler()[1](ctypes.addressof(run))
 
     def line(self, sites: str, number: int) -> str:
-        """The generated source behind an access or a meeting: found by compiling once more, with line numbers."""
+        """The generated source behind an access or a meeting: found by compiling again, with line numbers."""
         ir = kernel_ir(self.source, lines=True)
         instruction = ir.text.splitlines()[getattr(adapt(ir.text, ir.symbol), sites)[number]]
         location = re.search(r"!dbg (!\d+)", instruction)
@@ -325,7 +324,7 @@ def _map(nbytes: int) -> tuple[mmap.mmap, int]:
 
 
 class GuardedMemory:
-    """Buffers in one reserved region, at least 256 bytes apart; a shadow byte of ones for each byte in use."""
+    """Buffers in one reserved region, 256 bytes or more apart; a shadow byte of ones for each byte in use."""
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
@@ -390,7 +389,7 @@ class GuardedMemory:
 
 
 class EmulatedDevice:
-    """The device protocol on the CPU (see device.CudaDevice). `reverse` runs threads and blocks in reverse order."""
+    """The device protocol on the CPU. `reverse` runs threads and blocks in reverse order."""
 
     name = "emulated CUDA device"
     capability: Capability = (9, 0)
@@ -435,10 +434,11 @@ class EmulatedDevice:
         ):
             raise DeviceError(f"a grid of {grid} blocks of {block} threads is outside CUDA's limits")
         with _lock:
-            _memory[:] = self._buffers.words
+            _memory[:] = list(self._buffers.words)
             _fault[0] = 0
             status = handle.launch(grid, block, args, self.reverse)
-            fault, where = tuple(_fault), np.frombuffer(_fault, np.int32)[6:12].tolist()
+            fault = list(_fault)
+            where = [half for word in fault[3:6] for half in (word & 0xFFFFFFFF, word >> 32)]
             block_index = tuple(_registers[6:9])
             codes = [_states[t].code for t in range(threads)] if status == 1 else []
         self.launches += 1

@@ -1,11 +1,11 @@
-"""LLVM IR that stands in for a GPU: special registers, warp shuffles, libdevice, guarded memory, the block scheduler.
+"""LLVM IR that stands in for a GPU: registers, shuffles, libdevice, guarded memory, the block scheduler.
 
-In: nothing. Out: two texts. `SUPPORT` is prepended to every adapted kernel; `SCHEDULER` is compiled once a process and
-runs all blocks of a launch. May not know: Python objects, numba, what a kernel computes.
+In: nothing. Out: two texts. `SUPPORT` is prepended to every adapted kernel; `SCHEDULER` is compiled once a
+process and runs all blocks of a launch. May not know: Python objects, numba, what a kernel computes.
 
-A thread that meets a barrier or a shuffle is a *coroutine* (LLVM's returned-continuation kind): it yields a code and a
-continuation, its live values stay in a frame, and resuming it costs nanoseconds. Codes: 0 the thread has returned;
-2s + 1 it waits at barrier number s; 2s + 2 it takes part in warp operation number s.
+A thread that meets a barrier or a shuffle is a *coroutine* (LLVM's returned-continuation kind): it yields a
+code and a continuation, its live values stay in a frame, and resuming it costs nanoseconds. Codes: 0 the
+thread has returned; 2s + 1 it waits at barrier number s; 2s + 2 it takes part in warp operation number s.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _special_registers() -> dict[str, str]:
 
 
 def _guard(size: int) -> str:
-    """The address itself if all `size` bytes lie in live buffers, else a scratch address and a note in fg.fault."""
+    """The address itself if all its bytes lie in live buffers, else a scratch one and a note in fg.fault."""
     return f"""
 define internal ptr addrspace(1) @fg.guard.{size}(ptr addrspace(1) %p, i32 %site) alwaysinline {{
   %address = ptrtoint ptr addrspace(1) %p to i64
@@ -166,8 +166,9 @@ def support(names: set[str], coro_end: str) -> str:
     )
 
 
-# The words of a launch, as `Launch` in emulator.py declares them: start, args, frames, states, shared, threads, blocks,
-# cooperates, reverse, shared arrays. A state is {continuation, code}; a shared array {address of its area, bytes of it}.
+# The words of a launch, as `Launch` in emulator.py declares them: start, args, frames, states, shared,
+# threads, blocks, cooperates, reverse, shared arrays. A state is {continuation, code}; a shared array
+# {address of its area, bytes of it}.
 SCHEDULER = (
     """
 %launch = type { ptr, ptr, ptr, ptr, ptr, i32, i32, i32, i32, i32, i32 }

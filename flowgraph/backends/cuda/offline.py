@@ -1,6 +1,7 @@
-"""What ptxas makes of a generated kernel, without a GPU: registers, stack, spills, shared memory, and the SASS itself.
+"""What ptxas makes of a generated kernel, without a GPU: registers, stack, spills, shared memory, SASS.
 
-In: source text and a compute capability. Out: a `Report` that tests assert on. May not know: devices, schedules.
+In: source text and a compute capability. Out: a `Report` that tests assert on. May not know: devices,
+schedules.
 """
 
 from __future__ import annotations
@@ -75,6 +76,6 @@ def check(source_text: str, entry: str, n_pointers: int, n_sizes: int, cc: Capab
     if frame is None or registers is None:
         raise DeviceError(f"ptxas reported nothing about kernel '{entry}': {cubin.log!r}")
     shared = re.search(r"(\d+) bytes smem", cubin.log)
-    return Report(
-        int(registers[1]), *map(int, frame.groups()), int(shared[1]) if shared else 0, disassemble(cubin.code)
-    )
+    stack, spill_stores, spill_loads = map(int, frame.groups())
+    shared_bytes = int(shared[1]) if shared else 0
+    return Report(int(registers[1]), stack, spill_stores, spill_loads, shared_bytes, disassemble(cubin.code))

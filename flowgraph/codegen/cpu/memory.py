@@ -1,7 +1,7 @@
 """Loads and stores of generated kernels: buffers are addresses (int64), elements are indexed by int64.
 
-Comes in: numba types of addresses, indices and values. Goes out: FUNCTIONS, name -> kernel function. A vector needs
-only its elements' alignment. A bool is one byte in memory. May not know what is stored.
+Comes in: numba types of addresses, indices and values. Goes out: FUNCTIONS, name -> kernel function. A vector
+needs only its elements' alignment. A bool is one byte in memory. May not know what is stored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from numba.core import types
 from numba.core.typing.templates import Signature, signature
 
 from flowgraph.codegen.cpu.value import BITS, LANES, SCALAR, Value, call_intrinsic
-from flowgraph.codegen.cpu.vector import ALL, SCALARS, VECTORS, KernelOnly, Rule, canonical, common, define_function
+from flowgraph.codegen.cpu.vector import (
+    ALL,
+    SCALARS,
+    VECTORS,
+    KernelOnly,
+    Rule,
+    canonical,
+    common,
+    define_function,
+)
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
@@ -56,7 +65,8 @@ def load(address: Value, index: Value, dtype: str, vector: bool) -> Value:
 
 def store(address: Value, index: Value, value: Value) -> None:
     b = address.builder
-    b.store(to_memory(value), element(address, index, value.dtype, value.is_vector)).align = size_of(value.dtype)
+    pointer = element(address, index, value.dtype, value.is_vector)
+    b.store(to_memory(value), pointer).align = size_of(value.dtype)
 
 
 def lane_numbers(builder: ir.IRBuilder, dtype: str = "i64") -> Value:
@@ -79,35 +89,41 @@ def _alignment(dtype: str) -> ir.Constant:
 def load_head(address: Value, index: Value, count: Value, dtype: str) -> Value:
     """The first `count` lanes; memory behind them is not touched, their lanes are 0."""
     b, vector = address.builder, ir.VectorType(memory_type(dtype), LANES)
-    arguments = [element(address, index, dtype, True), _alignment(dtype), first_lanes(count).ir, ir.Constant(vector, None)]
-    return from_memory(b, dtype, call_intrinsic(b, f"llvm.masked.load.{_memory_suffix(dtype)}.p0", vector, arguments))
+    pointer, mask, zeros = element(address, index, dtype, True), first_lanes(count).ir, ir.Constant(vector, None)
+    name = f"llvm.masked.load.{_memory_suffix(dtype)}.p0"
+    return from_memory(b, dtype, call_intrinsic(b, name, vector, [pointer, _alignment(dtype), mask, zeros]))
 
 
 def store_head(address: Value, index: Value, value: Value, count: Value) -> None:
     b, dtype = address.builder, value.dtype
-    arguments = [to_memory(value), element(address, index, dtype, True), _alignment(dtype), first_lanes(count).ir]
-    call_intrinsic(b, f"llvm.masked.store.{_memory_suffix(dtype)}.p0", ir.VoidType(), arguments)
+    pointer, mask = element(address, index, dtype, True), first_lanes(count).ir
+    name = f"llvm.masked.store.{_memory_suffix(dtype)}.p0"
+    call_intrinsic(b, name, ir.VoidType(), [to_memory(value), pointer, _alignment(dtype), mask])
 
 
-def gather(address: Value, indices: Value, mask: Value, dtype: str) -> Value:
-    """Elements at a vector of indices; lanes outside the mask are not read and are 0."""
+def gather(address: Value, indices: Value, count: Value | None, dtype: str) -> Value:
+    """Elements at a vector of indices; lanes from `count` on, if given, are not read and are 0."""
     b, vector = address.builder, ir.VectorType(memory_type(dtype), LANES)
     addresses = indices * size_of(dtype) + address
     pointers = b.inttoptr(addresses.ir, ir.VectorType(memory_type(dtype).as_pointer(), LANES))
-    arguments = [pointers, _alignment(dtype), mask.ir, ir.Constant(vector, None)]
+    every_lane = ir.Constant(ir.VectorType(I1, LANES), [1] * LANES)
+    mask = every_lane if count is None else first_lanes(count).ir
+    arguments = [pointers, _alignment(dtype), mask, ir.Constant(vector, None)]
     name = f"llvm.masked.gather.{_memory_suffix(dtype)}.v{LANES}p0"
     return from_memory(b, dtype, call_intrinsic(b, name, vector, arguments))
 
 
-def every_lane(builder: ir.IRBuilder) -> Value:
-    return Value(builder, "bool", ir.Constant(ir.VectorType(I1, LANES), [1] * LANES))
+def strided(address: Value, index: Value, stride: Value, count: Value | None, dtype: str) -> Value:
+    """Elements index, index + stride, ..."""
+    return gather(address, lane_numbers(address.builder) * stride + index, count, dtype)
 
 
-# --- typing rules and names -----------------------------------------------------------------------------------------
+# --- typing rules and names ---------------------------------------------------------------------------------
 
 
 def fixed(result: types.Type, *expected: types.Type) -> Rule:
-    """Exactly these operand types; any integer passes for int64, as for int32 (where numba had widened it)."""
+    """Exactly these operand types; any integer passes for int64, as for int32 (where numba had widened
+    it)."""
 
     def fits(given: types.Type, wanted: types.Type) -> bool:
         given = canonical(given)
@@ -142,19 +158,17 @@ def _functions() -> dict[str, KernelOnly]:
         table.append((name, fixed(result, *operands), emit))
 
     for t in ALL:
-        scalar, vector = SCALARS[t], VECTORS[t]
-        add(f"load_{t}", scalar, (index, index), lambda sig, p, i, t=t: load(p, i, t, False))
-        add(f"vload_{t}", vector, (index, index), lambda sig, p, i, t=t: load(p, i, t, True))
-        add(f"vload_head_{t}", vector, (index,) * 3, lambda sig, p, i, n, t=t: load_head(p, i, n, t))
-        add(f"store_{t}", none, (index, index, scalar), lambda sig, p, i, v: store(p, i, v))
-        add(f"vstore_{t}", none, (index, index, vector), lambda sig, p, i, v: store(p, i, v))
-        add(f"vstore_head_{t}", none, (index, index, vector, index), lambda sig, p, i, v, n: store_head(p, i, v, n))
-        add(f"vgather_{t}", vector, (index, indices), lambda sig, p, i, t=t: gather(p, i, every_lane(p.builder), t))
-        add(f"vgather_head_{t}", vector, (index, indices, index), lambda sig, p, i, n, t=t: gather(p, i, first_lanes(n), t))
-        add(f"vload_strided_{t}", vector, (index,) * 3,
-            lambda sig, p, i, s, t=t: gather(p, lane_numbers(p.builder) * s + i, every_lane(p.builder), t))  # fmt: skip
-        add(f"vload_strided_head_{t}", vector, (index,) * 4,
-            lambda sig, p, i, s, n, t=t: gather(p, lane_numbers(p.builder) * s + i, first_lanes(n), t))  # fmt: skip
+        one, many = SCALARS[t], VECTORS[t]
+        add(f"load_{t}", one, (index,) * 2, lambda sig, p, i, t=t: load(p, i, t, False))
+        add(f"vload_{t}", many, (index,) * 2, lambda sig, p, i, t=t: load(p, i, t, True))
+        add(f"vload_head_{t}", many, (index,) * 3, lambda sig, p, i, n, t=t: load_head(p, i, n, t))
+        add(f"store_{t}", none, (index, index, one), lambda sig, *operands: store(*operands))
+        add(f"vstore_{t}", none, (index, index, many), lambda sig, *operands: store(*operands))
+        add(f"vstore_head_{t}", none, (index, index, many, index), lambda sig, *operands: store_head(*operands))
+        add(f"vgather_{t}", many, (index, indices), lambda sig, p, i, t=t: gather(p, i, None, t))
+        add(f"vgather_head_{t}", many, (index, indices, index), lambda sig, p, i, n, t=t: gather(p, i, n, t))
+        add(f"vload_strided_{t}", many, (index,) * 3, lambda sig, p, i, s, t=t: strided(p, i, s, None, t))
+        add(f"vload_strided_head_{t}", many, (index,) * 4, lambda sig, p, i, s, n, t=t: strided(p, i, s, n, t))
     return {name: define_function(name, rule, emit) for name, rule, emit in table}
 
 

@@ -1,7 +1,7 @@
 """Packing: a block of a large operand copied into the order in which the register tile reads it.
 
-Comes in: a dtype. Goes out: a kernel function that copies K rows of n elements, padded with zeros to `width`. May not
-know which operand it is, or how large a block fits the caches.
+Comes in: a dtype. Goes out: a kernel function that copies K rows of n elements, padded with zeros to `width`.
+May not know which operand it is, or how large a block fits the caches.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from numba.core import types
 
-from flowgraph.codegen.cpu.memory import fixed, gather, first_lanes, lane_numbers, load_head, store_head
+from flowgraph.codegen.cpu.memory import fixed, load_head, store_head, strided
 from flowgraph.codegen.cpu.value import LANES, Value
-from flowgraph.codegen.cpu.vector import KernelOnly, define_function
+from flowgraph.codegen.cpu.vector import ALL, KernelOnly, define_function
 
 
 def pack(dtype: str) -> KernelOnly:
@@ -24,11 +24,10 @@ def pack(dtype: str) -> KernelOnly:
         def block(k: Value, j: Value) -> None:
             count = (n - j).maximum(0)  # no lane at all where the padding fills the whole vector
             start = k * k_stride + j * j_stride
-
-            def strided() -> Value:
-                return gather(src, lane_numbers(src.builder) * j_stride + start, first_lanes(count), dtype)
-
-            vector = (j_stride == 1).branch(lambda: load_head(src, start, count, dtype), strided)
+            vector = (j_stride == 1).branch(
+                lambda: load_head(src, start, count, dtype),
+                lambda: strided(src, start, j_stride, count, dtype),
+            )
             store_head(dst, k * dst_k + j, vector, width - j)
 
         each(depth, 1, lambda k: each(width, LANES, lambda j: block(k, j)))
@@ -51,3 +50,6 @@ def each(stop: Value, step: int, body: Callable[[Value], None]) -> None:
     counter.ir.add_incoming((counter + step).ir, builder.block)
     builder.branch(test)
     builder.position_at_end(after)
+
+
+FUNCTIONS = {f"pack_{dtype}": pack(dtype) for dtype in ALL}

@@ -1,9 +1,10 @@
 """numba, narrowed to what a generated kernel needs: a compiler for a small language compiles it faster.
 
-Comes in: a Python function of int64s written in prelude names. Goes out: an LLVM module with its native entry. Against
-numba's own CPU target: no NumPy or container templates to try for every operator, each overload resolved once per
-process, no rewriting passes (generated source has nothing to rewrite), no separate optimisation of every function
-(the caller optimises the whole module once). May not know what kernels compute or where their code is kept.
+Comes in: a Python function of int64s written in prelude names. Goes out: an LLVM module with its native
+entry. Against numba's own CPU target: no NumPy or container templates to try for every operator, each
+overload resolved once per process, no rewriting passes (generated source has nothing to rewrite), no separate
+optimisation of every function (the caller optimises the whole module once). May not know what kernels compute
+or where their code is kept.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class ResolvedOnce(types.Function):
     def augment(self, other: types.Function) -> ResolvedOnce | None:
         return ResolvedOnce(self.templates + other.templates) if other.typing_key == self.typing_key else None
 
-    def get_call_type(self, context: TypingContext, args: Sequence[types.Type], kws: dict[str, types.Type]) -> Signature:
+    def get_call_type(
+        self, context: TypingContext, args: Sequence[types.Type], kws: dict[str, types.Type]
+    ) -> Signature:
         if kws:
             return super().get_call_type(context, args, kws)
         key = tuple(types.unliteral(t) for t in args)
@@ -75,7 +78,8 @@ class KernelTarget(CPUContext):
     """How numbers, ranges, tuples and the prelude are lowered; the rest of numba's library is not loaded."""
 
     def load_additional_registries(self) -> None:
-        from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401  (they register themselves)
+        # These modules register themselves.
+        from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401
 
     def post_lowering(self, module: ir.Module, library: JITCodeLibrary) -> None:
         """numba's own, but for linking its allocator: kernels have none."""
@@ -83,7 +87,8 @@ class KernelTarget(CPUContext):
 
 
 class KernelPipeline(compiler.CompilerBase):
-    """Bytecode, types, LLVM IR. A variable has one type throughout: generated source gives every value its own name."""
+    """Bytecode, types, LLVM IR. A variable has one type throughout: generated source gives every value its
+    own name."""
 
     def define_pipelines(self) -> list[PassManager]:
         passes = PassManager("kernel")
@@ -108,17 +113,18 @@ def kernel_target() -> KernelTarget:
 @cache
 def _flags() -> compiler.Flags:
     flags = compiler.Flags()
-    flags.error_model = "numpy"  # a division by zero gives inf, NaN or 0; the check for it would cost a branch each
+    flags.error_model = "numpy"  # a division by zero gives inf, NaN or 0 and needs no branch
     flags.fastmath = FastMathOptions(set(FLAGS))
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
     return flags
 
 
 def lower(function: FunctionType, symbol: str) -> llvm.ModuleRef:
-    """`function(args, lo, hi)` of three int64s as an LLVM module that defines native void `symbol`(i64, i64, i64).
+    """`function(args, lo, hi)` of three int64s as an LLVM module that defines native void `symbol`(i64, i64,
+    i64).
 
-    The module is not optimised yet. Where numba could raise an exception, the entry traps: if the trap is still there
-    after optimisation, the kernel is not fit to be called natively.
+    The module is not optimised yet. Where numba could raise an exception, the entry traps: if the trap is
+    still there after optimisation, the kernel is not fit to be called natively.
     """
     target, signature = kernel_target(), (types.int64,) * 3
     with global_compiler_lock:

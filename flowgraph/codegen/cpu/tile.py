@@ -1,8 +1,8 @@
 """The register tile: MR rows by NV vectors of a product, accumulated in registers over a run-time K.
 
 Comes in: a dtype and a shape. Goes out: a kernel function that runs the whole K loop and returns the MR * NV
-accumulators, so that epilogue and stores are ordinary generated source. Every element is summed over k = 0, 1, ...
-by fused multiply-adds, whatever the shape of the tile. May not know what the product is for.
+accumulators, so that epilogue and stores are ordinary generated source. Every element is summed over k = 0,
+1, ... by fused multiply-adds, whatever the shape of the tile. May not know what the product is for.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from flowgraph.codegen.cpu.vector import VECTORS, KernelOnly, define_function
 def tile(dtype: str, rows: int, vectors: int, head: bool) -> KernelOnly:
     """`tile_{dtype}_{rows}x{vectors}(A, rows, a_row, a_k, B, b_k, K)`, or `tile_head_...(..., n)`.
 
-    A(i, k) is at A + i a_row + k a_k, in elements; B(k, 16 j ...) at B + k b_k + 16 j. Rows from `rows` on repeat the
-    last one, so they read nothing new and their results mean nothing. With `head`, the last vector has n valid columns.
+    A(i, k) is at A + i a_row + k a_k, in elements; B(k, 16 j ...) at B + k b_k + 16 j. Rows from `rows` on
+    repeat the last one, so they read nothing new and their results mean nothing. With `head`, the last vector
+    has n valid columns.
     """
     result = types.UniTuple(VECTORS[dtype], rows * vectors)
     name = f"tile_{'head_' if head else ''}{dtype}_{rows}x{vectors}"
@@ -32,7 +33,8 @@ def tile(dtype: str, rows: int, vectors: int, head: bool) -> KernelOnly:
 def _emit(dtype: str, rows: int, vectors: int, operands: Sequence[Value]) -> tuple[Value, ...]:
     a, valid, a_row, a_k, b, b_k, depth, *columns = operands
     builder = a.builder
-    # Row i starts at min(i, valid - 1) rows from the first: a read past the matrix is impossible, without a branch.
+    # Row i starts at min(i, valid - 1) rows from the first: a read past the matrix is impossible, without a
+    # branch.
     starts = [depth.constant(0)] + [(valid - 1).minimum(i) * a_row for i in range(1, rows)]
     zero = Value(builder, dtype, ir.Constant(ir.VectorType(SCALAR[dtype], LANES), None))
 

@@ -1,8 +1,9 @@
-"""A value inside a kernel that is being built: an LLVM value that knows its dtype and understands Python's operators.
+"""A value inside a kernel that is being built: an LLVM value that knows its dtype and understands Python's
+operators.
 
-Comes in: an llvmlite builder and LLVM values. Goes out: LLVM instructions, appended to that builder. A value is a
-scalar or a vector of LANES lanes; every operation here serves both, so each formula is written once. May not know
-numba, memory, or what a kernel computes.
+Comes in: an llvmlite builder and LLVM values. Goes out: LLVM instructions, appended to that builder. A value
+is a scalar or a vector of LANES lanes; every operation here serves both, so each formula is written once. May
+not know numba, memory, or what a kernel computes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-LANES = 16  # for every dtype and machine: the order of a reduction may not depend on the hardware's vector width
+# For every dtype and machine: the order of a reduction may not depend on the hardware's vector width.
+LANES = 16
 
 SCALAR: dict[str, ir.Type] = {
     "f32": ir.FloatType(),
@@ -22,7 +24,8 @@ SCALAR: dict[str, ir.Type] = {
 }
 BITS = {"f32": 32, "f64": 64, "i32": 32, "i64": 64, "bool": 1}
 
-# A product and a sum may become one fused instruction; nothing may be reassociated, nor NaN, infinity or -0 assumed away.
+# A product and a sum may become one fused instruction; nothing may be reassociated, nor NaN, infinity or -0
+# assumed away.
 FLAGS = ("contract",)
 
 Number = bool | int | float
@@ -32,7 +35,9 @@ def ir_type(dtype: str, vector: bool) -> ir.Type:
     return ir.VectorType(SCALAR[dtype], LANES) if vector else SCALAR[dtype]
 
 
-def call_intrinsic(builder: ir.IRBuilder, name: str, result: ir.Type, arguments: Sequence[ir.Value]) -> ir.Value:
+def call_intrinsic(
+    builder: ir.IRBuilder, name: str, result: ir.Type, arguments: Sequence[ir.Value]
+) -> ir.Value:
     """Call an LLVM intrinsic or an external function by its full name, declaring it on first use."""
     function = builder.module.globals.get(name)
     if function is None:
@@ -41,14 +46,15 @@ def call_intrinsic(builder: ir.IRBuilder, name: str, result: ir.Type, arguments:
 
 
 class Value:
-    """An LLVM value with a dtype. Operators take another Value (a scalar is spread over a vector) or a Python number."""
+    """An LLVM value with a dtype. Operators take another Value (a scalar is spread over a vector) or a Python
+    number."""
 
     __slots__ = ("builder", "dtype", "ir")
 
     def __init__(self, builder: ir.IRBuilder, dtype: str, value: ir.Value) -> None:
         self.builder, self.dtype, self.ir = builder, dtype, value
 
-    # --- what it is ---------------------------------------------------------------------------------------------
+    # --- what it is -----------------------------------------------------------------------------------------
 
     @property
     def is_vector(self) -> bool:
@@ -90,7 +96,7 @@ class Value:
             return self, other
         return self.splat(), other.splat()
 
-    # --- arithmetic ---------------------------------------------------------------------------------------------
+    # --- arithmetic -----------------------------------------------------------------------------------------
 
     def _arithmetic(self, other: Value | Number, real: str, integer: str) -> Value:
         a, b = self._pair(other)
@@ -123,7 +129,8 @@ class Value:
         return self.constant(other) / self
 
     def __neg__(self) -> Value:
-        return self._with(self.dtype, self.builder.fneg(self.ir) if self.is_float else self.builder.neg(self.ir))
+        negate = self.builder.fneg if self.is_float else self.builder.neg
+        return self._with(self.dtype, negate(self.ir))
 
     def fma(self, factor: Value | Number, addend: Value | Number) -> Value:
         """self * factor + addend, rounded once."""
@@ -132,10 +139,11 @@ class Value:
         return self._intrinsic("fma", b, c)
 
     def divide_floored(self, other: Value | Number) -> tuple[Value, Value]:
-        """Integer quotient rounded down, and the remainder with the divisor's sign; both 0 where the divisor is 0, as NumPy.
+        """Integer quotient rounded down, and the remainder with the divisor's sign; both 0 where the divisor
+        is 0, as NumPy.
 
-        The divisor 0 and the pair (smallest, -1) would trap, also in lanes nobody looks at, so they never reach
-        the division: x // 0 = x % 0 = 0, and -1 is divided by as a negation.
+        The divisor 0 and the pair (smallest, -1) would trap, also in lanes nobody looks at, so they never
+        reach the division: x // 0 = x % 0 = 0, and -1 is divided by as a negation.
         """
         a, b = self._pair(other)
         zero, minus = b == 0, b == -1
@@ -146,7 +154,7 @@ class Value:
         quotient, rest = down.select(quotient - 1, quotient), down.select(rest + safe, rest)
         return zero.select(0, minus.select(-a, quotient)), (zero | minus).select(0, rest)
 
-    # --- comparison and choice ----------------------------------------------------------------------------------
+    # --- comparison and choice ------------------------------------------------------------------------------
 
     def _compare(self, other: Value | Number, operator: str) -> Value:
         a, b = self._pair(other)
@@ -210,7 +218,8 @@ class Value:
         return yes._with(yes.dtype, self.builder.select(self.ir, yes.ir, no.ir))
 
     def minimum(self, other: Value | Number) -> Value:
-        """The smaller; NaN if either is. Compare and choose, since that is one native instruction and the same for zeros everywhere."""
+        """The smaller; NaN if either is. Compare and choose, since that is one native instruction and the
+        same for zeros everywhere."""
         a, b = self._pair(other)
         smaller = (a < b).select(a, b)  # b, if b is NaN
         return (a != a).select(a, smaller) if a.is_float else smaller
@@ -225,7 +234,7 @@ class Value:
         inner = (self < low).select(low, self)
         return (inner > high).select(high, inner)
 
-    # --- functions the hardware has -----------------------------------------------------------------------------
+    # --- functions the hardware has -------------------------------------------------------------------------
 
     def _intrinsic(self, name: str, *others: Value) -> Value:
         operands = [self, *others]
@@ -233,8 +242,8 @@ class Value:
             operands = [v.splat() for v in operands]
         kind = f"f{BITS[self.dtype]}" if self.is_float else f"i{BITS[self.dtype]}"
         lanes = f"v{LANES}" if operands[0].is_vector else ""
-        result = call_intrinsic(self.builder, f"llvm.{name}.{lanes}{kind}", operands[0].ir.type, [v.ir for v in operands])
-        return self._with(self.dtype, result)
+        name, like = f"llvm.{name}.{lanes}{kind}", operands[0].ir.type
+        return self._with(self.dtype, call_intrinsic(self.builder, name, like, [v.ir for v in operands]))
 
     def absolute(self) -> Value:
         return self._intrinsic("fabs") if self.is_float else (self < 0).select(-self, self)
@@ -254,7 +263,7 @@ class Value:
         one = (self > 0).select(self.constant(1), (self < 0).select(self.constant(-1), self.constant(0)))
         return (self != self).select(self, one) if self.is_float else one
 
-    # --- conversions --------------------------------------------------------------------------------------------
+    # --- conversions ----------------------------------------------------------------------------------------
 
     def to(self, dtype: str) -> Value:
         """Converted: floats to integers by truncation, anything to bool by comparison with zero."""
@@ -286,10 +295,11 @@ class Value:
         real = {"i32": "f32", "i64": "f64"}[self.dtype]
         return self._with(real, self.builder.bitcast(self.ir, ir_type(real, self.is_vector)))
 
-    # --- lanes --------------------------------------------------------------------------------------------------
+    # --- lanes ----------------------------------------------------------------------------------------------
 
     def lane(self, index: int) -> Value:
-        return self._with(self.dtype, self.builder.extract_element(self.ir, ir.Constant(ir.IntType(32), index)))
+        element = self.builder.extract_element(self.ir, ir.Constant(ir.IntType(32), index))
+        return self._with(self.dtype, element)
 
     def fold(self, combine: Callable[[Value, Value], Value]) -> Value:
         """All lanes combined by halves: lane i with lane i + 8, then + 4, + 2, + 1. Always this order."""
@@ -327,7 +337,8 @@ class Value:
         """The C library's float64 function of this name, lane by lane."""
 
         def one(*operands: Value) -> Value:
-            return operands[0]._with("f64", call_intrinsic(self.builder, name, SCALAR["f64"], [v.ir for v in operands]))
+            arguments = [v.ir for v in operands]
+            return self._with("f64", call_intrinsic(self.builder, name, SCALAR["f64"], arguments))
 
         return self.map_lanes(one, *others)
 

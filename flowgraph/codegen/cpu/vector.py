@@ -1,7 +1,8 @@
 """The vector type for numba, and the operators and functions that kernels apply to vectors and scalars alike.
 
-Comes in: numba's scalar types. Goes out: FUNCTIONS, name -> the object that generated source calls by that name.
-Each is a typing rule (which operand types, which result) and an emitter on `Value`. May not know memory or tiles.
+Comes in: numba's scalar types. Goes out: FUNCTIONS, name -> the object that generated source calls by that
+name. Each is a typing rule (which operand types, which result) and an emitter on `Value`. May not know memory
+or tiles.
 """
 
 from __future__ import annotations
@@ -38,7 +39,13 @@ class VectorModel(models.PrimitiveModel):
 
 
 VECTORS = {dtype: Vector(dtype) for dtype in ("f32", "f64", "i32", "i64", "bool")}
-SCALARS = {"f32": types.float32, "f64": types.float64, "i32": types.int32, "i64": types.int64, "bool": types.boolean}
+SCALARS = {
+    "f32": types.float32,
+    "f64": types.float64,
+    "i32": types.int32,
+    "i64": types.int64,
+    "bool": types.boolean,
+}
 DTYPES = {t: dtype for table in (SCALARS, VECTORS) for dtype, t in table.items()}
 ALL, FLOATS, INTEGERS, NUMBERS = tuple(SCALARS), ("f32", "f64"), ("i32", "i64"), ("f32", "f64", "i32", "i64")
 
@@ -54,8 +61,8 @@ def canonical(t: types.Type) -> types.Type:
 def common(operands: Sequence[types.Type]) -> tuple[str, bool] | None:
     """(dtype, whether any is a vector) of operands that may meet, else None.
 
-    Floats never mix with other dtypes. An integer scalar takes an integer vector's dtype, since numba itself widens
-    int32 arithmetic on scalars to int64; among scalars int32 and int64 meet in int64.
+    Floats never mix with other dtypes. An integer scalar takes an integer vector's dtype, since numba itself
+    widens int32 arithmetic on scalars to int64; among scalars int32 and int64 meet in int64.
     """
     vectors = {t.dtype for t in operands if isinstance(t, Vector)}
     scalars = {DTYPES.get(canonical(t)) for t in operands if not isinstance(t, Vector)}
@@ -73,7 +80,7 @@ def type_of(dtype: str, vector: bool) -> types.Type:
     return VECTORS[dtype] if vector else SCALARS[dtype]
 
 
-# --- how an operation is made known to numba ------------------------------------------------------------------------
+# --- how an operation is made known to numba ----------------------------------------------------------------
 
 
 class KernelOnly:
@@ -89,12 +96,16 @@ class KernelOnly:
         return f"<kernel function {self.__name__}>"
 
 
-def define(key: Any, rule: Rule, emit: Emitter, patterns: Sequence[tuple[Any, ...]] = ((types.VarArg(types.Any),),)) -> Any:
-    """Let kernels call `key`: `rule(*types)` gives the signature or None, `emit(signature, *values)` the result."""
+ANY_OPERANDS = ((types.VarArg(types.Any),),)
+
+
+def define(key: Any, rule: Rule, emit: Emitter, patterns: Sequence[tuple[Any, ...]] = ANY_OPERANDS) -> Any:
+    """Let kernels call `key`: `rule(*types)` gives the signature or None, `emit(signature, *values)` the
+    result."""
 
     class Template(AbstractTemplate):
-        def generic(self, arguments: Sequence[types.Type], keywords: dict[str, types.Type]) -> Signature | None:
-            return None if keywords else rule(*arguments)
+        def generic(self, operands: Sequence[types.Type], keywords: dict[str, types.Type]) -> Signature | None:
+            return None if keywords else rule(*operands)
 
     Template.key = key
     Template.__name__ = f"Template_{getattr(key, '__name__', key)}"
@@ -128,7 +139,7 @@ def define_operator(key: Any, rule: Rule, emit: Emitter, arity: int = 2) -> None
     define(key, with_vector, emit, both if arity == 2 else ((Vector,),))
 
 
-# --- typing rules ---------------------------------------------------------------------------------------------------
+# --- typing rules -------------------------------------------------------------------------------------------
 
 
 def elementwise(arity: int, dtypes: Sequence[str], result: str | None = None) -> Rule:
@@ -159,7 +170,9 @@ def conversion(dtype: str, vector: bool | None = None) -> Rule:
     """One operand of any dtype to `dtype`; a vector always, or where the operand is one."""
 
     def rule(*operands: types.Type) -> Signature | None:
-        if len(operands) != 1 or (t := canonical(operands[0])) not in DTYPES or (vector and isinstance(t, Vector)):
+        if len(operands) != 1 or (t := canonical(operands[0])) not in DTYPES:
+            return None
+        if vector and isinstance(t, Vector):
             return None
         return signature(type_of(dtype, vector or isinstance(t, Vector)), t)
 
@@ -177,7 +190,7 @@ def selection(*operands: types.Type) -> Signature | None:
     return signature(type_of(dtype, vector or isinstance(condition, Vector)), condition, *choices)
 
 
-# --- the operations -------------------------------------------------------------------------------------------------
+# --- the operations -----------------------------------------------------------------------------------------
 
 
 def on_values(function: Callable[..., Any]) -> Emitter:
@@ -205,7 +218,7 @@ def _operators() -> None:
 
 def _functions() -> dict[str, KernelOnly]:
     table: list[tuple[str, Rule, Emitter]] = [
-        ("select", selection, on_values(lambda c, a, b: (c.splat() if a.is_vector or b.is_vector else c).select(a, b))),
+        ("select", selection, on_values(Value.select)),
         ("minimum", elementwise(2, ALL), on_values(Value.minimum)),
         ("maximum", elementwise(2, ALL), on_values(Value.maximum)),
         ("absolute", elementwise(1, NUMBERS), on_values(Value.absolute)),
@@ -219,8 +232,8 @@ def _functions() -> dict[str, KernelOnly]:
         ("hall", horizontal(("bool",)), on_values(lambda v: ~(~v).any_lane())),
     ]
     for dtype in ALL:
-        table.append((f"to_{dtype}", conversion(dtype), lambda sig, v, dtype=dtype: v.to(dtype)))
-        table.append((f"splat_{dtype}", conversion(dtype, True), lambda sig, v, dtype=dtype: v.to(dtype).splat()))
+        table.append((f"to_{dtype}", conversion(dtype), lambda sig, v, t=dtype: v.to(t)))
+        table.append((f"splat_{dtype}", conversion(dtype, True), lambda sig, v, t=dtype: v.to(t).splat()))
     for function, arity in vector_math.FUNCTIONS.items():
         table.append((function.__name__, elementwise(arity, FLOATS), inlined_once(function)))
     return {name: define_function(name, rule, emit) for name, rule, emit in table}

@@ -1,9 +1,10 @@
-"""numba-cuda, narrowed to what a generated kernel needs: int32 stays int32, and compiling takes half the time.
+"""numba-cuda, narrowed to what a kernel needs: int32 stays int32, and compiling takes a third of the time.
 
-Comes in: a Python function of scalars written in prelude names. Goes out: its NVVM IR in a numba-cuda library, and
-the kernel's symbol. Against numba-cuda's own target: 32-bit integer arithmetic is not widened to 64 bits (where one
-division costs some 70 instructions), integer // and % are branch-free, operators are resolved once per process, and
-there are no rewriting passes, for generated source has nothing to rewrite. May not know what kernels compute.
+Comes in: a Python function of scalars written in prelude names. Goes out: its NVVM IR in a numba-cuda
+library, and the kernel's symbol. Against numba-cuda's own target: 32-bit integer arithmetic is not widened to
+64 bits (where one division costs some 70 instructions), integer // and % are branch-free, operators are
+resolved once per process, and there are no rewriting passes, for generated source has nothing to rewrite. May
+not know what kernels compute.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from flowgraph.codegen.cuda.word import types
 
 _ARITHMETIC = (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod)
 _IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.ifloordiv, operator.imod)
-_NARROW = frozenset((*_ARITHMETIC, *_IN_PLACE, operator.neg))         # int32 in, int32 out
+_NARROW = frozenset((*_ARITHMETIC, *_IN_PLACE, operator.neg))  # int32 in, int32 out
 
 
 def _is_narrow(dtype: Any) -> bool:
@@ -39,7 +40,7 @@ def _is_narrow(dtype: Any) -> bool:
     )
 
 
-class KernelOperator(types.Function):  # type: ignore[misc]
+class KernelOperator(types.Function):
     """An operator that keeps 32 bits, and remembers the signature found for each combination of types."""
 
     def __init__(self, templates: Sequence[type]) -> None:
@@ -47,9 +48,13 @@ class KernelOperator(types.Function):  # type: ignore[misc]
         super().__init__(templates)
 
     def augment(self, other: Any) -> KernelOperator | None:
-        return KernelOperator(self.templates + other.templates) if other.typing_key == self.typing_key else None
+        return (
+            KernelOperator(self.templates + other.templates) if other.typing_key == self.typing_key else None
+        )
 
-    def get_call_type(self, context: CUDATypingContext, args: Sequence[Any], kws: dict[str, Any]) -> Signature:
+    def get_call_type(
+        self, context: CUDATypingContext, args: Sequence[Any], kws: dict[str, Any]
+    ) -> Signature:
         if self.typing_key in _NARROW and types.int32 in args and all(map(_is_narrow, args)):
             return signature(types.int32, *(types.int32,) * len(args))
         key = tuple(types.unliteral(t) for t in args)
@@ -65,7 +70,7 @@ class KernelOperator(types.Function):  # type: ignore[misc]
 _OPERATORS = frozenset(f for name, f in vars(operator).items() if not name.startswith("_"))
 
 
-class KernelTyping(CUDATypingContext):  # type: ignore[misc]
+class KernelTyping(CUDATypingContext):
     """numba-cuda's types, with our rules for operators."""
 
     def _insert_global(self, value: object, function: Any) -> None:
@@ -81,6 +86,7 @@ def _lower_division(which: int) -> Callable[..., Any]:
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
         a, b = (context.cast(builder, v, t, sig.return_type) for v, t in zip(args, sig.args, strict=True))
         return integer_floor_division(builder, a, b)[which]
+
     return lower
 
 
@@ -90,14 +96,14 @@ for _which, _functions in enumerate(((operator.floordiv, operator.ifloordiv), (o
             _division.lower(_function, _dtype, _dtype)(_lower_division(_which))
 
 
-class KernelTarget(CUDATargetContext):  # type: ignore[misc]
+class KernelTarget(CUDATargetContext):
     def load_additional_registries(self) -> None:
         super().load_additional_registries()
         self.install_registry(_division)
 
 
-class KernelPipeline(compiler.CUDACompiler):  # type: ignore[misc]
-    """Bytecode, types, LLVM IR. A variable has one type throughout: generated source gives every value its own name."""
+class KernelPipeline(compiler.CUDACompiler):
+    """Bytecode, types, LLVM IR. A variable has one type throughout, as generated source has it."""
 
     def define_pipelines(self) -> list[PassManager]:
         passes = PassManager("kernel")
@@ -123,8 +129,10 @@ def _target() -> KernelTarget:
 def lower(
     function: FunctionType, argument_types: Sequence[Any], capability: tuple[int, int], lines: bool = False
 ) -> tuple[Any, str]:
-    """(numba-cuda library, kernel symbol); the library yields IR text, LTO-IR or PTX. With `lines`, instructions
-    carry the line of the source they came from."""
+    """(numba-cuda library, kernel symbol); the library yields IR text, LTO-IR or PTX.
+
+    With `lines`, instructions carry the line of the source they came from.
+    """
     target = _target()
     flags = CUDAFlags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True

@@ -8,9 +8,21 @@ from typing import Any
 from llvmlite import ir
 
 from flowgraph.codegen.cuda.scalar import extremum, is_number, unary
-from flowgraph.codegen.cuda.word import I1, I32, I64, VALUE, Lower, call_function, convert, is_float, need, types, word
+from flowgraph.codegen.cuda.word import (
+    I1,
+    I32,
+    I64,
+    VALUE,
+    Lower,
+    call_function,
+    convert,
+    is_float,
+    need,
+    types,
+    word,
+)
 
-_DOWN, _XOR = 2, 3                                                    # modes of shfl.sync
+_DOWN, _XOR = 2, 3  # modes of shfl.sync
 
 
 def _shuffle_word(builder: ir.IRBuilder, mode: int, word: Any, lane: Any) -> Any:
@@ -35,27 +47,47 @@ def _shuffle_by(name: str, mode: int, doc: str) -> Any:
     def typing(value: Any, distance: Any) -> tuple[Any, Lower]:
         need(name, value in VALUE and isinstance(distance, types.Integer), value, distance)
         return value, lambda builder, args: _shuffle(
-            builder, mode, args[0], convert(builder, args[1], distance, types.int32))
+            builder, mode, args[0], convert(builder, args[1], distance, types.int32)
+        )
+
     return word(name, 2, typing, doc)
 
 
-def _butterfly(combine: Callable[[ir.IRBuilder, Any, Any, Any], Any]) -> Callable[[ir.IRBuilder, Any, Any], Any]:
+def _butterfly(
+    combine: Callable[[ir.IRBuilder, Any, Any, Any], Any],
+) -> Callable[[ir.IRBuilder, Any, Any], Any]:
     """Combine all lanes pairwise over distances 16 … 1: every lane gets the same bits."""
+
     def lower(builder: ir.IRBuilder, dtype: Any, value: Any) -> Any:
         for distance in (16, 8, 4, 2, 1):
             value = combine(builder, dtype, value, _shuffle(builder, _XOR, value, ir.Constant(I32, distance)))
         return value
+
     return lower
 
 
-shuffle_down = _shuffle_by("shuffle_down", _DOWN, "The value of the lane d above; its own where there is none.")
+shuffle_down = _shuffle_by(
+    "shuffle_down", _DOWN, "The value of the lane d above; its own where there is none."
+)
 shuffle_xor = _shuffle_by("shuffle_xor", _XOR, "The value of lane (own ^ d).")
-warp_sum = unary("warp_sum", _butterfly(lambda b, t, x, y: b.fadd(x, y) if is_float(t) else b.add(x, y)),
-                  "The sum over the warp, in every lane.", is_number)
-warp_max = unary("warp_max", _butterfly(lambda b, t, x, y: extremum(b, t, ">", x, y)),
-                  "The maximum over the warp (any, for bool), in every lane; NaN propagates.", lambda t: True)
-warp_min = unary("warp_min", _butterfly(lambda b, t, x, y: extremum(b, t, "<", x, y)),
-                  "The minimum over the warp (all, for bool), in every lane; NaN propagates.", lambda t: True)
+warp_sum = unary(
+    "warp_sum",
+    _butterfly(lambda b, t, x, y: b.fadd(x, y) if is_float(t) else b.add(x, y)),
+    "The sum over the warp, in every lane.",
+    is_number,
+)
+warp_max = unary(
+    "warp_max",
+    _butterfly(lambda b, t, x, y: extremum(b, t, ">", x, y)),
+    "The maximum over the warp (any, for bool), in every lane; NaN propagates.",
+    lambda t: True,
+)
+warp_min = unary(
+    "warp_min",
+    _butterfly(lambda b, t, x, y: extremum(b, t, "<", x, y)),
+    "The minimum over the warp (all, for bool), in every lane; NaN propagates.",
+    lambda t: True,
+)
 
 FUNCTIONS: dict[str, Any] = {
     function.__name__: function for function in (shuffle_down, shuffle_xor, warp_sum, warp_max, warp_min)

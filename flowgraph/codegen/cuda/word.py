@@ -1,7 +1,7 @@
 """What a prelude function is: a name, a rule for its type, and the LLVM instructions it becomes.
 
-Goes out: `word`, which makes a numba-cuda intrinsic of these, and the conversions between dtypes. May not know any
-particular function. Everything is inlined into the kernel: there are no device functions to link.
+Goes out: `word`, which makes a numba-cuda intrinsic of these, and the conversions between dtypes. May not
+know any particular function. Everything is inlined into the kernel: there are no device functions to link.
 """
 
 from __future__ import annotations
@@ -14,27 +14,38 @@ from llvmlite import ir
 from numba.cuda.extending import intrinsic
 
 try:
-    from numba.cuda import types  # numba-cuda has its own since 0.18
+    from numba.cuda import types as types  # numba-cuda has its own since 0.18
 except ImportError:
-    from numba.core import types
+    from numba.core import types as types
 
-DTYPES: dict[str, Any] = {"f32": types.float32, "f64": types.float64, "i32": types.int32, "i64": types.int64,
-                          "bool": types.boolean}
+DTYPES: dict[str, Any] = {
+    "f32": types.float32,
+    "f64": types.float64,
+    "i32": types.int32,
+    "i64": types.int64,
+    "bool": types.boolean,
+}
 I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
-MEMORY = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int32: I32, types.int64: I64,
-           types.boolean: I8}                                        # what a buffer holds: a bool is one byte
-VALUE = {**MEMORY, types.boolean: I1}                              # what a register holds
-GLOBAL = 1                                                           # the address space that makes LDG and STG
+MEMORY = {
+    types.float32: ir.FloatType(),
+    types.float64: ir.DoubleType(),
+    types.int32: I32,
+    types.int64: I64,
+    types.boolean: I8,
+}  # what a buffer holds: a bool is one byte
+VALUE = {**MEMORY, types.boolean: I1}  # what a register holds
+GLOBAL = 1  # the address space that makes LDG and STG
 
 Lower = Callable[[ir.IRBuilder, list[Any]], Any]
 
 
 class KernelTypeError(TypeError):
-    """A generated kernel calls a prelude function with operands it does not take: a bug in the code generator."""
+    """A generated kernel calls a prelude function with operands it does not take: a bug in the generator."""
 
 
 def word(name: str, arity: int, typing: Callable[..., tuple[Any, Lower]], doc: str = "") -> Any:
     """An intrinsic `name` of `arity` operands; `typing(*types)` gives its result type and how to lower it."""
+
     def define(typing_context: Any, *operands: Any) -> tuple[Any, Callable[..., Any]]:
         operands = tuple(types.unliteral(t) for t in operands)
         result, lower = typing(*operands)
@@ -44,6 +55,7 @@ def word(name: str, arity: int, typing: Callable[..., tuple[Any, Lower]], doc: s
             if isinstance(result, types.BaseTuple):
                 return context.make_tuple(builder, result, value)
             return context.get_dummy_value() if value is None else value
+
         return result(*operands), emit
 
     names = ["typing_context", *(f"a{k}" for k in range(arity))]
@@ -70,30 +82,43 @@ def is_float(dtype: Any) -> bool:
 
 
 def convert(builder: ir.IRBuilder, value: Any, source: Any, target: Any) -> Any:
-    """`source` -> `target`; float -> int truncates (undefined when out of range), anything -> bool is `!= 0`."""
+    """`source` -> `target`; float -> int truncates (undefined out of range), anything -> bool is `!= 0`."""
     here, there = value.type, VALUE[target]
     if target == types.boolean:
         if source == types.boolean:
             return value
         zero = ir.Constant(here, 0)
-        return builder.fcmp_unordered("!=", value, zero) if is_float(source) else builder.icmp_signed("!=", value, zero)
+        return (
+            builder.fcmp_unordered("!=", value, zero)
+            if is_float(source)
+            else builder.icmp_signed("!=", value, zero)
+        )
     if is_float(source):
         if not is_float(target):
             return builder.fptosi(value, there)
-        return value if here == there else (builder.fptrunc if there == ir.FloatType() else builder.fpext)(value, there)
+        return (
+            value
+            if here == there
+            else (builder.fptrunc if there == ir.FloatType() else builder.fpext)(value, there)
+        )
     unsigned = source == types.boolean or not getattr(source, "signed", True)
     if is_float(target):
         return (builder.uitofp if unsigned else builder.sitofp)(value, there)
     if here.width == there.width:
         return value
-    return builder.trunc(value, there) if here.width > there.width else (
-        builder.zext if unsigned else builder.sext)(value, there)
+    return (
+        builder.trunc(value, there)
+        if here.width > there.width
+        else (builder.zext if unsigned else builder.sext)(value, there)
+    )
 
 
 def call_function(builder: ir.IRBuilder, name: str, result: Any, args: list[Any]) -> Any:
     """Call the external or intrinsic function `name`."""
     module = builder.module
-    function = module.globals.get(name) or ir.Function(module, ir.FunctionType(result, [a.type for a in args]), name)
+    function = module.globals.get(name) or ir.Function(
+        module, ir.FunctionType(result, [a.type for a in args]), name
+    )
     return builder.call(function, args)
 
 
