@@ -15,6 +15,7 @@ from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.text import show_op
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Index, Load, Var, reindex, transform
 from flowgraph.kernels.fuse import Fusion, Group, body_of, fuse
+from flowgraph.kernels.merge import merge_nests
 from flowgraph.kernels.kernel import Buffer, Kernel, KernelCall, Let, Nest, Reduction, Store, verify_kernel
 from flowgraph.ops.leaf import Constant, Leaf
 
@@ -69,7 +70,7 @@ class _Builder:
             comments=self._comments(),
             reason=group.reason,
         )
-        return KernelCall(verify_kernel(kernel), tuple(self.inputs), tuple(self.outputs))
+        return KernelCall(verify_kernel(merge_nests(kernel)), tuple(self.inputs), tuple(self.outputs))
 
     # one member of the group
 
