@@ -158,7 +158,7 @@ def batch_axis(inputs: list[Tensor]) -> str:
         name = is_name(x.shape[0]) if x.shape else None
         if name is None or x.shape[0] != first.shape[0]:
             raise ShapeError(
-                f"the first axis of every input must be the same named size, the batch: "
+                "all inputs must have the same named size first, the batch: "
                 f"{first.op.label!r} has shape {show_shape(first.shape)}, {x.op.label!r} {show_shape(x.shape)}",
                 where=x.origin,
                 hint=f'declare it as fg.input("{x.op.label}", ("batch", ...))',

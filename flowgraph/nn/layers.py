@@ -1,0 +1,52 @@
+"""Layers: parameters and a graph over them, in a name scope. A layer applied twice shares its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flowgraph.graph.origin import scope
+from flowgraph.graph.tensor import Tensor
+from flowgraph.nn.init import glorot_uniform
+from flowgraph.ops.contraction import add_bias, mul
+from flowgraph.ops.leaf import Initializer, parameter
+
+
+class Dense:
+    """activation(x @ w + b) with w (inputs, outputs) and b (outputs,).
+
+    The name is given because the first weights are drawn by it: two layers of one name and shape would begin
+    equal.
+
+    >>> import flowgraph as fg
+    >>> hidden = fg.nn.Dense("hidden", 64, 32, fg.tanh)
+    >>> hidden(fg.input("x", ("batch", 64)))
+    <Tensor tanh: float32(batch, 32)>
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        activation: Callable[[Tensor], Tensor] | None = None,
+        *,
+        init: Initializer | None = None,
+        bias: bool = True,
+        dtype: str = "float32",
+    ) -> None:
+        self.name, self.activation = name, activation
+        with scope(name):
+            self.w = parameter("w", (inputs, outputs), init or glorot_uniform(), dtype)
+            self.b = parameter("b", (outputs,), dtype=dtype) if bias else None
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [self.w] if self.b is None else [self.w, self.b]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (..., inputs) to (..., outputs)."""
+        with scope(self.name):
+            z = mul(x, self.w)
+            if self.b is not None:
+                z = add_bias(z, self.b)
+            return z if self.activation is None else self.activation(z)
