@@ -23,6 +23,7 @@ from flowgraph.codegen.cpu.vector import (
     canonical,
     common,
     define_function,
+    on_values,
 )
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -78,7 +79,7 @@ def first_lanes(count: Value) -> Value:
     return lane_numbers(count.builder, "i32") < count.to("i32")
 
 
-def _memory_suffix(dtype: str) -> str:
+def _suffix(dtype: str) -> str:
     return f"v{LANES}{'f' if dtype in ('f32', 'f64') else 'i'}{8 * size_of(dtype)}"
 
 
@@ -89,15 +90,16 @@ def _alignment(dtype: str) -> ir.Constant:
 def load_head(address: Value, index: Value, count: Value, dtype: str) -> Value:
     """The first `count` lanes; memory behind them is not touched, their lanes are 0."""
     b, vector = address.builder, ir.VectorType(memory_type(dtype), LANES)
-    pointer, mask, zeros = element(address, index, dtype, True), first_lanes(count).ir, ir.Constant(vector, None)
-    name = f"llvm.masked.load.{_memory_suffix(dtype)}.p0"
-    return from_memory(b, dtype, call_intrinsic(b, name, vector, [pointer, _alignment(dtype), mask, zeros]))
+    pointer, mask = element(address, index, dtype, True), first_lanes(count).ir
+    arguments = [pointer, _alignment(dtype), mask, ir.Constant(vector, None)]
+    loaded = call_intrinsic(b, f"llvm.masked.load.{_suffix(dtype)}.p0", vector, arguments)
+    return from_memory(b, dtype, loaded)
 
 
 def store_head(address: Value, index: Value, value: Value, count: Value) -> None:
     b, dtype = address.builder, value.dtype
     pointer, mask = element(address, index, dtype, True), first_lanes(count).ir
-    name = f"llvm.masked.store.{_memory_suffix(dtype)}.p0"
+    name = f"llvm.masked.store.{_suffix(dtype)}.p0"
     call_intrinsic(b, name, ir.VoidType(), [to_memory(value), pointer, _alignment(dtype), mask])
 
 
@@ -109,7 +111,7 @@ def gather(address: Value, indices: Value, count: Value | None, dtype: str) -> V
     every_lane = ir.Constant(ir.VectorType(I1, LANES), [1] * LANES)
     mask = every_lane if count is None else first_lanes(count).ir
     arguments = [pointers, _alignment(dtype), mask, ir.Constant(vector, None)]
-    name = f"llvm.masked.gather.{_memory_suffix(dtype)}.v{LANES}p0"
+    name = f"llvm.masked.gather.{_suffix(dtype)}.v{LANES}p0"
     return from_memory(b, dtype, call_intrinsic(b, name, vector, arguments))
 
 
@@ -162,13 +164,14 @@ def _functions() -> dict[str, KernelOnly]:
         add(f"load_{t}", one, (index,) * 2, lambda sig, p, i, t=t: load(p, i, t, False))
         add(f"vload_{t}", many, (index,) * 2, lambda sig, p, i, t=t: load(p, i, t, True))
         add(f"vload_head_{t}", many, (index,) * 3, lambda sig, p, i, n, t=t: load_head(p, i, n, t))
-        add(f"store_{t}", none, (index, index, one), lambda sig, *operands: store(*operands))
-        add(f"vstore_{t}", none, (index, index, many), lambda sig, *operands: store(*operands))
-        add(f"vstore_head_{t}", none, (index, index, many, index), lambda sig, *operands: store_head(*operands))
+        add(f"store_{t}", none, (index, index, one), on_values(store))
+        add(f"vstore_{t}", none, (index, index, many), on_values(store))
+        add(f"vstore_head_{t}", none, (index, index, many, index), on_values(store_head))
         add(f"vgather_{t}", many, (index, indices), lambda sig, p, i, t=t: gather(p, i, None, t))
         add(f"vgather_head_{t}", many, (index, indices, index), lambda sig, p, i, n, t=t: gather(p, i, n, t))
         add(f"vload_strided_{t}", many, (index,) * 3, lambda sig, p, i, s, t=t: strided(p, i, s, None, t))
-        add(f"vload_strided_head_{t}", many, (index,) * 4, lambda sig, p, i, s, n, t=t: strided(p, i, s, n, t))
+        add(f"vload_strided_head_{t}", many, (index,) * 4,
+            lambda sig, p, i, s, n, t=t: strided(p, i, s, n, t))  # fmt: skip
     return {name: define_function(name, rule, emit) for name, rule, emit in table}
 
 

@@ -20,8 +20,8 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
 from numba.core.cpu import CPUContext, FastMathOptions
-from numba.core.typing.context import BaseContext as TypingContext
 from numba.core.typing import templates
+from numba.core.typing.context import BaseContext as TypingContext
 from numba.core.typing.templates import Signature
 
 from flowgraph.codegen.cpu.value import FLAGS

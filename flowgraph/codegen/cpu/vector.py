@@ -21,7 +21,7 @@ from flowgraph.codegen import vector_math
 from flowgraph.codegen.cpu.value import Value, ir_type, shared_function
 
 Rule = Callable[..., Signature | None]
-Emitter = Callable[..., "Value | None"]
+Emitter = Callable[..., "Value | tuple[Value, ...] | None"]
 
 
 class Vector(types.Type):
@@ -64,16 +64,15 @@ def common(operands: Sequence[types.Type]) -> tuple[str, bool] | None:
     Floats never mix with other dtypes. An integer scalar takes an integer vector's dtype, since numba itself
     widens int32 arithmetic on scalars to int64; among scalars int32 and int64 meet in int64.
     """
-    vectors = {t.dtype for t in operands if isinstance(t, Vector)}
-    scalars = {DTYPES.get(canonical(t)) for t in operands if not isinstance(t, Vector)}
-    if None in scalars or len(vectors) > 1:
+    given = [canonical(t) for t in operands]
+    if not all(t in DTYPES for t in given):
         return None
-    found = vectors | scalars
-    if len(found) == 1:
-        return found.pop(), bool(vectors)
-    if found != set(INTEGERS):
+    vectors = {DTYPES[t] for t in given if isinstance(t, Vector)}
+    found = {DTYPES[t] for t in given}
+    if len(found) > 1 and (found != set(INTEGERS) or len(vectors) > 1):
         return None
-    return (vectors.pop(), True) if vectors else ("i64", False)
+    (dtype,) = vectors or (found if len(found) == 1 else {"i64"})
+    return dtype, bool(vectors)
 
 
 def type_of(dtype: str, vector: bool) -> types.Type:
@@ -104,7 +103,7 @@ def define(key: Any, rule: Rule, emit: Emitter, patterns: Sequence[tuple[Any, ..
     result."""
 
     class Template(AbstractTemplate):
-        def generic(self, operands: Sequence[types.Type], keywords: dict[str, types.Type]) -> Signature | None:
+        def generic(self, operands: Sequence[types.Type], keywords: dict[str, Any]) -> Signature | None:
             return None if keywords else rule(*operands)
 
     Template.key = key
@@ -112,8 +111,12 @@ def define(key: Any, rule: Rule, emit: Emitter, patterns: Sequence[tuple[Any, ..
     infer_global(key, types.Function(Template))
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Signature, arguments: Sequence[ir.Value]) -> ir.Value:
-        values = [Value(builder, DTYPES[canonical(t)], a) for t, a in zip(sig.args, arguments, strict=True)]
-        result = emit(sig, *values)
+        def operand(t: types.Type, value: ir.Value) -> Any:
+            if isinstance(t, types.UniTuple):
+                return tuple(operand(t.dtype, builder.extract_value(value, k)) for k in range(t.count))
+            return Value(builder, DTYPES[canonical(t)], value)
+
+        result = emit(sig, *map(operand, sig.args, arguments))
         if result is None:
             return context.get_dummy_value()
         if isinstance(result, tuple):
@@ -198,7 +201,8 @@ def on_values(function: Callable[..., Any]) -> Emitter:
     return lambda sig, *values: function(*values)
 
 
-def inlined_once(function: Callable[..., Value]) -> Emitter:
+def shared(function: Callable[..., Value]) -> Emitter:
+    """An emitter whose instructions are one function of the module, however often it is called."""
     return lambda sig, *values: shared_function(function.__name__, function, values)
 
 
@@ -235,7 +239,7 @@ def _functions() -> dict[str, KernelOnly]:
         table.append((f"to_{dtype}", conversion(dtype), lambda sig, v, t=dtype: v.to(t)))
         table.append((f"splat_{dtype}", conversion(dtype, True), lambda sig, v, t=dtype: v.to(t).splat()))
     for function, arity in vector_math.FUNCTIONS.items():
-        table.append((function.__name__, elementwise(arity, FLOATS), inlined_once(function)))
+        table.append((function.__name__, elementwise(arity, FLOATS), shared(function)))
     return {name: define_function(name, rule, emit) for name, rule, emit in table}
 
 
