@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.names import names
+from flowgraph.graph.printable import printable
 from flowgraph.graph.tensor import Node
 
 
 def show_op(node: Node) -> str:
-    """The op as the lecture writes it, attributes in brackets."""
+    """The op as the lecture writes it, attributes in brackets; one line, whatever the user called things."""
     attributes = node.op.attributes() if hasattr(node.op, "attributes") else ""
     display = getattr(node.op, "display", node.op.name)
-    return f"{display}[{attributes}]" if attributes else display
+    return printable(f"{display}[{attributes}]" if attributes else display, 100)
 
 
 def to_text(graph: Graph, *, lines: bool = True) -> str:

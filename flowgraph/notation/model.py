@@ -123,7 +123,7 @@ class Model:
             return as_size(name.text)
         if name.text.casefold() in constants:
             return constants[name.text.casefold()]
-        close = difflib.get_close_matches(name.text, [*self.tensors, *self.listing.statements], n=3)
+        close = difflib.get_close_matches(name.text, {**self.tensors, **self.listing.statements}, n=3)
         hint = (
             f"did you mean {' or '.join(close)}?"
             if close

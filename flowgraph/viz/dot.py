@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from html import escape
 
+from flowgraph.graph.printable import printable
 from flowgraph.viz import style
-from flowgraph.viz.picture import Edge, Picture, Vertex, printable
+from flowgraph.viz.picture import Edge, Picture, Vertex
 
 
 def to_dot(picture: Picture) -> str:

@@ -42,7 +42,7 @@ class Operand:
 
 
 class Formulas:
-    """Decides, for one graph, which nodes are written into others; `kept` are tensors that must stay visible."""
+    """Decides, for one graph, which nodes are written into others; the tensors `kept` stay visible."""
 
     def __init__(
         self, graph: Graph, names: dict[Tensor, str], kept: set[Tensor], phases: dict[Node, str]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from flowgraph.graph.printable import printable
 from flowgraph.viz import style
-from flowgraph.viz.picture import Picture, Vertex, printable
+from flowgraph.viz.picture import Picture, Vertex
 
 _SPECIAL = {
     c: f"#{ord(c)};" for c in "#&<>\"'`\\;{}[]()|"

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 PHASES = ("forward", "backward", "update")  # drawn as clusters of these names
 KINDS = ("input", "parameter", "constant", "value", "output", "op")  # all but "op" are data, drawn as ovals
-LONGEST = 60  # characters of a label
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,6 @@ class Picture:
 
     def vertex(self, id: str) -> Vertex:
         return next(v for v in self.vertices if v.id == id)
-
-
-def printable(text: str, longest: int = LONGEST) -> str:
-    """Text that any format can carry on one line: control and formatting characters shown as escapes, cut to
-    a length.
-    """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def unique(edges: Iterable[Edge]) -> tuple[Edge, ...]:

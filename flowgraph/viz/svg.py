@@ -16,9 +16,10 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from flowgraph.errors import FlowgraphError
+from flowgraph.graph.printable import printable
 from flowgraph.viz import style
 from flowgraph.viz.dot import to_dot, upwards
-from flowgraph.viz.picture import Edge, Picture, Vertex, printable
+from flowgraph.viz.picture import Edge, Picture, Vertex
 
 _TIMEOUT = 120.0
 _HEAD = 7.0  # length of an arrow head, points
@@ -91,10 +92,9 @@ def _draw(picture: Picture, layout: dict[str, Any]) -> str:
         parts.append(_edge(wanted[ends[drawn["tail"]], ends[drawn["head"]]], phase_of, drawn["pos"], paper))
     parts += [_vertex(v, placed[v.id], paper) for v in picture.vertices]
     w, h = width + 2 * paper.margin, height + 2 * paper.margin
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{w:.0f}" height="{h:.0f}"'
-        f' viewBox="0 0 {w:.1f} {h:.1f}" role="img" font-family="{style.FONTS}" font-size="{style.SIZE}" text-anchor="middle">'
-    )
+    extent = f'width="{w:.0f}" height="{h:.0f}" viewBox="0 0 {w:.1f} {h:.1f}"'
+    text = f'font-family="{style.FONTS}" font-size="{style.SIZE}" text-anchor="middle"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {extent} role="img" {text}>'
     title = f"<title>{escape(printable(picture.title))}</title>"
     return (
         "\n".join([head, title, f'<rect width="{w:.1f}" height="{h:.1f}" fill="#ffffff"/>', *parts, "</svg>"])
@@ -106,10 +106,11 @@ def _cluster(phase: str, placed: dict[str, Any], paper: _Paper) -> str:
     x0, y0, x1, y1 = _numbers(placed["bb"])
     left, top = paper.at(x0, y1)
     colour = style.CLUSTERS[phase]
+    extent = f'x="{left}" y="{top}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" rx="10"'
+    text = f'text-anchor="start" font-size="11" letter-spacing="0.06em" fill="{style.EDGES[phase]}"'
     return (
-        f'<rect x="{left}" y="{top}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" rx="10"'
-        f' fill="{colour.fill}" stroke="{colour.line}"/><text x="{left + 12}" y="{top + 17}" text-anchor="start" font-size="11"'
-        f' letter-spacing="0.06em" fill="{style.EDGES[phase]}">{phase}</text>'
+        f'<rect {extent} fill="{colour.fill}" stroke="{colour.line}"/>'
+        f'<text x="{left + 12}" y="{top + 17}" {text}>{phase}</text>'
     )
 
 

@@ -1,0 +1,354 @@
+"""Pictures: what is drawn and how it is told apart, in every format, whatever the user called things."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flowgraph as fg
+from flowgraph.graph.graph import Graph
+from flowgraph.graph.names import names
+from flowgraph.graph.text import to_text
+from flowgraph.notation import parse
+from flowgraph.ops import Op
+from flowgraph.viz import Edge, Picture, Vertex, from_graph, show
+from flowgraph.viz import svg as svg_room
+from flowgraph.viz.dot import to_dot
+from flowgraph.viz.mermaid import to_mermaid
+from flowgraph.viz.svg import find_engine, to_svg
+
+HOSTILE = [
+    'x"); import os #',
+    "</svg><script>alert(1)</script>",
+    'a"]; end %% -->',
+    "x\ny = 1",
+    "`**&amp;#35;`",
+    "\\",
+    "\x00\x1b[31m",
+    "\u202edrow",
+    "A" * 5000,
+    "<b>&</b>",
+    "]]>",
+    "'",
+    "{a|b}",
+    "🦉 ü",
+]
+SVG = "{http://www.w3.org/2000/svg}"
+
+LISTING = """Inputs: X,W1,B1,W2,B2
+Z1a = mul(X,W1)
+Z1b = add*(Z1a,B1)
+A1 = tanh(Z1b)
+Z2a = mul(A1,W2)
+Z2b = add*(Z2a,B2)
+A2 = tanh(Z2b)
+P = softMax(A2)
+C = crossEntY(P)
+"""
+SHAPES = {"X": ("batch", 64), "W1": (64, 32), "B1": (32,), "W2": (32, 10), "B2": (10,), "Y": ("batch",)}
+
+
+def network() -> tuple[dict[str, fg.Tensor], fg.Tensor]:
+    tensors = parse(LISTING, SHAPES)
+    return tensors, fg.mean(tensors["C"]).named("cost")
+
+
+def step() -> fg.Program:
+    tensors, cost = network()
+    weights = [tensors[name] for name in ("W1", "B1", "W2", "B2")]
+    updates = {w: w - 0.1 * dw for w, dw in zip(weights, fg.grad(cost, weights), strict=True)}
+    return fg.compile(outputs=[cost], updates=updates, device="reference")
+
+
+def labels(picture: Picture, **wanted: str) -> set[str]:
+    """The labels of the vertices with these attributes."""
+    return {v.label for v in picture.vertices if all(getattr(v, k) == value for k, value in wanted.items())}
+
+
+def arrows(picture: Picture, kind: str = "flow") -> set[tuple[str, str]]:
+    label = {v.id: v.label for v in picture.vertices}
+    return {(label[e.source], label[e.target]) for e in picture.edges if e.kind == kind}
+
+
+def texts(document: str) -> list[str]:
+    """All text of an SVG but its tooltips; fails unless it is well-formed XML of nothing but shapes and text."""
+    root = ET.fromstring(document)
+    allowed = {SVG + tag for tag in ("svg", "title", "rect", "g", "ellipse", "text", "path", "polygon")}
+    assert {e.tag for e in root.iter()} <= allowed
+    assert not [a for e in root.iter() for a in e.attrib if a.startswith("on") or "href" in a]
+    return [e.text or "" for e in root.iter(SVG + "text")]
+
+
+# What is drawn
+
+
+def test_the_listing_is_drawn_as_in_the_lecture() -> None:
+    picture = from_graph(Graph((network()[0]["C"],)))
+    assert [v.label for v in picture.vertices if v.is_data] == (
+        ["X", "W1", "Z1a", "B1", "Z1b", "A1", "W2", "Z2a", "B2", "Z2b", "A2", "P", "Y", "C"]
+    )
+    assert {("X", "mul"), ("W1", "mul"), ("mul", "Z1a"), ("Z1a", "add*"), ("add*", "Z1b"), ("Z1b", "tanh"),
+            ("softMax", "P"), ("P", "crossEnt"), ("Y", "crossEnt"), ("crossEnt", "C"),
+            } <= arrows(picture)  # fmt: skip
+    assert labels(picture, kind="input") == {"X", "Y"}
+    assert labels(picture, kind="parameter") == {"W1", "B1", "W2", "B2"}
+    assert labels(picture, kind="output") == {"C"}
+    assert picture.phases == ("forward",)
+
+
+def test_forward_backward_and_update_are_told_apart() -> None:
+    picture = show(step()).picture
+    assert picture.phases == ("forward", "backward", "update")
+    assert {"X", "Z1b", "P", "cost", "crossEnt"} <= labels(picture, phase="forward")
+    assert {"dA2", "dZ2b", "dW2", "dB2", "dA1", "dZ1b", "dW1", "dB1"} <= labels(picture, phase="backward")
+    assert labels(picture, phase="update") == {f"{w} - 0.1*d{w}" for w in ("W1", "B1", "W2", "B2")}
+
+
+def test_an_update_is_an_arrow_back_to_its_parameter() -> None:
+    picture = show(step()).picture
+    assert arrows(picture, "update") == {(f"{w} - 0.1*d{w}", w) for w in ("W1", "B1", "W2", "B2")}
+
+
+def test_phases_have_their_own_colours_and_clusters_in_every_format() -> None:
+    shown = show(step())
+    assert "subgraph cluster_forward" in shown.dot and "subgraph cluster_backward" in shown.dot
+    assert "subgraph forward" in shown.mermaid and "subgraph backward" in shown.mermaid
+    root = ET.fromstring(shown.svg)
+    phases = {g.get("class", "").split()[-1] for g in root.iter(SVG + "g")}
+    assert phases == {"forward", "backward", "update"}
+    assert len({p.get("stroke") for p in root.iter(SVG + "path")}) == 3
+
+
+def test_numbers_repetitions_and_transposes_are_written_into_the_boxes_that_read_them() -> None:
+    picture = show(step()).picture
+    written = {
+        "mul(Xᵀ, dZ1b)",
+        "mul(dZ2b, W2ᵀ)",
+        "dA1*(1 - A1²)",
+        "(softMax - one_hot)/batch",
+        "W1 - 0.1*dW1",
+    }
+    assert written <= labels(picture, kind="op")
+    assert not {"broadcast", "expand_dims", "transpose", "size"} & labels(picture)
+
+
+def test_detail_draws_every_node_and_every_value() -> None:
+    graph = step().declared
+    picture = from_graph(graph, detail=True)
+    leaves = [n for n in graph.nodes() if not n.inputs and n.op.name != "size"]
+    assert len([v for v in picture.vertices if not v.is_data]) == len(graph.nodes()) - len(leaves)
+    assert len([v for v in picture.vertices if v.is_data]) == len(graph.nodes())
+    reads = {(t.node, n) for n in graph.nodes() for t in n.inputs}
+    writes = [n for n in graph.nodes() if n not in leaves]
+    assert len(picture.edges) == len(reads) + len(writes) + len(graph.updates)
+
+
+def test_what_is_not_drawn_loses_no_dependence() -> None:
+    """Every input and parameter that a value depends on still reaches it along the arrows."""
+    graph = step().declared
+    picture = from_graph(graph)
+    label = {v.id: v.label for v in picture.vertices}
+    before: dict[str, set[str]] = {}
+    for vertex in picture.vertices:  # producers first
+        reads = {e.source for e in picture.edges if e.target == vertex.id and e.kind == "flow"}
+        before[vertex.id] = reads.union(*(before[r] for r in reads), set())
+    for node in graph.nodes():
+        named = [t.label for t in node.outputs if t.label in label.values()]
+        for name in named:
+            drawn = {label[i] for v, ids in before.items() if label[v] == name for i in ids}
+            wanted = {
+                n.op.label for n in Graph(node.outputs).nodes() if n.op.name in ("input", "parameter")
+            } - {name}
+            assert wanted <= drawn, name
+
+
+def test_a_tooltip_holds_the_users_line() -> None:
+    picture = from_graph(Graph((parse(LISTING, SHAPES, filename="net.fg")["C"],)))
+    tooltips = {v.label: v.tooltip for v in picture.vertices}
+    assert tooltips["Z1b"] == "Z1b = add*(Z1a, B1)\nfloat32(batch, 32)\nnet.fg:3: Z1b = add*(Z1a,B1)"
+
+
+def test_every_stage_of_a_program_can_be_drawn() -> None:
+    program = step()
+    assert show(program, stage="declared").picture.phases == ("forward",)
+    for stage in ("declared", "backward", "optimised", "kernels"):
+        assert "X" in texts(show(program, stage=stage).svg)
+    with pytest.raises(fg.FlowgraphError, match="no stage 'fused'"):
+        show(program, stage="fused")
+
+
+def test_kernels_are_drawn_with_the_buffers_between_them_and_nothing_else() -> None:
+    program = step()
+    picture = show(program, stage="kernels").picture
+    assert [v.label for v in picture.vertices if not v.is_data] == [k.name for k in program.kernels]
+    next_values = {new for _, new in program.graph.updates}
+    buffers = {t for c in program.calls for t in (*c.inputs, *c.outputs)} - next_values
+    assert len([v for v in picture.vertices if v.is_data]) == len(buffers)
+    assert {target for _, target in arrows(picture, "update")} == {"W1", "B1", "W2", "B2"}
+
+
+@pytest.mark.parametrize("name", sorted(Op.registry))
+@pytest.mark.parametrize("detail", [False, True])
+def test_every_op_can_be_drawn(name: str, detail: bool) -> None:
+    op = Op.registry[name]
+    if op.meaning() == "leaf":
+        value = {
+            "input": fg.input("x", (3,)),
+            "parameter": fg.parameter("x", (3,)),
+            "constant": fg.constant(np.ones(3)),
+        }[name]
+    else:
+        sample = op.samples()[0]
+        arrays = enumerate(sample.arrays)
+        value = sample.op(*(fg.input(f"x{k}", a.shape, a.dtype) for k, a in arrays))
+    picture = from_graph(Graph((value,)), detail=detail)
+    assert value.node.inputs == () or op.display in " ".join(labels(picture, kind="op"))
+    assert len(texts(to_svg(picture))) >= len(picture.vertices)
+    assert to_mermaid(picture).count("\n") > len(picture.vertices)
+
+
+# Formats
+
+
+def drawn_hostile() -> list[tuple[str, Picture]]:
+    made = []
+    for name in HOSTILE:
+        x = fg.input(name, ("batch", 3))
+        made.append((name, from_graph(Graph((fg.tanh(x).named(name),)), title=name)))
+    return made
+
+
+def test_no_name_breaks_out_of_dot_as_the_layout_engine_reads_it() -> None:
+    engine = find_engine()
+    assert engine is not None
+    for name, picture in drawn_hostile():
+        done = subprocess.run(
+            [engine, "-Tjson0"], input=to_dot(picture), capture_output=True, encoding="utf-8", check=True
+        )
+        objects = json.loads(done.stdout)["objects"]
+        assert sorted(o["name"] for o in objects) == sorted(v.id for v in picture.vertices), name
+
+
+def test_no_name_breaks_out_of_svg_and_printable_ones_are_shown_as_written() -> None:
+    for name, picture in drawn_hostile():
+        shown = texts(to_svg(picture))
+        if name.isprintable() and len(name) < 60:
+            assert shown.count(name) == 2
+        assert all(t.isprintable() and len(t) <= 60 for t in shown)
+
+
+def test_no_name_breaks_out_of_mermaid() -> None:
+    vertex = re.compile(r'  \w+(\(\["([^"]*)"\]\)|\["([^"]*)"\]):::\w+')
+    for name, picture in drawn_hostile():
+        lines = to_mermaid(picture).splitlines()
+        body = [line for line in lines[1:] if "-->" not in line.replace('"', "") or '"' in line]
+        nodes = [line for line in body if '"' in line]
+        assert len(nodes) == len(picture.vertices), name
+        for line in nodes:
+            match = vertex.fullmatch(line)
+            assert match, line
+            label = (match.group(2) or match.group(3)).replace("<br/><small>", "").replace("</small>", "")
+            assert not set(label) & set('<>"`{}[]()|\\'), line
+            assert not re.sub(r"#\d+;", "", label).count("#"), line
+
+
+def test_no_name_breaks_out_of_the_text_form() -> None:
+    for name in HOSTILE:
+        x = fg.input(name, ("batch", 3))
+        text = to_text(Graph((fg.tanh(x).named(name),)))
+        assert len(text.splitlines()) == 3 and text.count("\n") == 3, name
+        assert all(line.isprintable() for line in text.splitlines()), name
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_any_text_makes_a_well_formed_picture(label: str, note: str) -> None:
+    vertices = (Vertex("a", label, "value", note=note, tooltip=note), Vertex("b", note, "op", family=label))
+    picture = Picture(label, vertices, (Edge("a", "b"),))
+    assert len(texts(to_svg(picture))) >= 2
+    assert to_mermaid(picture).splitlines()[3].split() == ["a", "-->", "b"]
+
+
+def test_a_picture_is_saved_in_the_format_of_the_suffix(tmp_path: Path) -> None:
+    x = fg.input("x", ("batch", 3))
+    shown = show(fg.tanh(x), tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_text() == shown.svg
+    assert shown.save(tmp_path / "a.dot").read_text() == shown.dot
+    assert shown.save(tmp_path / "a.mmd").read_text() == shown.mermaid
+    assert shown.save(tmp_path / "a.txt").read_text() == shown.text
+    with pytest.raises(fg.FlowgraphError, match=r"no picture format is called '\.bmp'"):
+        shown.save(tmp_path / "a.bmp")
+
+
+def test_a_notebook_gets_svg_mermaid_and_text() -> None:
+    shown = show(fg.tanh(fg.input("x", ("batch", 3))))
+    bundle = shown._repr_mimebundle_()
+    assert set(bundle) == {"image/svg+xml", "text/vnd.mermaid", "text/plain"}
+    assert bundle["image/svg+xml"].startswith("<svg ")
+
+
+def test_without_a_layout_engine_svg_says_what_to_install_and_text_still_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(svg_room, "find_engine", lambda: None)
+    shown = show(fg.tanh(fg.input("x", ("batch", 3))))
+    with pytest.raises(fg.FlowgraphError, match=r"pip install 'flowgraph\[viz\]'"):
+        _ = shown.svg
+    assert "flowgraph[viz]" in shown._repr_mimebundle_()["text/plain"]
+    assert shown.mermaid.startswith("flowchart") and shown.dot.startswith("digraph")
+
+
+def test_the_same_graph_gives_the_same_picture() -> None:
+    assert show(step()).svg == show(step()).svg
+
+
+def test_show_takes_tensors_sequences_and_what_parse_returns() -> None:
+    tensors, cost = network()
+    assert labels(show(tensors).picture, kind="output") == {"C"}
+    assert labels(show([tensors["A1"], tensors["P"]]).picture, kind="output") == {"A1", "P"}
+    assert labels(show(cost).picture, kind="output") == {"cost"}
+    with pytest.raises(fg.FlowgraphError, match="cannot draw int"):
+        show(3)
+
+
+# Names
+
+
+def test_a_variable_names_the_value_assigned_to_it() -> None:
+    x, w = fg.input("x", ("batch", 4)), fg.parameter("w", (4, 4))
+    h = fg.tanh(x @ w)
+    for _ in range(2):
+        h = fg.tanh(h @ w)
+    called = names(Graph((h,)))
+    assert [called[n.outputs[0]] for n in Graph((h,)).nodes()] == [
+        "x",
+        "w",
+        "mul",
+        "h",
+        "mul_1",
+        "tanh",
+        "mul_2",
+        "h_1",
+    ]
+
+
+def test_a_line_that_makes_several_values_names_none_of_them() -> None:
+    x = fg.input("x", ("batch", 4))
+    rows = [fg.tanh(x * k) for k in (2.0, 3.0)]
+    called = names(Graph(tuple(rows)))
+    assert [called[r] for r in rows] == ["tanh", "tanh_1"]
+
+
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=12))
+def test_names_are_unique_identifiers_whatever_the_labels(wanted: list[str]) -> None:
+    graph = Graph(tuple(fg.input(name, ("batch",)) for name in wanted))
+    called = list(names(graph).values())
+    assert len(set(called)) == len(wanted)
+    assert all(c.isascii() and c.isidentifier() for c in called)
