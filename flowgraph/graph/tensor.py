@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flowgraph.errors import FlowgraphError
+from flowgraph.errors import FlowgraphError, GraphError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import Origin
 from flowgraph.graph.size import Shape
@@ -75,6 +75,28 @@ class Tensor:
     @property
     def origin(self) -> Origin:
         return self.node.origin
+
+    @property
+    def value(self) -> Any:
+        """The present value of a parameter, a NumPy array of its own; assign to it to set the parameter.
+
+        Raises GraphError for any other tensor: its values exist only when a program runs.
+        """
+        return self._state("read").read().copy()
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        self._state("set").assign(new)
+
+    def _state(self, verb: str) -> Any:
+        storage = getattr(self.op, "storage", None)
+        if storage is None:
+            raise GraphError(
+                f"only a parameter has a value to {verb}, this is {self!r}",
+                where=self.origin,
+                hint="list the tensor in outputs=[...] of fg.compile and run the program to see its value",
+            )
+        return storage
 
     def named(self, label: str) -> Tensor:
         """This tensor, shown as `label` in pictures and generated source."""

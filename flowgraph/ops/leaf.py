@@ -59,6 +59,18 @@ class Storage:
             self.pull()
         return self.array
 
+    def assign(self, value: Any) -> None:
+        """Set from anything array-like of the same shape; raises ShapeError or DTypeError."""
+        array = np.asarray(value)
+        if array.shape != self.shape:
+            raise ShapeError(
+                f"parameter {self.name!r} has shape {show_shape(self.shape)}, the new value {show_shape(array.shape)}",
+                where=origins.here(),
+            )
+        if not np.can_cast(array.dtype, self.dtype.numpy, "same_kind"):
+            raise DTypeError(f"parameter {self.name!r} is {self.dtype}, the new value {array.dtype}", where=origins.here())
+        self.write(array.astype(self.dtype.numpy))
+
     def write(self, value: np.ndarray) -> None:
         if self._array is None:
             self._array = aligned(self.shape, self.dtype.numpy)

@@ -77,10 +77,11 @@ class CpuExecutor:
         if key not in self._bindings:
             self._bindings[key] = self._bind(sizes)
         binding = self._bindings[key]
-        for tensor, places in binding.input_words.items():
-            binding.words[places] = inputs[tensor].ctypes.data
         for parameter in self._parameters:
             parameter.op.storage.read()
+        fed = {t: self._apart(inputs[t]) for t in binding.input_words}
+        for tensor, places in binding.input_words.items():
+            binding.words[places] = fed[tensor].ctypes.data
         self.runtime.run(binding.table, steps, on_chunk=on_chunk)
         for parameter, _ in self.graph.updates:
             parameter.op.storage.version += 1
@@ -90,6 +91,11 @@ class CpuExecutor:
     def _parameters(self) -> list[Tensor]:
         found = {p.of for p in self.plan.places.values() if p.kind == "parameter"}
         return sorted(found, key=lambda t: t.node.serial)
+
+    def _apart(self, array: np.ndarray) -> np.ndarray:
+        """The array, copied if a parameter lives in it: the step would change its own input."""
+        shared = any(np.may_share_memory(array, p.op.storage.array) for p, _ in self.graph.updates)
+        return array.copy() if shared else array
 
     def _bind(self, sizes: Sizes) -> Binding:
         plan = self.plan
