@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -58,7 +55,9 @@ def words(*values: int) -> np.ndarray:
 
 @pytest.mark.parametrize("tasks", [0, 1, 2, 3, 7, 64, 1000])
 @pytest.mark.parametrize("team", [1, 2, 3, 16])
-def test_each_task_is_done_once_a_step(runtime: CpuRuntime, store: KernelStore, tasks: int, team: int) -> None:
+def test_each_task_is_done_once_a_step(
+    runtime: CpuRuntime, store: KernelStore, tasks: int, team: int
+) -> None:
     done = np.zeros(tasks + 1, np.int64)
     args = words(done.ctypes.data)
     runtime.run(np.array([[kernel(store, COUNT), args.ctypes.data, tasks, team, 0]]), steps=5)
@@ -70,8 +69,8 @@ def ping_pong(store: KernelStore, width: int) -> tuple[np.ndarray, list[np.ndarr
     a, b = np.arange(width, dtype=np.int64), np.zeros(width, np.int64)
     there, back = words(a.ctypes.data, b.ctypes.data, width), words(b.ctypes.data, a.ctypes.data, width)
     address = kernel(store, SUM)
-    return np.array([[address, there.ctypes.data, width, 99, 0], [address, back.ctypes.data, width, 99, 1]]), \
-        [a, b, there, back]
+    table = np.array([[address, there.ctypes.data, width, 99, 0], [address, back.ctypes.data, width, 99, 1]])
+    return table, [a, b, there, back]
 
 
 def test_barriers_order_launches_and_steps(runtime: CpuRuntime, store: KernelStore) -> None:
@@ -85,7 +84,7 @@ def test_barriers_order_launches_and_steps(runtime: CpuRuntime, store: KernelSto
     assert list(a) == list(expected_a) and list(b) == list(expected_b)
 
 
-def test_patches_move_pointers_between_steps_and_never_within(runtime: CpuRuntime, store: KernelStore) -> None:
+def test_patches_move_pointers_only_between_steps(runtime: CpuRuntime, store: KernelStore) -> None:
     steps, width = 200, 16
     done = np.zeros((steps, width), np.int64)
     counter = np.zeros(1, np.int64)
@@ -106,7 +105,7 @@ def test_steps_and_launches_may_be_none(runtime: CpuRuntime, store: KernelStore)
     assert list(a) == [0, 1, 2, 3]
 
 
-def test_the_profile_has_a_time_for_each_launch_of_each_thread(runtime: CpuRuntime, store: KernelStore) -> None:
+def test_the_profile_times_each_launch_of_each_thread(runtime: CpuRuntime, store: KernelStore) -> None:
     big, small = 20_000, 1
     done = np.zeros(big, np.int64)
     args = words(done.ctypes.data)

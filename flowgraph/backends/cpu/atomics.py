@@ -1,7 +1,8 @@
-"""The driver's few instructions that Python has no word for: memory words, atomics, calls by address, the kernel.
+"""The driver's few instructions that Python has no word for: memory words, atomics, calls by address, the
+kernel.
 
-In: addresses (int64) and words (int64). The prelude of `driver_source.py`; imported only to compile it. Knows nothing
-of tables or teams.
+In: addresses (int64) and words (int64). The prelude of `driver_source.py`; imported only to compile it.
+Knows nothing of tables or teams.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -96,7 +97,8 @@ def _sched_yield(builder):
 
 
 def _futex(builder, base, offset, operation, value):
-    """No timeout. Why it returned (woken, a signal, the word had changed already) is for the caller's loop."""
+    """No timeout. Why it returned (woken, a signal, the word had changed already) is for the caller's
+    loop."""
     system_call = _external(builder, "syscall", WORD, WORD, variadic=True)
     address, none = builder.add(base, offset), WORD(0)
     builder.call(system_call, [WORD(FUTEX_CALL), address, WORD(operation), value, none, none, none])

@@ -1,7 +1,7 @@
 """The native driver as a kernel source: `driver_source.py`, compiled, kept and loaded like any other kernel.
 
-In: a store. Out: the address of `enter`. Also what that source needs of a prelude: a version, and no names, since it
-imports its own. May not import numba: a warm start needs none.
+In: a store. Out: the address of `enter`. Also what that source needs of a prelude: a version, and no names,
+since it imports its own. May not import numba: a warm start needs none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from flowgraph.backends.cpu.store import KernelSource, KernelStore
 
 _HERE = Path(__file__).parent
 
-PRELUDE_VERSION = hashlib.sha256((_HERE / "atomics.py").read_bytes() + (_HERE / "words.py").read_bytes()).hexdigest()
+_FILES = (_HERE / "atomics.py", _HERE / "words.py")
+
+PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES)).hexdigest()
 
 
 def namespace_for(text: str) -> dict[str, object]:

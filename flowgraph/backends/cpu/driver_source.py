@@ -1,13 +1,15 @@
-"""The native driver: a team of threads walks a table of launches, many steps in one call. Compiled, never imported.
+"""The native driver: a team of threads walks a table of launches, many steps in one call. Compiled, never
+imported.
 
-In: the address of a control block (`words.Control`). All it does to memory besides the control block is what the
-kernels do, the patches between steps, and the profile. May not know what any kernel computes.
+In: the address of a control block (`words.Control`). All it does to memory besides the control block is
+what the kernels do, the patches between steps, and the profile. May not know what any kernel computes.
 
-Numba compiles `enter` as void(int64 control, int64 role, int64 threads). The caller starts the team, takes part as
-thread 0, and returns when all is done. A worker stays inside and waits for runs until it is told to stop, so that
-nothing Python does, not even an interrupt, can leave a run with too few threads.
+Numba compiles `enter` as void(int64 control, int64 role, int64 threads). The caller starts the team, takes
+part as thread 0, and returns when all is done. A worker stays inside and waits for runs until it is told to
+stop, so that nothing Python does, not even an interrupt, can leave a run with too few threads.
 """
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 from __future__ import annotations
 
 from flowgraph.backends.cpu.atomics import (
@@ -39,13 +41,14 @@ TEAM, BARRIER = WORD * Row.TEAM, WORD * Row.BARRIER
 ADDRESS, DELTA = WORD * Patch.ADDRESS, WORD * Patch.DELTA
 WAIT, WORK = WORD * Profile.WAIT, WORD * Profile.WORK
 
-SPINS = 200                 # pauses before a waiting thread offers its core to others: about 5 microseconds
+SPINS = 200                 # pauses before a waiting thread offers its core to others: a few microseconds
 AWAKE = 200_000             # nanoseconds that a worker waits for the next run before it sleeps
 
 
 @part
 def wait_for_release(control, seen):
-    """Spin briefly, then offer the core: with more threads than cores a pure spin costs a time slice a barrier."""
+    """Spin briefly, then offer the core: with more threads than cores a pure spin costs a time slice a
+    barrier."""
     spins = 0
     while load_acquire(control, RELEASED) == seen:
         if spins < SPINS:
@@ -129,8 +132,8 @@ def walk(control, thread):
             else:
                 wait_for_release(control, released)
             released += 1
-        # From here on the caller may be gone, so nothing may be touched but the control block. This word is written
-        # next at the end of another step, which needs this thread too: all threads read the same.
+        # From here on the caller may be gone, so nothing may be touched but the control block. This word is
+        # written next at the end of another step, which needs this thread too: all threads read the same.
         if load(control, PAST_DEADLINE) != 0:
             break
 
@@ -147,7 +150,8 @@ def wait_for_start(control, started):
         elif clock() < asleep_after:
             sched_yield()
         else:
-            # The caller counts up STARTED, then looks at PARKED; here it is the other way round: one sees the other.
+            # The caller counts up STARTED, then looks at PARKED; here it is the other way round: one sees
+            # the other.
             fetch_add(control, PARKED, 1)
             futex_wait(control, STARTED, started)
             fetch_add(control, PARKED, -1)

@@ -1,7 +1,8 @@
-"""Object files and this machine: what processor it is, what an object file asks for, loading one into the process.
+"""Object files and this machine: what processor it is, what an object file asks for, loading one into the
+process.
 
-In: the bytes of a relocatable object file. Out: the address of its one entry. May not know numba (a warm start must
-not import it), where object files are kept, or what the code in them does.
+In: the bytes of a relocatable object file. Out: the address of its one entry. May not know numba (a warm
+start must not import it), where object files are kept, or what the code in them does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class ObjectFileError(FlowgraphError):
 
 @dataclass(frozen=True)
 class Host:
-    """The processor that code is compiled for; part of every key, since code for one may be illegal on another."""
+    """The processor that code is compiled for; part of every key, since code for one may be illegal on
+    another."""
 
     triple: str
     cpu: str
@@ -44,8 +46,8 @@ def _initialize() -> None:
 
 
 def target_machine() -> llvm.TargetMachine:
-    """Code for exactly this processor that may be loaded anywhere: the large code model, because the memory manager
-    promises neither that libc is within 2 GB nor that a kernel's constants are."""
+    """Code for exactly this processor that may be loaded anywhere: the large code model, because the memory
+    manager promises neither that libc is within 2 GB nor that a kernel's constants are."""
     machine = host()
     return llvm.Target.from_triple(machine.triple).create_target_machine(
         cpu=machine.cpu, features=machine.features, opt=2, reloc="static", codemodel="large", jit=True)
@@ -58,7 +60,8 @@ def undefined_symbols(object_file: bytes) -> tuple[str, ...]:
     try:
         sections_at, = struct.unpack_from("<Q", object_file, 0x28)
         entry_size, count = struct.unpack_from("<HH", object_file, 0x3A)
-        sections = [struct.unpack_from("<IIQQQQIIQQ", object_file, sections_at + k * entry_size) for k in range(count)]
+        sections = [struct.unpack_from("<IIQQQQIIQQ", object_file, sections_at + k * entry_size)
+                    for k in range(count)]
         names = []
         for _, kind, _, _, offset, size, link, _, _, entry in sections:
             if kind != 2:                                   # SHT_SYMTAB
@@ -75,8 +78,8 @@ def undefined_symbols(object_file: bytes) -> tuple[str, ...]:
 
 
 def check_symbols(object_file: bytes) -> None:
-    """Refuse an object that touches an allocator or Python, or that the process cannot satisfy (LLVM's loader would
-    abort the process instead of raising)."""
+    """Refuse an object that touches an allocator or Python, or that the process cannot satisfy (LLVM's
+    loader would abort the process instead of raising)."""
     for name in undefined_symbols(object_file):
         if name.startswith(FORBIDDEN):
             raise ObjectFileError(f"the code refers to {name}: kernels may not allocate or call Python")
@@ -84,7 +87,8 @@ def check_symbols(object_file: bytes) -> None:
             raise ObjectFileError(f"the code refers to {name}, which this process does not have")
 
 
-# Executable memory is never given back: an address may sit in a table, or a thread may rest in the code behind it.
+# Executable memory is never given back: an address may sit in a table, or a thread may rest in the code
+# behind it.
 _KEPT_FOR_LIFE: list[llvm.ExecutionEngine] = []
 
 
@@ -97,7 +101,8 @@ class Loader:
         _KEPT_FOR_LIFE.append(self._engine)
 
     def load(self, object_file: bytes, symbol: str) -> int:
-        """Put an object that passed `check_symbols` into memory; the address of `symbol`, native void(i64, i64, i64)."""
+        """Put an object that passed `check_symbols` into memory; the address of `symbol`, native void(i64,
+        i64, i64)."""
         check_symbols(object_file)
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_file))
         self._engine.finalize_object()

@@ -1,10 +1,11 @@
-"""The store of kept kernels: source text in, native addresses out, compiled at most once per machine and text.
+"""The store of kept kernels: source text in, native addresses out, compiled at most once per machine and
+text.
 
-A kept kernel is two files: `<entry>-<key>.py`, the text a person reads (and tracebacks name), and `<entry>-<key>.o`,
-the object file with one line of JSON behind it (tools that read ELF ignore what follows the object). The key is the
-content: text, the files that compile it, versions, processor. Entries are written by rename, so a reader sees all or
-nothing, and are verified before use; a damaged one is compiled anew. A hit imports neither numba nor the prelude.
-May not know what the kernels compute, or when they run.
+A kept kernel is two files: `<entry>-<key>.py`, the text a person reads (and tracebacks name), and
+`<entry>-<key>.o`, the object file with one line of JSON behind it (tools that read ELF ignore what follows
+the object). The key is the content: text, the files that compile it, versions, processor. Entries are
+written by rename, so a reader sees all or nothing, and are verified before use; a damaged one is compiled
+anew. A hit imports neither numba nor the prelude. May not know what the kernels compute, or when they run.
 """
 
 from __future__ import annotations
@@ -31,14 +32,13 @@ from flowgraph.backends.cpu import machine_code
 from flowgraph.backends.cpu.machine_code import Loader, ObjectFileError
 
 
-
 @dataclass(frozen=True)
 class KernelSource:
     """One native function void(int64 args, int64 lo, int64 hi) as text.
 
-    `name` is for people; two sources with equal text and entry are the same kernel. `prelude` names a module with
-    `namespace_for(text)`, the names that the text may use, and `PRELUDE_VERSION`, which changes when their meaning
-    does. Importing it must not import numba; asking it for names may.
+    `name` is for people; two sources with equal text and entry are the same kernel. `prelude` names a
+    module with `namespace_for(text)`, the names that the text may use, and `PRELUDE_VERSION`, which changes
+    when their meaning does. Importing it must not import numba; asking it for names may.
     """
 
     name: str
@@ -89,13 +89,13 @@ class KernelStore:
 
     def info(self) -> StoreInfo:
         objects = [] if self._folder is None else list(self._folder.glob("*.o"))
-        return replace(self._done, kept=len(objects), kept_bytes=sum(path.stat().st_size for path in objects),
-                       loaded=len(self._addresses))
+        return replace(self._done, folder=self._folder, kept=len(objects), loaded=len(self._addresses),
+                       kept_bytes=sum(path.stat().st_size for path in objects))
 
     def clear(self) -> None:
         """Forget every kept kernel. What is loaded stays loaded."""
-        for pattern in ("*.o", "*.py") if self._folder is not None else ():
-            for path in self._folder.glob(pattern):         # type: ignore[union-attr]
+        if self._folder is not None:
+            for path in (*self._folder.glob("*.o"), *self._folder.glob("*.py")):
                 path.unlink(missing_ok=True)
 
     def source_path(self, source: KernelSource) -> Path | None:
@@ -127,24 +127,48 @@ class KernelStore:
         from flowgraph.backends.cpu.toolchain import compile_kernel
 
         started = time.perf_counter()
-        path = f"<{stem}>" if self._folder is None else str(self._folder / f"{stem}.py")
-        if self._folder is None or not _write(Path(path), source.text.encode()):
+        path = self._keep(f"{stem}.py", source.text.encode())
+        if path is None:                        # tracebacks shall show the line all the same
+            path = f"<{stem}>"
             linecache.cache[path] = (len(source.text), None, source.text.splitlines(keepends=True), path)
         names = importlib.import_module(source.prelude).namespace_for(source.text)
         object_file = compile_kernel(source.text, path, source.entry, _symbol(stem), names)
         address = self._loader.load(object_file, _symbol(stem))
-        if self._folder is not None:
-            _write(self._folder / f"{stem}.o", _with_trailer(object_file, source))
-        self._count(compiled=1, compile_seconds=time.perf_counter() - started)
+        self._keep(f"{stem}.o", _with_trailer(object_file, source))
+        self._count(compiled=1, seconds=time.perf_counter() - started)
         return address
 
-    def _count(self, **more: float) -> None:
-        self._done = replace(self._done, **{name: getattr(self._done, name) + n for name, n in more.items()})
+    def _keep(self, name: str, data: bytes) -> str | None:
+        """Write a file of the folder, all or nothing, by rename; its path, or None if nothing can be kept."""
+        if self._folder is None:
+            return None
+        part = self._folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
+        try:
+            part.write_bytes(data)
+            part.replace(self._folder / name)
+        except OSError as error:                # full, or read-only by now
+            _warn_memory_only(error)
+            self._folder = None
+            return None
+        finally:
+            part.unlink(missing_ok=True)        # left over only if something went wrong, an interrupt included
+        return str(self._folder / name)
+
+    def _count(self, rebuilt: int = 0, hits: int = 0, compiled: int = 0, seconds: float = 0.0) -> None:
+        done = self._done
+        self._done = replace(
+            done, rebuilt=done.rebuilt + rebuilt, hits=done.hits + hits, compiled=done.compiled + compiled,
+            compile_seconds=done.compile_seconds + seconds)
 
 
 def _stem(source: KernelSource) -> str:
-    content = json.dumps([source.text, source.entry, importlib.import_module(source.prelude).PRELUDE_VERSION, _environment()])
-    return f"{source.entry}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+    prelude = importlib.import_module(source.prelude).PRELUDE_VERSION
+    content = json.dumps([source.text, source.entry, prelude, _environment()])
+    return f"{source.entry}-{_hash(content.encode())[:32]}"
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _symbol(stem: str) -> str:
@@ -154,8 +178,8 @@ def _symbol(stem: str) -> str:
 @functools.cache
 def _environment() -> tuple[str, ...]:
     """All else that decides the machine code: the toolchain's own text, versions, the processor."""
-    here = Path(__file__).parent
-    own = hashlib.sha256((here / "toolchain.py").read_bytes() + (here / "machine_code.py").read_bytes()).hexdigest()
+    files = [Path(__file__).with_name(name) for name in ("toolchain.py", "machine_code.py")]
+    own = _hash(b"\0".join(file.read_bytes() for file in files))
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite")]
     host = machine_code.host()
     return (own, *versions, sys.version.split()[0], host.triple, host.cpu, host.features)
@@ -163,8 +187,8 @@ def _environment() -> tuple[str, ...]:
 
 def _with_trailer(object_file: bytes, source: KernelSource) -> bytes:
     """The object file as kept: the trailer is what the object is checked against before it runs."""
-    trailer = {"name": source.name, "entry": source.entry, "bytes": len(object_file),
-               "sha256": hashlib.sha256(object_file).hexdigest(), "made_by": _environment()[1:]}
+    trailer = {"name": source.name, "entry": source.entry, "sha256": _hash(object_file),
+               "made_by": _environment()[1:]}
     return object_file + b"\n" + json.dumps(trailer).encode()
 
 
@@ -174,7 +198,7 @@ def _verified_object(kept: bytes) -> bytes:
         expected = json.loads(trailer)["sha256"]
     except (ValueError, TypeError, KeyError) as error:
         raise ObjectFileError("a kept kernel without a readable trailer") from error
-    if hashlib.sha256(object_file).hexdigest() != expected:
+    if _hash(object_file) != expected:
         raise ObjectFileError("a kept kernel whose object file is not the one that was written")
     return object_file
 
@@ -185,24 +209,15 @@ def _private_folder(folder: Path) -> Path | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
         if status.st_uid != os.getuid():
-            raise PermissionError(f"{folder} belongs to another user, who could replace code that this process runs")
+            raise PermissionError(f"{folder} belongs to another user, who could replace the code run here")
         if stat.S_IMODE(status.st_mode) & 0o077:
             folder.chmod(0o700)
         with tempfile.NamedTemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        warnings.warn(f"flowgraph keeps compiled kernels in memory only: {error}", RuntimeWarning, stacklevel=3)
+        _warn_memory_only(error)
         return None
 
 
-def _write(path: Path, data: bytes) -> bool:
-    """Write all or nothing, by rename; False where the file system refuses (full, read-only since)."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-        return True
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        warnings.warn(f"flowgraph could not keep {path.name}: {error}", RuntimeWarning, stacklevel=4)
-        return False
+def _warn_memory_only(error: OSError) -> None:
+    warnings.warn(f"flowgraph keeps compiled kernels in memory only: {error}", RuntimeWarning, stacklevel=4)

@@ -59,7 +59,8 @@ def compile_kernel(text: str, path: Path | str, entry: str, symbol: str,
 
 
 class KernelPasses(compiler.CompilerBase):
-    """numba's passes that a kernel needs; its rewrites for closures, arrays and literals find nothing here."""
+    """numba's passes that a kernel needs; its rewrites for closures, arrays and literals find nothing
+    here."""
 
     def define_pipelines(self) -> list[PassManager]:
         passes = PassManager("flowgraph kernel")
@@ -84,7 +85,8 @@ class _Library(JITCodeLibrary):
 
 
 def _flags() -> compiler.Flags:
-    """Division like NumPy's, contraction and no other liberty with floats, no reference counts, no wrappers."""
+    """Division like NumPy's, contraction and no other liberty with floats, no reference counts, no
+    wrappers."""
     flags = compiler.Flags()
     flags.error_model = "numpy"
     flags.fastmath = FastMathOptions({"contract"})
@@ -97,10 +99,10 @@ def _lower(function: FunctionType, symbol: str) -> llvm.ModuleRef:
     """One LLVM module with the function, all that it calls, and its native entry."""
     context = cpu_target.target_context
     library = _Library(context.codegen(), symbol)
-    result = compiler.compile_extra(cpu_target.typing_context, context, function, SIGNATURE, types.none, _flags(),
-                                    {}, library=library, pipeline_class=KernelPasses)
-    # numba's own convention returns a status; the native entry has none. Unless the optimiser can prove that the
-    # status is always "fine", the trap stays in the code, and compile_kernel refuses it.
+    result = compiler.compile_extra(cpu_target.typing_context, context, function, SIGNATURE, types.none,
+                                    _flags(), {}, library=library, pipeline_class=KernelPasses)
+    # numba's own convention returns a status; the native entry has none. Unless the optimiser can prove
+    # that the status is always "fine", the trap stays in the code, and compile_kernel refuses it.
     module = library.create_ir_module(symbol)
     entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 3), symbol)
     builder = ir.IRBuilder(entry.append_basic_block())

@@ -26,9 +26,11 @@ class Patch(IntEnum):
 
 
 class Profile(IntEnum):
-    """Nanoseconds that one thread spent in one launch, added up over the steps; one row more for the step's end.
+    """Nanoseconds that one thread spent in one launch, added up over the steps; one row more for the step's
+    end.
 
-    (A worker cannot write down its wait after the last step of a call: by then the profile is the caller's again.)
+    (A worker cannot write down its wait after the last step of a call: by then the profile is the caller's
+    again.)
     """
 
     WAIT = 0        # at the barrier before it
