@@ -103,6 +103,7 @@ def test_a_damaged_kernel_is_compiled_anew(folder: Path, damage) -> None:
 def test_clear_forgets_the_kept_but_not_the_loaded(folder: Path) -> None:
     store = KernelStore(folder)
     address, = store.load([adder(7)])
+    (folder / ".add-0.o.1.2").write_text("the rest of a write that was interrupted")
     store.clear()
     assert list(folder.iterdir()) == []
     assert store.info().kept == 0 and run(address) == [7] * 5

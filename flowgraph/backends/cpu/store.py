@@ -95,8 +95,9 @@ class KernelStore:
     def clear(self) -> None:
         """Forget every kept kernel. What is loaded stays loaded."""
         if self._folder is not None:
-            for path in (*self._folder.glob("*.o"), *self._folder.glob("*.py")):
-                path.unlink(missing_ok=True)
+            for pattern in ("*.o", "*.py", ".*.o.*", ".*.py.*"):        # the last two: parts never finished
+                for path in self._folder.glob(pattern):
+                    path.unlink(missing_ok=True)
 
     def source_path(self, source: KernelSource) -> Path | None:
         """The readable file of a kernel; None if this store keeps nothing on disk."""
@@ -150,8 +151,6 @@ class KernelStore:
             _warn_memory_only(error)
             self._folder = None
             return None
-        finally:
-            part.unlink(missing_ok=True)        # left over only if something went wrong, an interrupt included
         return str(self._folder / name)
 
     def _count(self, rebuilt: int = 0, hits: int = 0, compiled: int = 0, seconds: float = 0.0) -> None:
