@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Shape, Size
 from flowgraph.graph.tensor import Node, Tensor
-from flowgraph.index_notation import Apply, Body, Expr, Index, Load, axes_of, reindex, walk
+from flowgraph.index_notation import Apply, Axis, Body, Expr, Index, Load, axes_of, reindex, transform, walk
 from flowgraph.ops.leaf import Constant, Leaf
 from flowgraph.ops.shape import Injective
 
@@ -203,24 +203,32 @@ def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
     """What a node reads through inlined nodes: (tensor, index in terms of the node's own axes)."""
     found: dict[Read, None] = {}
 
-    def visit(current: Node, expr: Expr) -> None:
-        for e in walk(expr):
-            if not isinstance(e, Load):
-                continue
-            tensor = current.inputs[int(e.source)]
+    def follow(current: Node, expr: Expr) -> Expr:
+        """The expression with its operands followed to what is not inlined; those are called by name from there on, so
+        that an index computed from one node's operands is not taken for another's."""
+
+        def rule(e: Expr) -> Expr | None:
+            if not (isinstance(e, Load) and isinstance(e.source, int)):
+                return None
+            tensor = current.inputs[e.source]
+            index = tuple(i if isinstance(i, Index) else follow(current, i) for i in e.index)
             if tensor.node in inlined:
                 body = body_of(tensor.node)
-                visit(tensor.node, reindex(body.value, dict(zip(body.axes, e.index, strict=True))))
-            elif not (isinstance(tensor.op, Constant) and tensor.type.count == 1):
-                found.setdefault((tensor, e.index))
+                return follow(tensor.node, reindex(body.value, dict(zip(body.axes, index, strict=True))))
+            if not (isinstance(tensor.op, Constant) and tensor.type.count == 1):
+                found.setdefault((tensor, index))
+            return Load(f"t{tensor.node.serial}_{tensor.index}", index, tensor.dtype)
+
+        return transform(expr, rule)
 
     if node.op.meaning() == "scatter":
-        _, _, index, value = node.op.scatter(*(t.type for t in node.inputs))
-        for expr in (*index, value):
-            visit(node, expr)
-        found.setdefault((node.inputs[0], index))
+        parallel, _, index, value = node.op.scatter(*(t.type for t in node.inputs))
+        base = node.inputs[0]
+        start = Load(0, (Index(Axis("row", base.shape[0])), *map(Index, parallel)), base.dtype)
+        for expr in (*index, value, start):
+            follow(node, expr)
     else:
-        visit(node, body_of(node).value)
+        follow(node, body_of(node).value)
     return list(found)
 
 

@@ -1,4 +1,4 @@
-"""The devices that tests of whole programs run on: the reference and the CPU always, CUDA where there is one."""
+"""Devices that tests of whole programs run on: the reference and the CPU always, CUDA where there is one."""
 
 from __future__ import annotations
 

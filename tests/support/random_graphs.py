@@ -1,0 +1,418 @@
+"""Random graphs over every op of the registry, with data: seed in, a `Case` out. Knows no path and no backend.
+
+A graph grows op by op beside its float64 values, and what would make two correct float32 evaluations differ by more than
+rounding is not built: a float comparison, maximum or kink is only applied where no value is near its jump, and an op only
+where its operands lie in the range its own samples cover. Nothing is thrown away afterwards.
+
+A new elementwise op takes part by itself (its samples say where it is smooth); any other op needs an entry in `STEPS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from flowgraph.autodiff import backward
+from flowgraph.graph.graph import Graph
+from flowgraph.graph.size import Shape, Size, named
+from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.types import float32, float64
+from flowgraph.ops import classification, contraction, elementwise, indexing, leaf, reduce, shape
+from flowgraph.ops.base import Op
+from flowgraph.ops.leaf import Input, Leaf, Parameter
+from flowgraph.program import concrete
+from tests.support.compare import widened
+
+LARGEST = 30.0  # magnitude of values in the forward graph
+MARGIN = 1e-3  # distance from a jump: ten thousand float32 roundings
+STATIC: tuple[Size, ...] = (1, 2, 3, 5, 17)  # 17: one more than the 16 lanes of a CPU kernel
+
+
+@dataclass
+class Case:
+    """A graph with everything it needs to run; `seed` makes it again."""
+
+    seed: int
+    graph: Graph
+    feeds: dict[Tensor, np.ndarray]
+    sizes: dict[str, int]
+
+
+def random_case(seed: int, operations: int = 12) -> Case:
+    """A graph of up to so many drawn ops (some are compositions), its backward graph, updates, and data."""
+    return _Grower(seed).grow(operations)
+
+
+@dataclass
+class _Grower:
+    seed: int
+    random: Random = field(init=False)
+    floats: list[Tensor] = field(default_factory=list)
+    integers: list[Tensor] = field(default_factory=list)
+    flags: list[Tensor] = field(default_factory=list)
+    feeds: dict[Tensor, np.ndarray] = field(default_factory=dict)
+    parameters: list[Tensor] = field(default_factory=list)
+    values: dict[Tensor, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self.numbers = np.random.default_rng(self.seed)
+        self.sizes = {"batch": self.random.choice((1, 2, 4, 7)), "time": self.random.choice((1, 3, 6))}
+        self.dims: tuple[Size, ...] = (*STATIC, named("batch"), named("batch"), named("time"))
+
+    def grow(self, operations: int) -> Case:
+        for _ in range(self.random.randint(1, 3)):
+            self.new_float(self.some_shape())
+        for _ in range(self.random.randint(1, operations)):
+            made = self.random.choice(STEPS)(self)
+            if made is not None and self.fits(made):
+                self.pool(made).append(made)
+        return self.finish()
+
+    # values
+
+    def value(self, tensor: Tensor) -> np.ndarray:
+        """The tensor in float64."""
+        found = self.values.get(tensor)
+        if found is None:
+            node, op = tensor.node, tensor.op
+            if not isinstance(op, Leaf):
+                op = widened(concrete(op, self.sizes))
+            with np.errstate(all="ignore"):
+                found = np.asarray(op.reference(*map(self.value, node.inputs)))
+            if tensor.dtype.is_float:
+                found = found.astype(np.float64)
+            self.values[tensor] = found
+        return found
+
+    def fits(self, tensor: Tensor) -> bool:
+        value = self.value(tensor)
+        return value.size <= 4000 and (value.dtype == bool or bool((np.abs(value) <= LARGEST).all()))
+
+    def pool(self, tensor: Tensor) -> list[Tensor]:
+        return {"float": self.floats, "int": self.integers, "bool": self.flags}[tensor.dtype.kind]
+
+    # leaves
+
+    def some_shape(self, rank: int | None = None) -> Shape:
+        rank = self.random.choice((0, 1, 2, 2, 2, 3)) if rank is None else rank
+        return tuple(self.random.choice(self.dims) for _ in range(rank))
+
+    def counts(self, dims: Sequence[Size]) -> tuple[int, ...]:
+        return tuple(d if isinstance(d, int) else self.sizes[str(d)] for d in dims)
+
+    def leaf(self, dims: Shape, array: np.ndarray, dtype: Any) -> Tensor:
+        """An input or, where the shape is static, perhaps a parameter or a constant."""
+        kind = self.random.choice(("input", "parameter", "parameter", "constant"))
+        array = array.astype(dtype)
+        name = f"{'w' if kind == 'parameter' else 'x'}{len(self.values)}"
+        if not all(isinstance(d, int) for d in dims) or kind == "input":
+            tensor = leaf.input(name, dims, dtype)
+            self.feeds[tensor] = array
+        elif kind == "parameter":
+            tensor = leaf.parameter(name, dims, array, dtype)
+            self.parameters.append(tensor)
+        else:
+            tensor = leaf.constant(array)
+        self.values[tensor] = array.astype(np.float64) if array.dtype.kind == "f" else array
+        self.pool(tensor).append(tensor)
+        return tensor
+
+    def new_float(self, dims: Shape, low: float = -2.0, high: float = 2.0, dtype: str = "float32") -> Tensor:
+        return self.leaf(dims, self.numbers.uniform(low, high, self.counts(dims)), dtype)
+
+    def new_integers(self, dims: Shape, limit: int) -> Tensor:
+        array = np.asarray(self.numbers.integers(0, limit, self.counts(dims)))
+        return self.leaf(dims, array, self.random.choice(("int32", "int64")))
+
+    # operands
+
+    def any_float(self, rank: int | None = None, at_least: int = 0) -> Tensor:
+        """Mostly something computed lately."""
+        found = [t for t in self.floats[-6:] if t.rank >= at_least and rank in (None, t.rank)]
+        if found and self.random.random() < 0.85:
+            return self.random.choice(found)
+        return self.new_float(self.some_shape(rank if rank is not None else max(at_least, self.random.randint(0, 3))))
+
+    def partner(self, x: Tensor, pool: list[Tensor]) -> Tensor | None:
+        """A tensor of x's dtype that broadcasts with x."""
+        found = [t for t in pool if t.dtype == x.dtype and _broadcast(t.shape, x.shape)]
+        return self.random.choice(found[-5:]) if found else None
+
+    def within(self, x: Tensor, low: float, high: float) -> Tensor:
+        """x itself if its values lie in the range, else x squeezed into it."""
+        value = self.value(x)
+        if ((value >= low) & (value <= high)).all():
+            return x
+        middle, half = (low + high) / 2, 0.98 * (high - low) / 2
+        return elementwise.tanh(x) * half + middle
+
+    def finish(self) -> Case:
+        """Choose outputs, differentiate, update parameters: sometimes by one another's values."""
+        pick = self.random
+        computed = [t for t in (*self.floats, *self.integers, *self.flags) if not isinstance(t.op, Leaf)]
+        outputs = [pick.choice(computed[-6:]) for _ in range(pick.randint(1, 3))] if computed else [self.floats[0]]
+        gradients: dict[Tensor, Tensor] = {}
+        floats = [t for t in self.floats if t.dtype is float32]
+        if pick.random() < 0.7 and floats:
+            cost = self.cost(floats)
+            wanted = [t for t in (*self.parameters, *self.feeds, *computed[-2:]) if t.dtype is float32]
+            wanted = pick.sample(wanted, min(len(wanted), 3))
+            gradients = dict(zip(wanted, backward(cost, wanted), strict=True))
+            outputs.append(cost)
+        updates: dict[Tensor, Tensor] = {}
+        for target, gradient in gradients.items():
+            if not self.moderate(gradient):
+                continue
+            if target in self.parameters:
+                updates[target] = target - 0.1 * gradient
+            else:
+                outputs.append(gradient)
+        for a in self.parameters:
+            for b in self.parameters:
+                if a is not b and a.type == b.type and a not in updates and b not in updates and pick.random() < 0.5:
+                    updates |= {a: b, b: a}
+        return Case(self.seed, Graph(tuple(outputs), tuple(updates.items()), tuple(self.feeds)), self.feeds, self.sizes)
+
+    def cost(self, floats: list[Tensor]) -> Tensor:
+        chosen = self.random.sample(floats[-4:], min(len(floats), self.random.randint(1, 2), 4))
+        combine = self.random.choice((reduce.mean, reduce.sum))
+        total = combine(chosen[0])
+        for other in chosen[1:]:
+            total = total + reduce.mean(other)
+        return total
+
+    def moderate(self, tensor: Tensor) -> bool:
+        """Whether no path can overflow where another does not."""
+        value = self.value(tensor)
+        return bool(np.isfinite(value).all() and (np.abs(value) < 1e15).all())
+
+
+def _broadcast(a: Shape, b: Shape) -> bool:
+    return all(p == q or p == 1 or q == 1 for p, q in zip(reversed(a), reversed(b), strict=False))
+
+
+# One function a kind of step: an op applied to what there is, or None where it cannot be.
+
+Step = Callable[[_Grower], "Tensor | None"]
+COVERED_BY_STEP = {
+    "broadcast", "transpose", "expand_dims", "squeeze", "sum", "mean", "max", "mul", "add_bias", "gather", "scatter_add",
+    "one_hot", "softmax", "cross_ent", "cross_ent_of_softmax", "cast", "where", "greater", "less", "equal", "size", "arange",
+}  # fmt: skip
+
+
+@lru_cache(maxsize=None)
+def smooth_elementwise() -> dict[str, tuple[type[Op], tuple[tuple[float, float], ...]]]:
+    """Elementwise float ops by name, with the range of each operand that their differentiable samples cover."""
+    found = {}
+    for name, cls in Op.registry.items():
+        if not issubclass(cls, elementwise.Elementwise) or name in COVERED_BY_STEP:
+            continue
+        samples = [s for s in cls.samples() if s.arrays[0].dtype.kind == "f" and s.operands]
+        arity = len(samples[0].arrays)
+        found[name] = cls, tuple(
+            (min(float(s.arrays[k].min()) for s in samples), max(float(s.arrays[k].max()) for s in samples))
+            for k in range(arity)
+        )
+    return found
+
+
+def _elementwise(g: _Grower) -> Tensor | None:
+    op_class, ranges = g.random.choice(list(smooth_elementwise().values()))
+    x = g.any_float()
+    others = [g.partner(x, g.floats) for _ in ranges[1:]]
+    operands = [x, *(o for o in others if o is not None)]
+    if len(operands) != len(ranges):
+        return None
+    if op_class not in (elementwise.Add, elementwise.Subtract, elementwise.Multiply, elementwise.Negative):
+        operands = [g.within(t, *r) for t, r in zip(operands, ranges, strict=True)]
+    operands = list(shape.broadcast_operands(op_class.name, *operands))
+    if len(operands) > 1 and _broadcast_all(operands) is None:
+        return None
+    return op_class()(*operands) if _clear_of_kinks(op_class(), [g.value(t) for t in operands]) else None
+
+
+def _broadcast_all(operands: list[Tensor]) -> Shape | None:
+    first = operands[0].shape
+    return first if all(t.shape == first for t in operands) else None
+
+
+def _clear_of_kinks(op: Op, values: list[np.ndarray]) -> bool:
+    """No second difference of the size of a first one: what a kink or a jump within the margin would give."""
+    for k in range(len(values)):
+        low, high = ([v + s * MARGIN if j == k else v for j, v in enumerate(values)] for s in (-1, 1))
+        with np.errstate(all="ignore"):
+            bend = op.reference(*low) - 2 * op.reference(*values) + op.reference(*high)
+        if (np.abs(bend) > 0.1 * MARGIN).any():
+            return False
+    return True
+
+
+def _with_number(g: _Grower) -> Tensor | None:
+    x = g.any_float()
+    number = g.random.choice((0.0, 1.0, -1.0, 0.5, 2.0, -3.0, 0.1))
+    forms = [lambda: x + number, lambda: number - x, lambda: x * number, lambda: x - number, lambda: -x]
+    if number:
+        forms += [lambda: x / number, lambda: x * (1.0 / leaf.size_of("batch", x.dtype))]
+    return g.random.choice(forms)()
+
+
+def _integers(g: _Grower) -> Tensor | None:
+    x = g.random.choice(g.integers) if g.integers and g.random.random() < 0.7 else g.new_integers(g.some_shape(), 5)
+    y = g.partner(x, g.integers)
+    form = g.random.choice((elementwise.add, elementwise.subtract, elementwise.multiply, None))
+    if form is None or y is None:
+        return g.random.choice((lambda: -x, lambda: reduce.sum(x), lambda: elementwise.cast(x, "float32"), lambda: x + 1))()
+    return form(x, y)
+
+
+def _compare(g: _Grower) -> Tensor | None:
+    name = g.random.choice(("greater", "less", "equal"))
+    x = g.random.choice(g.integers) if g.integers and g.random.random() < 0.3 else g.any_float()
+    y: Any = g.partner(x, g.pool(x)) if g.random.random() < 0.6 else 0
+    if y is None:
+        return None
+    distance = np.abs(g.value(x) - (g.value(y) if isinstance(y, Tensor) else y))
+    if x.dtype.is_float and (distance < MARGIN).any():
+        return None
+    return getattr(elementwise, name)(x, y)
+
+
+def _choose(g: _Grower) -> Tensor | None:
+    condition = g.random.choice(g.flags) if g.flags else None
+    x = g.any_float()
+    y = g.partner(x, g.floats) if g.random.random() < 0.6 else 0.0
+    if condition is None or y is None or not _broadcast(condition.shape, x.shape):
+        return None
+    joint = shape.common_shape("where", x.shape, condition.shape)
+    if isinstance(y, Tensor) and not _broadcast(joint, y.shape):
+        return None
+    return elementwise.where(condition, x, y)
+
+
+def _convert(g: _Grower) -> Tensor | None:
+    kind = g.random.choice(("flag", "integer", "wide", "narrow"))
+    if kind == "flag" and g.flags:
+        return elementwise.cast(g.random.choice(g.flags), g.random.choice(("float32", "int32", "int64")))
+    if kind == "integer" and g.integers:
+        return elementwise.cast(g.random.choice(g.integers), g.random.choice(("float32", "bool", "int64")))
+    wide = [t for t in g.floats if t.dtype is float64]
+    if wide:  # back soon: most of what there is to meet is float32
+        return elementwise.cast(g.random.choice(wide), "float32")
+    return elementwise.cast(g.any_float(), "float64") if g.random.random() < 0.5 else None
+
+
+def _product(g: _Grower) -> Tensor | None:
+    x = g.any_float(rank=2)
+    if g.random.random() < 0.4:
+        x = shape.transpose(x)
+    inner = x.shape[1]
+    found = [t for t in g.floats if t.rank == 2 and t.dtype == x.dtype and inner in t.shape]
+    if found and g.random.random() < 0.6:
+        y = g.random.choice(found)
+    else:
+        other = g.random.choice(g.dims)
+        y = g.new_float((inner, other) if g.random.random() < 0.6 else (other, inner), -1, 1, x.dtype.name)
+    if y.shape[0] != inner or (y.shape[1] == inner and g.random.random() < 0.5):
+        y = shape.transpose(y)
+    return contraction.mul(x, y)
+
+
+def _bias(g: _Grower) -> Tensor | None:
+    x = g.any_float(at_least=1)
+    found = [t for t in g.floats if t.shape == x.shape[-1:] and t.dtype == x.dtype]
+    b = g.random.choice(found) if found and g.random.random() < 0.5 else g.new_float(x.shape[-1:], -1, 1, x.dtype.name)
+    return contraction.add_bias(x, b)
+
+
+def _reduction(g: _Grower) -> Tensor | None:
+    x = g.any_float(at_least=1)
+    axes = tuple(k for k in range(x.rank) if g.random.random() < 0.5) or (x.rank - 1,)
+    form = g.random.choice((reduce.sum, reduce.mean, reduce.max))
+    if form is reduce.max:
+        ordered = np.sort(np.moveaxis(g.value(x), axes, range(len(axes))).reshape(-1, *_rest(g.value(x), axes)), axis=0)
+        if len(ordered) > 1 and (ordered[-1] - ordered[-2] < MARGIN).any():
+            return None
+    return form(x, axes, keepdims=g.random.random() < 0.4)
+
+
+def _rest(value: np.ndarray, axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(s for k, s in enumerate(value.shape) if k not in axes)
+
+
+def _view(g: _Grower) -> Tensor | None:
+    x = g.any_float()
+    kind = g.random.choice(("transpose", "expand", "squeeze", "broadcast"))
+    if kind == "transpose" and x.rank > 1:
+        return shape.transpose(x, g.random.sample(range(x.rank), x.rank))
+    if kind == "expand" and x.rank < 3:
+        return shape.expand_dims(x, g.random.randint(0, x.rank))
+    ones = [k for k, s in enumerate(x.shape) if s == 1]
+    if kind == "squeeze" and ones:
+        return shape.squeeze(x, g.random.choice(ones))
+    if kind == "broadcast" and x.rank < 3:
+        target = tuple(g.random.choice(g.dims) if s == 1 else s for s in x.shape)
+        return shape.broadcast_to(x, (*g.some_shape(1), *target) if g.random.random() < 0.7 else target)
+    return None
+
+
+def _softmax(g: _Grower) -> Tensor | None:
+    x = g.any_float(at_least=1)
+    return classification.softmax(x) if g.random.random() < 0.6 else elementwise.log(classification.softmax(x))
+
+
+def _cross_entropy(g: _Grower) -> Tensor | None:
+    x = g.any_float(at_least=1)
+    classes = x.shape[-1]
+    form = g.random.choice(("of_softmax", "softmax", "probabilities"))
+    target = g.random.choice(("numbers", "numbers", "distribution"))
+    if target == "numbers":
+        y = g.new_integers(x.shape[:-1], g.counts((classes,))[0])
+    else:
+        y = classification.softmax(g.new_float(x.shape, -1, 1, x.dtype.name))
+    if form == "of_softmax":
+        return classification.cross_ent_of_softmax(x, y)
+    p = classification.softmax(x) if form == "softmax" else g.within(x, 0.05, 1.0)
+    return classification.cross_ent(p, y)
+
+
+def _lookup(g: _Grower) -> Tensor | None:
+    table = g.any_float(at_least=1)
+    ids = g.new_integers(g.some_shape(g.random.randint(0, 2)), g.counts(table.shape[:1])[0])
+    if table.rank - 1 + ids.rank > 3:
+        return None
+    return indexing.gather(table, ids)
+
+
+def _accumulate(g: _Grower) -> Tensor | None:
+    base = g.any_float(at_least=1)
+    added = g.any_float(at_least=1)
+    lead = added.rank - (base.rank - 1)
+    if added.dtype != base.dtype or lead < 0 or added.shape[lead:] != base.shape[1:]:
+        lead = 1
+        added = g.new_float((*g.some_shape(1), *base.shape[1:]), -1, 1, base.dtype.name)
+    ids = g.new_integers(added.shape[:lead], g.counts(base.shape[:1])[0])
+    return indexing.scatter_add(base, ids, added)
+
+
+def _classes(g: _Grower) -> Tensor | None:
+    depth = g.random.choice(g.dims)
+    ids = g.new_integers(g.some_shape(g.random.randint(0, 2)), g.counts((depth,))[0])
+    return indexing.one_hot(ids, depth, g.random.choice(("float32", "float32", "float64")))
+
+
+def _sizes(g: _Grower) -> Tensor | None:
+    size = g.random.choice(g.dims)
+    dtype = g.random.choice(("float32", "float32", "int64"))
+    return leaf.size_of(size, dtype) if g.random.random() < 0.4 else leaf.arange(size, dtype)
+
+
+STEPS: tuple[Step, ...] = (
+    *(_elementwise,) * 6, *(_with_number,) * 2, _integers, _compare, _choose, _choose, _convert, *(_product,) * 3, _bias,
+    *(_reduction,) * 3, *(_view,) * 2, _softmax, _cross_entropy, _lookup, _accumulate, _classes, _sizes,
+)  # fmt: skip
