@@ -18,6 +18,7 @@ from flowgraph.graph.size import evaluate
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.kernel import Kernel, KernelCall
 from flowgraph.ops.leaf import aligned
+from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
 from flowgraph.plan.layout import Block, pack
 from flowgraph.plan.plan import Plan, make_plan, without_copy
 from flowgraph.program import OnChunk, Sizes
@@ -139,7 +140,11 @@ class CpuExecutor:
             table[k, Row.ARGS] = table_words.ctypes.data + 8 * starts[k]
             table[k, Row.TASKS] = tasks[k]
             table[k, Row.TEAM] = teams[k]
-        table[:, Row.BARRIER] = self._barriers(teams, dict(zip(tensors, zip(offsets, (b.size for b in blocks), strict=False), strict=False)), offsets[len(tensors):], scratch)
+        accesses = self._accesses(teams, {t: (o, blocks[k].size) for k, (t, o) in enumerate(zip(tensors, offsets, strict=False))},
+                                  list(zip(offsets[len(tensors) :], scratch, strict=True)))
+        barriers = place_barriers(accesses)
+        verify_barriers(accesses, barriers)
+        table[:, Row.BARRIER] = barriers
         outputs = []
         for tensor in plan.outputs:
             shape = tuple(evaluate(s, sizes) for s in tensor.shape)
@@ -158,42 +163,25 @@ class CpuExecutor:
             counts.append(tasks)
         return teams, counts
 
-    def _barriers(
-        self,
-        teams: Sequence[int],
-        ranges: Mapping[Tensor, tuple[int, int]],
-        scratch_offsets: Sequence[int],
-        scratch_sizes: Sequence[int],
-    ) -> list[int]:
-        """A barrier before each launch that touches memory some launch since the last barrier wrote, or writes what one read.
+    def _accesses(
+        self, teams: Sequence[int], arena: Mapping[Tensor, tuple[int, int]], scratch: Sequence[tuple[int, int]]
+    ) -> list[Access]:
+        """What every launch touches: bytes of the arena, or a given array as a whole."""
 
-        Launches of one thread follow each other on that thread anyway.
-        """
-        plan = self.plan
-        barriers: list[int] = []
-        since: list[tuple[int, list, list]] = []
-        for number, compiled in enumerate(self.compiled):
-            def spans(tensors: Sequence[Tensor]) -> list:
-                made = []
-                for t in tensors:
-                    place = plan.places[t]
-                    made.append((place.kind, *ranges[t]) if place.kind == "arena" else (place.of, 0, 1))
-                return made
+        def span(tensor: Tensor) -> Span:
+            place = self.plan.places[tensor]
+            if place.kind != "arena":
+                return Span(place.of, 0, 1)
+            offset, size = arena[tensor]
+            return Span("arena", offset, offset + size)
 
-            reads, writes = spans(compiled.call.inputs), spans(compiled.call.outputs)
-            if scratch_sizes[number]:
-                writes.append(("arena", scratch_offsets[number], scratch_sizes[number]))
-            clash = any(
-                (teams[number] > 1 or team > 1) and (_overlap(writes, r) or _overlap(writes, w) or _overlap(reads, w))
-                for team, r, w in since
-            )
-            barriers.append(int(clash))
-            if clash:
-                since = []
-            since.append((teams[number], reads, writes))
-        if barriers and len({*teams}) >= 1 and max(teams, default=1) > 1:
-            barriers[0] = 0  # the driver meets at the end of every step
-        return barriers
+        made = []
+        for compiled, team, (offset, size) in zip(self.compiled, teams, scratch, strict=True):
+            writes = [span(t) for t in compiled.call.outputs]
+            if size:
+                writes.append(Span("arena", offset, offset + size))
+            made.append(Access(tuple(span(t) for t in compiled.call.inputs), tuple(writes), team))
+        return made
 
     def source(self) -> str:
         """Every kernel with what it computes and where the user wrote it, then the table of launches."""
@@ -204,10 +192,6 @@ class CpuExecutor:
             parts.append(cpu_source(compiled.loops, comments))
         rows = [f"# {k:>3}  {c.kernel.name:<44} {c.loops.tasks} tasks" for k, c in enumerate(self.compiled)]
         return "\n\n".join([*parts, "# One step is this table of launches, walked by the native driver:\n" + "\n".join(rows) + "\n"])
-
-
-def _overlap(a: Sequence[tuple], b: Sequence[tuple]) -> bool:
-    return any(x[0] == y[0] and x[1] < y[1] + y[2] and y[1] < x[1] + x[2] for x in a for y in b)
 
 
 def cost(kernel: Kernel, sizes: Sizes) -> float:
