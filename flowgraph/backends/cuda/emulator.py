@@ -2,23 +2,15 @@
 
 In: a `KernelSource`, a grid, a block, arguments. Out: the buffers the kernel wrote, or a `DeviceError` that
 names the fault: an access outside every live buffer, a write outside a shared array, threads that diverge at
-a barrier or a shuffle. Fresh buffers and shared arrays are filled with ones (float: NaN). May not know:
-graphs, schedules, CUDA drivers.
-
-The IR is numba-cuda's, before NVVM. Adapting it is a matter of lines: the kernel takes its arguments from a
-table, barriers and shuffles become suspensions of a coroutine, accesses to global memory pass a guard (see
-emulator_ir).
+a barrier or a shuffle. May not know: graphs, schedules, CUDA drivers.
 """
 
 from __future__ import annotations
 
 import ctypes
-import mmap
 import re
 import threading
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
@@ -27,153 +19,11 @@ import numpy as np
 
 from flowgraph.backends.cuda import emulator_ir
 from flowgraph.backends.cuda.compiler import Capability, KernelSource, kernel_ir
+from flowgraph.backends.cuda.emulator_adapt import adapt
+from flowgraph.backends.cuda.emulator_memory import GuardedMemory
 from flowgraph.errors import DeviceError
 
 Extent = tuple[int, int, int]
-
-# ---- adapting the IR
-
-_ENTRY = r'define void @"?{symbol}"?\((?P<parameters>[^)]*)\)'
-_ACCESS = re.compile(
-    r'(?P<kind>load|store) .*?(?P<type><\d+ x \w+>|\w+) ?addrspace\(1\)\* (?P<pointer>%"[^"]+"|%[\w.$]+)'
-)
-_BARRIER = re.compile(r'call void @"fg\.barrier0"\(\)|call void @"fg\.barrier\.cta\.sync\.aligned\.all"')
-_WARP_SYNC = re.compile(r'call void @"fg\.bar\.warp\.sync"')
-_SHUFFLE = re.compile(
-    r'(?P<result>%\S+) = call \{ ?i32, i1 ?\} @"fg\.shfl\.sync\.i32"\(i32 \S+ i32 (?P<mode>[^,]+), '
-    r"i32 (?P<value>[^,]+), i32 (?P<operand>[^,]+), i32 [^)]+\)"
-)
-_SHARED = re.compile(
-    r'@"(?P<name>[^"]+)" = addrspace\(3\) global (?P<type>.+?) undef(, align (?P<align>\d+))?'
-)
-_BITS = {"float": 32, "double": 64, "half": 16}
-
-
-def _bytes(llvm_type: str) -> int:
-    """Size of a scalar, `<n x T>` vector or `[n x T]` array in LLVM's notation."""
-    many = re.fullmatch(r"[<\[](\d+) x (.+)[>\]]", llvm_type)
-    if many:
-        return int(many[1]) * _bytes(many[2])
-    return (_BITS.get(llvm_type) or int(llvm_type[1:])) // 8
-
-
-@dataclass(frozen=True)
-class Adapted:
-    """A kernel's IR for this machine. Sites are the lines of the original IR that an error may name."""
-
-    text: str
-    cooperates: bool
-    accesses: tuple[int, ...]  # line of the IR, by access number
-    meetings: tuple[int, ...]  # line of the IR, by barrier or shuffle number
-    shared: tuple[tuple[str, int], ...]  # area of each shared array, bytes with red zones
-
-
-def adapt(text: str, symbol: str, coro_end: str = "void") -> Adapted:
-    """Rewrite one kernel module line by line; sites are numbered as in `accesses` and `meetings`."""
-    text = text.replace('"llvm.nvvm.', '"fg.')
-    cooperates = any(pattern.search(text) for pattern in (_BARRIER, _WARP_SYNC, _SHUFFLE))
-    lines: list[str] = []
-    accesses: list[int] = []
-    meetings: list[int] = []
-    shared: list[tuple[str, int]] = []
-
-    def suspend(number: int, parity: int) -> None:
-        meetings.append(number)
-        lines.append(f"  call i1 (...) @llvm.coro.suspend.retcon.i1(i32 {2 * len(meetings) - 2 + parity})")
-
-    entry = re.compile(_ENTRY.format(symbol=re.escape(symbol)))
-    parameters: str | None = None
-    for number, line in enumerate(text.splitlines()):
-        if (
-            line.startswith(("target ", '@"llvm.used"', "!nvvm"))
-            or (line.startswith("!") and symbol in line)
-            or re.match(r'declare .*@"(fg\.|__nv_)', line)
-        ):
-            continue  # NVVM's own, or defined by the support text
-        head = entry.match(line)
-        array = _SHARED.match(line)
-        access = _ACCESS.search(line)
-        shuffle = _SHUFFLE.search(line)
-        if head:
-            lines.append(
-                "define {ptr, i32} @fg.thread(ptr %fg.frame, ptr %fg.args) presplitcoroutine"
-                if cooperates
-                else "define void @fg.thread(ptr %fg.args)"
-            )
-            parameters = head["parameters"]
-        elif parameters is not None and line.startswith("entry:"):
-            lines += [line, *_prologue(parameters, cooperates)]
-        elif array:
-            size, zone = _bytes(array["type"]), emulator_ir.RED_ZONE
-            padding = -size % 16  # keeps the tail zone's address aligned
-            shared.append((f"fg.shared.{len(shared)}", size + padding + 2 * zone))
-            layout = f"[{zone} x i8], {array['type']}, [{zone + padding} x i8]"
-            lines.append(f'@"{shared[-1][0]}" = global <{{ {layout} }}> undef, align 64')
-            lines.append(
-                f'@"{array["name"]}" = internal alias {array["type"]}, ptr addrspace(3) addrspacecast (ptr '
-                f'getelementptr (i8, ptr @"{shared[-1][0]}", i64 {zone}) to ptr addrspace(3))'
-            )
-        elif access:
-            guarded = f"%fg.guarded.{len(accesses)}"
-            lines.append(
-                f"  {guarded} = call ptr addrspace(1) @fg.guard.{_bytes(access['type'])}"
-                f"(ptr addrspace(1) {access['pointer']}, i32 {len(accesses)})"
-            )
-            accesses.append(number)
-            lines.append(line[: access.start("pointer")] + guarded + line[access.end("pointer") :])
-        elif _BARRIER.search(line):
-            suspend(number, 1)
-        elif _WARP_SYNC.search(line):
-            suspend(number, 2)
-        elif shuffle:
-            lines.append(f"  call void @fg.post(i32 {shuffle['value']})")
-            suspend(number, 2)
-            lines.append(
-                f"  {shuffle['result']} = call {{i32, i1}} @fg.fetch(i32 {shuffle['mode']}, "
-                f"i32 {shuffle['operand']})"
-            )
-        elif cooperates and line.strip().startswith("ret void"):
-            lines.append("  br label %fg.end")
-        elif cooperates and line == "}":  # the module's only function ends
-            lines += [
-                "fg.end:",
-                f"  call {coro_end} @llvm.coro.end(ptr %fg.handle, i1 0, token none)",
-                "  unreachable",
-                line,
-            ]
-        else:
-            lines.append(line)
-    adapted = "\n".join(lines)
-    names = set(re.findall(r'@"((?:fg\.(?!shared\.)|__nv_)[^"]+)"', adapted))
-    unknown = names - set(emulator_ir.DEFINITIONS)
-    if unknown:
-        raise DeviceError(f"the emulator does not know {', '.join(sorted(unknown))}")
-    return Adapted(
-        emulator_ir.support(names, coro_end) + adapted,
-        cooperates,
-        tuple(accesses),
-        tuple(meetings),
-        tuple(shared),
-    )
-
-
-def _prologue(parameters: str, cooperates: bool) -> list[str]:
-    """Begin the coroutine, then load every parameter from the argument table of 8-byte words."""
-    lines = []
-    if cooperates:
-        lines += [
-            f"  %fg.id = call token @llvm.coro.id.retcon(i32 {emulator_ir.FRAME}, i32 16, ptr %fg.frame, "
-            "ptr @fg.prototype, ptr @fg.allocate, ptr @free)",
-            "  %fg.handle = call ptr @llvm.coro.begin(token %fg.id, ptr null)",
-        ]
-    for k, parameter in enumerate(filter(None, parameters.split(", "))):
-        llvm_type, name = parameter.split()
-        lines += [
-            f"  %fg.word.{k} = getelementptr i64, ptr %fg.args, i64 {k}",
-            f"  {name} = load {llvm_type}, ptr %fg.word.{k}",
-        ]
-    return lines
-
 
 # ---- the machine state that adapted code shares with the scheduler
 
@@ -307,82 +157,6 @@ class EmulatedKernel:
 def compile_emulated(source: KernelSource) -> EmulatedKernel:
     """The compiled kernel, kept by source within the process."""
     return EmulatedKernel(source)
-
-
-# ---- memory
-
-_PAGE = mmap.PAGESIZE
-_ALIGNMENT = 256
-
-
-def _map(nbytes: int) -> tuple[mmap.mmap, int]:
-    """Address space that costs nothing until it is touched."""
-    area = mmap.mmap(
-        -1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-    )
-    return area, ctypes.addressof(ctypes.c_char.from_buffer(area))
-
-
-class GuardedMemory:
-    """Buffers in one reserved region, 256 bytes or more apart; a shadow byte of ones for each byte in use."""
-
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = nbytes
-        self._region, self.base = _map(nbytes)
-        self._shadow_region, self._shadow = _map(nbytes + _PAGE)
-        self._free: list[tuple[int, int]] = [
-            (self.base, nbytes)
-        ]  # (address, bytes), ascending, never adjacent
-        self.live: dict[int, int] = {}  # address -> bytes asked for
-
-    @property
-    def words(self) -> tuple[int, int, int]:
-        """What the guard in adapted code needs: base, bytes, distance from an address to its shadow."""
-        return self.base, self.nbytes, self._shadow - self.base
-
-    def _mark(self, address: int, nbytes: int, value: int) -> None:
-        ctypes.memset(self._shadow + address - self.base, value, nbytes)
-
-    def alloc(self, nbytes: int) -> int:
-        span = (max(nbytes, 1) + 2 * _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT  # with a red zone behind
-        for k, (address, room) in enumerate(self._free):
-            if room >= span:
-                self._free[k : k + 1] = [(address + span, room - span)] if room > span else []
-                self.live[address] = nbytes
-                self._mark(address, nbytes, 255)
-                ctypes.memset(address, 255, nbytes)
-                return address
-        raise DeviceError(f"the emulator's {self.nbytes >> 20} MiB cannot hold another {nbytes} bytes")
-
-    def free(self, address: int) -> None:
-        nbytes = self.live.pop(address, None)
-        if nbytes is None:
-            raise DeviceError(f"{address:#x} is not the address of a live buffer")
-        self._mark(address, nbytes, 0)
-        span = (max(nbytes, 1) + 2 * _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
-        k = bisect_right(self._free, (address, 0))
-        self._free.insert(k, (address, span))
-        for left in (k, k - 1):  # merge with the neighbours
-            if 0 <= left < len(self._free) - 1 and sum(self._free[left]) == self._free[left + 1][0]:
-                self._free[left : left + 2] = [
-                    (self._free[left][0], self._free[left][1] + self._free[left + 1][1])
-                ]
-
-    def holds(self, address: int, nbytes: int) -> bool:
-        """Whether a range lies in one live buffer."""
-        return any(start <= address and address + nbytes <= start + size for start, size in self.live.items())
-
-    def nearest(self, address: int) -> str:
-        """An address in words: which buffer it is closest to."""
-
-        def distance(item: tuple[int, int]) -> int:
-            start, size = item
-            return max(start - address, address - (start + size) + 1, 0)
-
-        if not self.live:
-            return f"{address:#x}; no buffer is live"
-        start, size = min(self.live.items(), key=distance)
-        return f"byte {address - start} of a buffer of {size} bytes"
 
 
 # ---- the device

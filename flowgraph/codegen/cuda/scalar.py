@@ -165,7 +165,12 @@ def is_number(dtype: Any) -> bool:
 absolute = unary("absolute", _absolute, "|a|.", is_number)
 sign = unary("sign", _sign, "-1, 0 or 1; NaN stays.", is_number)
 sqrt = unary("sqrt", lambda b, t, x: libdevice(b, "sqrt", x), "Square root, correctly rounded.")
-floor = unary("floor", lambda b, t, x: libdevice(b, "floor", x), "The largest whole number not above a.")
+floor = unary(
+    "floor",
+    lambda b, t, x: libdevice(b, "floor", x) if is_float(t) else x,
+    "The largest whole number not above a.",
+    is_number,
+)
 floor_divide = binary(
     "floor_divide", _floor_division(0), "a // b as NumPy's, in the operands' dtype.", is_number
 )

@@ -79,27 +79,33 @@ class KernelTyping(CUDATypingContext):
         super()._insert_global(value, function)
 
 
-_division = Registry("flowgraph integer division")
+_integers = Registry("flowgraph integers")
 
 
-def _lower_division(which: int) -> Callable[..., Any]:
+def _integer(instruction: Callable[[ir.IRBuilder, Any, Any], Any]) -> Callable[..., Any]:
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
         a, b = (context.cast(builder, v, t, sig.return_type) for v, t in zip(args, sig.args, strict=True))
-        return integer_floor_division(builder, a, b)[which]
+        return instruction(builder, a, b)
 
     return lower
 
 
-for _which, _functions in enumerate(((operator.floordiv, operator.ifloordiv), (operator.mod, operator.imod))):
+for _functions, _instruction in (
+    ((operator.add, operator.iadd), lambda b, x, y: b.add(x, y)),  # unlike numba's, free to wrap (no nsw)
+    ((operator.sub, operator.isub), lambda b, x, y: b.sub(x, y)),
+    ((operator.mul, operator.imul), lambda b, x, y: b.mul(x, y)),
+    ((operator.floordiv, operator.ifloordiv), lambda b, x, y: integer_floor_division(b, x, y)[0]),
+    ((operator.mod, operator.imod), lambda b, x, y: integer_floor_division(b, x, y)[1]),
+):
     for _function in _functions:
         for _dtype in (types.int32, types.int64):
-            _division.lower(_function, _dtype, _dtype)(_lower_division(_which))
+            _integers.lower(_function, _dtype, _dtype)(_integer(_instruction))
 
 
 class KernelTarget(CUDATargetContext):
     def load_additional_registries(self) -> None:
         super().load_additional_registries()
-        self.install_registry(_division)
+        self.install_registry(_integers)
 
 
 class KernelPipeline(compiler.CUDACompiler):
