@@ -44,6 +44,16 @@ class _Arithmetic:
 
     dtype: DType
 
+    def _hash(self) -> int:
+        """Structural, computed once: expressions are trees, and are looked up at every level."""
+        known = self.__dict__.get("hash")
+        if known is None:
+            known = self.__dict__["hash"] = hash((type(self), *(getattr(self, name) for name in self.__match_args__)))
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "hash"}  # strings hash anew in every process
+
     def __add__(self, other: Any) -> Apply:
         return call("add", self, other)
 
@@ -64,6 +74,7 @@ class _Arithmetic:
 class Const(_Arithmetic):
     """A number."""
 
+    __hash__ = _Arithmetic._hash
     value: float | int | bool
     dtype: DType
 
@@ -72,6 +83,7 @@ class Const(_Arithmetic):
 class Index(_Arithmetic):
     """The value of an axis, int64."""
 
+    __hash__ = _Arithmetic._hash
     axis: Axis
 
     @property
@@ -83,6 +95,7 @@ class Index(_Arithmetic):
 class Extent(_Arithmetic):
     """A size known when the program runs, int64."""
 
+    __hash__ = _Arithmetic._hash
     size: Size
 
     @property
@@ -94,6 +107,7 @@ class Extent(_Arithmetic):
 class Var(_Arithmetic):
     """A value computed earlier in the same kernel."""
 
+    __hash__ = _Arithmetic._hash
     name: str
     dtype: DType
 
@@ -102,6 +116,7 @@ class Var(_Arithmetic):
 class Load(_Arithmetic):
     """An element of an operand (by number in an op's body) or of a buffer (by name in a kernel)."""
 
+    __hash__ = _Arithmetic._hash
     source: int | str
     index: tuple[Expr, ...]
     dtype: DType
@@ -111,6 +126,7 @@ class Load(_Arithmetic):
 class Apply(_Arithmetic):
     """A function of scalars."""
 
+    __hash__ = _Arithmetic._hash
     function: str
     arguments: tuple[Expr, ...]
     dtype: DType

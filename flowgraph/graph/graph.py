@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from flowgraph.errors import VerificationError
@@ -28,7 +29,11 @@ class Graph:
         return (*self.outputs, *(new for _, new in self.updates))
 
     def nodes(self) -> list[Node]:
-        """All nodes, producers first; ties by creation, so the order is the same in every run."""
+        """All nodes, producers first, in an order that is the same in every run."""
+        return list(self._nodes)
+
+    @cached_property
+    def _nodes(self) -> list[Node]:
         return topological(self.roots)
 
     def with_roots(self, roots: Sequence[Tensor]) -> Graph:

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Shape, Size
 from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Apply, Axis, Body, Expr, Index, Load, axes_of, reindex, transform, walk
+from flowgraph.ops.base import Op
 from flowgraph.ops.leaf import Constant, Leaf
 from flowgraph.ops.shape import Injective
 
@@ -60,7 +63,13 @@ def is_contraction(body: Body) -> bool:
 
 
 def body_of(node: Node) -> Body:
-    return node.op.body(*(t.type for t in node.inputs))  # type: ignore[no-any-return]
+    """The meaning of a node's op for the types it is applied to."""
+    return _body(node.op, tuple(t.type for t in node.inputs))
+
+
+@lru_cache(maxsize=4096)
+def _body(op: Op, types: tuple[TensorType, ...]) -> Body:
+    return op.body(*types)
 
 
 def costs_nothing(node: Node) -> bool:
