@@ -27,7 +27,7 @@ PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES
 def _names() -> dict[str, object]:
     from numba import cuda
 
-    from flowgraph.codegen.cuda import memory, scalar, warp
+    from flowgraph.codegen.cuda import memory, scalar, shared, warp
     from flowgraph.codegen.cuda.word import DTYPES
 
     types = dict(zip(("float32", "float64", "int32", "int64", "boolean"), DTYPES.values(), strict=True))
@@ -39,6 +39,7 @@ def _names() -> dict[str, object]:
         **memory.FUNCTIONS,
         **scalar.FUNCTIONS,
         **warp.FUNCTIONS,
+        **shared.FUNCTIONS,
     }
 
 
