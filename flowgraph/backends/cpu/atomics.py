@@ -1,7 +1,6 @@
-"""The driver's few instructions that Python has no word for: memory words, atomics, calls by address, the
-kernel.
+"""Instructions that Python has no word for: words of memory, atomics, calls by address, futex and clock.
 
-In: addresses (int64) and words (int64). The prelude of `driver_source.py`; imported only to compile it.
+In: addresses (int64) and words (int64). Used by `driver_source.py` and imported only to compile it.
 Knows nothing of tables or teams.
 """
 

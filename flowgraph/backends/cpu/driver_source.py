@@ -1,7 +1,6 @@
-"""The native driver: a team of threads walks a table of launches, many steps in one call. Compiled, never
-imported.
+"""The native driver: a team of threads walks a table of launches, many steps in one call.
 
-In: the address of a control block (`words.Control`). All it does to memory besides the control block is
+Compiled, never imported. In: the address of a control block (`words.Control`). All it does to memory besides the control block is
 what the kernels do, the patches between steps, and the profile. May not know what any kernel computes.
 
 Numba compiles `enter` as void(int64 control, int64 role, int64 threads). The caller starts the team, takes
@@ -47,8 +46,7 @@ AWAKE = 200_000             # nanoseconds that a worker waits for the next run b
 
 @part
 def wait_for_release(control, seen):
-    """Spin briefly, then offer the core: with more threads than cores a pure spin costs a time slice a
-    barrier."""
+    """Spin briefly, then offer the core: a pure spin may cost a time slice a barrier."""
     spins = 0
     while load_acquire(control, RELEASED) == seen:
         if spins < SPINS:

@@ -1,5 +1,4 @@
-"""Object files and this machine: what processor it is, what an object file asks for, loading one into the
-process.
+"""Object files and this machine: its processor, what an object file asks for, loading one.
 
 In: the bytes of a relocatable object file. Out: the address of its one entry. May not know numba (a warm
 start must not import it), where object files are kept, or what the code in them does.

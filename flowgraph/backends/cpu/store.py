@@ -1,11 +1,10 @@
-"""The store of kept kernels: source text in, native addresses out, compiled at most once per machine and
-text.
+"""The store of kept kernels: source text in, native addresses out, compiled once per machine and text.
 
 A kept kernel is two files: `<entry>-<key>.py`, the text a person reads (and tracebacks name), and
 `<entry>-<key>.o`, the object file with one line of JSON behind it (tools that read ELF ignore what follows
 the object). The key is the content: text, the files that compile it, versions, processor. Entries are
 written by rename, so a reader sees all or nothing, and are verified before use; a damaged one is compiled
-anew. A hit imports neither numba nor the prelude. May not know what the kernels compute, or when they run.
+anew. A hit does not import numba. May not know what the kernels compute, or when they run.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import json
 import linecache
@@ -27,6 +25,8 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import llvmlite
 
 from flowgraph.backends.cpu import machine_code
 from flowgraph.backends.cpu.machine_code import Loader, ObjectFileError
@@ -179,9 +179,13 @@ def _environment() -> tuple[str, ...]:
     """All else that decides the machine code: the toolchain's own text, versions, the processor."""
     files = [Path(__file__).with_name(name) for name in ("toolchain.py", "machine_code.py")]
     own = _hash(b"\0".join(file.read_bytes() for file in files))
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite")]
+    # numba's version without importing it; importlib.metadata would cost more than loading ten kernels.
+    numba = importlib.util.find_spec("numba")
+    if numba is None or numba.origin is None:
+        raise ModuleNotFoundError("the CPU backend needs numba to compile kernels", name="numba")
+    version = _hash(Path(numba.origin).with_name("_version.py").read_bytes())
     host = machine_code.host()
-    return (own, *versions, sys.version.split()[0], host.triple, host.cpu, host.features)
+    return (own, version, llvmlite.__version__, sys.version.split()[0], host.triple, host.cpu, host.features)
 
 
 def _with_trailer(object_file: bytes, source: KernelSource) -> bytes:
