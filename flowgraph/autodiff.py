@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from flowgraph.errors import DTypeError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
-from flowgraph.graph.names import given_names
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.ops.elementwise import add
@@ -40,8 +39,6 @@ def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
         if any(t in targets for t in node.outputs) or any(t.node in reaches for t in node.inputs):
             reaches.add(node)
 
-    for tensor, name in given_names(nodes).items():
-        tensor.label = tensor.label or name  # a variable's name outlives the passes that follow
     cotangents: dict[Tensor, Tensor] = {}
     with origins.at(cost.origin.by("backward")):
         cotangents[cost] = constant(1.0, cost.dtype)

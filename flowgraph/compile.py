@@ -10,6 +10,7 @@ from flowgraph.backends.select import make_executor
 from flowgraph.errors import GraphError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph, topological
+from flowgraph.graph.names import adopt_names
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.build import build_kernels
 from flowgraph.ops.leaf import Input, Parameter
@@ -25,7 +26,9 @@ def grad(cost: Tensor, wrt: Tensor | Sequence[Tensor]) -> Any:
     like any other and may be differentiated again. Raises ShapeError unless the cost is a scalar.
     """
     targets = [wrt] if isinstance(wrt, Tensor) else list(wrt)
-    stable, _ = run_passes(Graph((cost, *targets)), FORWARD)
+    declared = Graph((cost, *targets))
+    adopt_names(declared)
+    stable, _ = run_passes(declared, FORWARD)
     gradients = autodiff.backward(stable.outputs[0], stable.outputs[1:])
     return gradients[0] if isinstance(wrt, Tensor) else gradients
 
@@ -74,6 +77,7 @@ def declare(
     if not results and not pairs:
         raise GraphError("nothing to compute: no outputs and no updates", where=origins.here())
     graph = Graph(results, tuple(pairs))
+    adopt_names(graph)
     used = [n.outputs[0] for n in topological(graph.roots) if isinstance(n.op, Input)]
     if inputs is None:
         inputs = sorted(used, key=lambda t: t.node.serial)

@@ -14,7 +14,10 @@ from itertools import groupby
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.tensor import Node, Tensor
 
-_ASSIGNMENT = re.compile(r"^([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)(?!.*;)")
+# `h = …` with one statement on the line; not where what is assigned is made of values, but is none itself
+_ASSIGNMENT = re.compile(
+    r"^([A-Za-z_]\w*)\s*(?::[^=]+)?=(?!=)(?!.*;)(?!\s*(?:\w+\.)*(?:compile|grad|show|Graph|Trainer)\()"
+)
 
 
 def given_names(nodes: Sequence[Node]) -> dict[Tensor, str]:
@@ -22,12 +25,13 @@ def given_names(nodes: Sequence[Node]) -> dict[Tensor, str]:
 
     A line of code makes nodes one after the other, so nodes of one line with neighbouring serials are one
     execution of it; the variable is the one value among them that none of them reads. Several such values (a
-    comprehension, a tuple) have no name of their own.
+    comprehension, a tuple) have no name of their own, nor does what is left of a line that a pass rewrote.
     """
     found: dict[Tensor, str] = {}
+    rewritten = {line for n in nodes if set(n.origin.passes) - {"backward"} for line in n.origin.lines}
     declared = sorted((n for n in nodes if n.origin.lines and not n.origin.passes), key=lambda n: n.serial)
     for line, run in groupby(declared, key=lambda n: n.origin.lines[0]):
-        match = _ASSIGNMENT.match(line.code)
+        match = None if line in rewritten else _ASSIGNMENT.match(line.code)
         members = list(run)
         read = {t for n in members for t in n.inputs}
         results = [t for n in members for t in n.outputs if t not in read]
@@ -35,6 +39,13 @@ def given_names(nodes: Sequence[Node]) -> dict[Tensor, str]:
             found[results[0]] = match.group(1)
     found |= {t: t.label for n in nodes for t in n.outputs if t.label}
     return found
+
+
+def adopt_names(graph: Graph) -> None:
+    """Make the variables' names labels, which outlive the passes; for a graph just declared."""
+    called = names(graph)
+    for tensor in given_names(graph.nodes()):
+        tensor.label = tensor.label or called[tensor]
 
 
 def names(graph: Graph) -> dict[Tensor, str]:

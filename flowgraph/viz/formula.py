@@ -17,6 +17,7 @@ _SIGNS = {  # op name -> (sign, precedence)
     "greater": (" > ", 1), "less": (" < ", 1), "equal": (" == ", 1),
     "add": (" + ", 2), "subtract": (" - ", 2), "multiply": ("*", 3), "divide": ("/", 3),
 }  # fmt: skip
+_ARITHMETIC = {*_SIGNS, "negative"}
 _LOOSE, _ATOM = 0, 9
 _REPEATS = {"broadcast", "expand_dims", "squeeze"}
 _LONGEST = 40  # characters of a formula in one box
@@ -69,27 +70,18 @@ class Formulas:
         """The drawn tensors that a box reads, each once."""
         return tuple(dict.fromkeys(chain.from_iterable(self._known[t].sources for t in node.inputs)))
 
-    def label(self, node: Node) -> str:
-        """The text of a node's box: a formula or a call where that says more than the op's name."""
+    def label(self, node: Node, full: bool = False) -> str:
+        """A box's text: the op's name; a formula or a call where that says more, or if `full`."""
         display = spelling(node)
         operands = [self._known[t] for t in node.inputs]
-        written_out = any(not o.sources or o.text not in self._plain(o) for o in operands) or len(
-            set(node.inputs)
-        ) < len(operands)
-        if not operands or not written_out:
+        written_out = len(set(node.inputs)) < len(operands)
+        written_out |= any(o.text not in [self._atom(t).text for t in o.sources] for o in operands)
+        if not operands or not (full or written_out):
             return display
-        text = (
-            self._written(node).text
-            if node.op.name in (*_SIGNS, "negative")
-            else self._call(display, operands)
-        )
+        text = f"{display}({', '.join(o.text for o in operands)})"
+        if node.op.name in _ARITHMETIC:
+            text = self._written(node).text
         return text if len(text) <= _LONGEST else display
-
-    def _plain(self, operand: Operand) -> tuple[str, ...]:
-        return tuple(self._atom(t).text for t in operand.sources)
-
-    def _call(self, display: str, operands: list[Operand]) -> str:
-        return f"{display}({', '.join(o.text for o in operands)})"
 
     def _atom(self, tensor: Tensor) -> Operand:
         """A tensor that is drawn itself: called by its name, or by its op where it has none."""
@@ -111,7 +103,7 @@ class Formulas:
         if op.name == "transpose" and op.axes == (1, 0):
             inner = self._known[node.inputs[0]]
             return Operand(f"{inner.within(_ATOM - 1)}ᵀ", inner.sources)
-        if op.name in (*_SIGNS, "negative") and len(node.inputs) <= 2:
+        if op.name in _ARITHMETIC and len(node.inputs) <= 2:
             written = self._written(node)
             if len(written.text) <= _LONGEST and (not written.sources or self._belongs_to_reader(tensor)):
                 return written
@@ -122,7 +114,7 @@ class Formulas:
         readers = self.readers[tensor]
         while len(readers) == 1 and readers[0].op.name in _REPEATS and readers[0].outputs[0] not in self.kept:
             readers = self.readers[readers[0].outputs[0]]
-        if len(readers) != 1 or readers[0].op.name not in (*_SIGNS, "negative"):
+        if len(readers) != 1 or readers[0].op.name not in _ARITHMETIC:
             return False
         return self.phases[readers[0]] == self.phases[tensor.node]
 

@@ -6,6 +6,8 @@ Knows the graph, and of an op only its name, spelling, family and attributes.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from flowgraph.graph.graph import Graph, topological
 from flowgraph.graph.names import given_names, names
 from flowgraph.graph.size import show_shape
@@ -15,6 +17,7 @@ from flowgraph.viz.formula import Formulas, spelling
 from flowgraph.viz.picture import Edge, Picture, Vertex, unique
 
 _LEAVES = {"input": "input", "parameter": "parameter", "constant": "constant"}
+_LONGEST_NOTE = 16  # characters of attributes shown in a box
 
 
 def from_graph(graph: Graph, *, detail: bool = False, title: str = "flowgraph") -> Picture:
@@ -44,94 +47,100 @@ def phases(graph: Graph) -> dict[Node, str]:
     return found
 
 
+def display_names(graph: Graph) -> dict[Tensor, str]:
+    """What tensors are called in pictures: their labels as written, unique names where labels repeat."""
+    called = names(graph)
+    labels = Counter(t.label for t in called)
+    return {t: t.label if t.label and labels[t.label] == 1 else name for t, name in called.items()}
+
+
+def type_note(tensor: Tensor) -> str:
+    """Shape and dtype as small text; what goes without saying (a scalar, float32) is left out."""
+    shape = show_shape(tensor.shape) if tensor.shape else ""
+    return shape if tensor.dtype.name == "float32" else f"{tensor.dtype} {shape}".rstrip()
+
+
 class _Drawing:
     def __init__(self, graph: Graph, detail: bool) -> None:
         self.graph, self.detail = graph, detail
-        self.names, self.phase = names(graph), phases(graph)
-        self.next_values = {new: parameter for parameter, new in graph.updates}
-        lost = [p.node for p, _ in graph.updates if p.node not in self.phase]  # updated, but never read
-        self.nodes = [*lost, *graph.nodes()]
-        self.phase |= dict.fromkeys(lost, "forward")
-        self.kept = self._kept()
-        self.formulas = Formulas(graph, self.names, self.kept, self.phase)
-        self.drawn = self.nodes if detail else [*lost, *self.formulas.boxes()]
-        self.id = {node: f"op{k}" for k, node in enumerate(self.drawn) if not self._is_leaf(node)}
-        self.oval = {
-            t: f"v{k}_{t.index}"
-            for k, node in enumerate(self.drawn)
-            for t in node.outputs
-            if detail or t in self.ovals
-        }
+        self.names, self.phase = display_names(graph), phases(graph)
+        unread = [p.node for p, _ in graph.updates if p.node not in self.phase]
+        self.phase |= dict.fromkeys(unread, "forward")
+        self.nodes = [*unread, *graph.nodes()]
+        self.updated: dict[Node, set[Tensor]] = {}  # node -> the parameters whose next value it computes
+        for parameter, new in graph.updates:
+            self.updated.setdefault(new.node, set()).add(parameter)
+        ovals = self._ovals()
+        self.formulas = Formulas(graph, self.names, ovals | {new for _, new in graph.updates}, self.phase)
+        self.drawn = self.nodes if detail else [*unread, *self.formulas.boxes()]
+        self.box: dict[Node, str] = {}
+        self.oval: dict[Tensor, str] = {}
+        for k, node in enumerate(self.drawn):
+            if node.op.name not in _LEAVES:
+                self.box[node] = f"op{k}"
+            self.oval |= {t: f"v{k}_{t.index}" for t in node.outputs if t in ovals}
 
-    def _kept(self) -> set[Tensor]:
-        """Tensors that must stay visible; `ovals` those of them that have an oval."""
+    def _ovals(self) -> set[Tensor]:
+        """The values that are drawn themselves: what has a name, and what is given, but for plain numbers."""
         everything = {t for n in self.nodes for t in n.outputs}
+        if self.detail:
+            return everything
         fixed: set[Tensor] = set()  # numbers and sizes, and what is computed from nothing else
         for node in self.nodes:
             if node.op.name not in ("input", "parameter") and fixed.issuperset(node.inputs):
                 fixed.update(t for t in node.outputs if node.inputs or t.shape == ())
-        given = (set(given_names(self.nodes)) - fixed) | set(self.graph.outputs)
-        leaves = {t for t in everything if self._is_leaf(t.node) and t not in fixed}
-        self.ovals = (given | leaves) - (set(self.next_values) - set(self.graph.outputs) - leaves)
-        return everything if self.detail else (self.ovals | set(self.next_values)) & everything
-
-    def _is_leaf(self, node: Node) -> bool:
-        return node.op.name in _LEAVES
+        named = set(given_names(self.nodes)) | {t for t in everything if t.op.name in _LEAVES}
+        return (named - fixed) | set(self.graph.outputs)
 
     def picture(self, title: str) -> Picture:
         vertices: list[Vertex] = []
         edges: list[Edge] = []
         for node in self.drawn:
-            if node in self.id:
-                vertices.append(self._box(node))
-                sources = node.inputs if self.detail else self.formulas.sources(node)
-                written = {self.next_values[t] for t in node.outputs if t in self.next_values}
-                edges += [
-                    Edge(self._end(t), self.id[node]) for t in sources if self.detail or t not in written
-                ]
+            if node in self.box:
+                label, reads = self._content(node)
+                vertices.append(self._box(node, label))
+                edges += [Edge(self._end(t), self.box[node]) for t in reads]
             for tensor in node.outputs:
                 if tensor in self.oval:
                     vertices.append(self._oval(tensor))
-                    edges += [Edge(self.id[node], self.oval[tensor])] if node in self.id else []
-        edges += [
-            Edge(self._end(new), self.oval[parameter], "update") for parameter, new in self.graph.updates
-        ]
+                    edges += [Edge(self.box[node], self.oval[tensor])] if node in self.box else []
+        edges += [Edge(self._end(new), self.oval[p], "update") for p, new in self.graph.updates]
         return Picture(title, tuple(vertices), unique(edges))
+
+    def _content(self, node: Node) -> tuple[str, tuple[Tensor, ...]]:
+        """A box's text, and what arrows lead to it.
+
+        An update whose text names the parameter it reads needs no second arrow between the two.
+        """
+        if self.detail:
+            return spelling(node), node.inputs
+        updated = self.updated.get(node, set())
+        label = self.formulas.label(node, full=bool(updated))
+        named = updated if label != spelling(node) else set()
+        return label, tuple(t for t in self.formulas.sources(node) if t not in named)
 
     def _end(self, tensor: Tensor) -> str:
         """Where arrows that carry a tensor start."""
-        return self.oval[tensor] if tensor in self.oval else self.id[tensor.node]
+        return self.oval[tensor] if tensor in self.oval else self.box[tensor.node]
 
-    def _box(self, node: Node) -> Vertex:
-        label = spelling(node) if self.detail else self.formulas.label(node)
+    def _box(self, node: Node, label: str) -> Vertex:
+        family = str(getattr(node.op, "family", "other"))
         attributes = node.op.attributes() if hasattr(node.op, "attributes") else ""
-        note = attributes if attributes and len(attributes) <= 16 else ""
-        return Vertex(
-            self.id[node],
-            label,
-            "op",
-            self.phase[node],
-            str(getattr(node.op, "family", "other")),
-            note,
-            self._tooltip(node),
-        )
+        note = attributes if len(attributes) <= _LONGEST_NOTE else ""
+        return Vertex(self.box[node], label, "op", self.phase[node], family, note, self._tooltip(node))
 
     def _oval(self, tensor: Tensor) -> Vertex:
-        kind = _LEAVES.get(tensor.op.name) or ("output" if tensor in self.graph.outputs else "value")
-        named = tensor.label or self.names[tensor]
-        label = tensor.op.attributes() if kind == "constant" and not tensor.label else named
-        note = "" if tensor.shape == () else show_shape(tensor.shape)
-        if tensor.dtype.name != "float32":
-            note = f"{tensor.dtype} {note}".strip()
-        return Vertex(
-            self.oval[tensor], label, kind, self.phase[tensor.node], "", note, self._tooltip(tensor.node)
-        )
+        node = tensor.node
+        kind = _LEAVES.get(node.op.name) or ("output" if tensor in self.graph.outputs else "value")
+        is_anonymous = kind == "constant" and not tensor.label
+        label = node.op.attributes() if is_anonymous else self.names[tensor]
+        note, tooltip = type_note(tensor), self._tooltip(node)
+        return Vertex(self.oval[tensor], label, kind, self.phase[node], "", note, tooltip)
 
     def _tooltip(self, node: Node) -> str:
         """The node's line in the text form, then the user's lines."""
         left = ", ".join(self.names[t] for t in node.outputs)
         call = show_op(node) + (f"({', '.join(self.names[t] for t in node.inputs)})" if node.inputs else "")
         types = ", ".join(str(t.type) for t in node.outputs)
-        return "\n".join(
-            [f"{left} = {call}", types, *(f"{line.short}: {line.code}" for line in node.origin.lines)]
-        )
+        places = [f"{line.short}: {line.code}" for line in node.origin.lines]
+        return "\n".join([f"{left} = {call}", types, *places])

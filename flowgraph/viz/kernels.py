@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowgraph.graph.graph import Graph
-from flowgraph.graph.names import names
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import Apply
 from flowgraph.kernels.kernel import Kernel, KernelCall
-from flowgraph.viz.graphs import phases
+from flowgraph.viz.graphs import display_names, phases, type_note
 from flowgraph.viz.picture import Edge, Picture, Vertex, unique
 
 _KINDS = {"input": "input", "parameter": "parameter", "constant": "constant"}
@@ -22,7 +21,7 @@ _KINDS = {"input": "input", "parameter": "parameter", "constant": "constant"}
 
 def from_kernels(graph: Graph, calls: Sequence[KernelCall], title: str = "kernels") -> Picture:
     """The kernels of an optimised graph, in the order they run."""
-    called, phase = names(graph), phases(graph)
+    called, phase = display_names(graph), phases(graph)
     next_values = {new: parameter for parameter, new in graph.updates}
     ovals: dict[Tensor, str] = {}
     vertices: list[Vertex] = []
@@ -32,9 +31,8 @@ def from_kernels(graph: Graph, calls: Sequence[KernelCall], title: str = "kernel
         if tensor not in ovals:
             ovals[tensor] = f"v{len(ovals)}"
             kind = _KINDS.get(tensor.op.name) or ("output" if tensor in graph.outputs else "value")
-            note = "" if tensor.shape == () else show_shape(tensor.shape)
-            note = note if tensor.dtype.name == "float32" else f"{tensor.dtype} {note}".strip()
-            label = tensor.label or called[tensor]
+            note = type_note(tensor)
+            label = called[tensor]
             tooltip = f"{label}: {tensor.type}"
             vertices.append(
                 Vertex(ovals[tensor], label, kind, phase.get(tensor.node, "forward"), "", note, tooltip)
