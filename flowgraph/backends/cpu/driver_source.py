@@ -1,7 +1,8 @@
 """The native driver: a team of threads walks a table of launches, many steps in one call.
 
-Compiled, never imported. In: the address of a control block (`words.Control`). All it does to memory besides the control block is
-what the kernels do, the patches between steps, and the profile. May not know what any kernel computes.
+Compiled, never imported. In: the address of a control block (`words.Control`). All it does to memory besides
+that block is what the kernels do, the patches between steps, and the profile. May not know what any kernel
+computes.
 
 Numba compiles `enter` as void(int64 control, int64 role, int64 threads). The caller starts the team, takes
 part as thread 0, and returns when all is done. A worker stays inside and waits for runs until it is told to
