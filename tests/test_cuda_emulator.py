@@ -263,6 +263,21 @@ def test_a_write_outside_a_shared_array_is_refused() -> None:
     launch(device(), source, 1, 1, 0, 31, pointers=1)
 
 
+@pytest.mark.parametrize(("index", "thread"), [(8, 0), (-1, 0), (5, 3)])
+def test_an_access_outside_a_shared_array_by_address_names_thread_and_line(index: int, thread: int) -> None:
+    source = """
+def over(p, n):
+    a = shared_f32(8)
+    b = shared_f32(8)
+    shared_store_f32(a, cuda.threadIdx.x + n, to_f32(1.0))
+    shared_store_f32(b, cuda.threadIdx.x, to_f32(2.0))
+"""
+    told = message_of(device(), source, 1, 4, 0, index, pointers=1)
+    assert f"outside its shared arrays {max(1, index + 4 - 8) if index > 0 else 1} times" in told
+    assert f"thread ({thread}, 0, 0)" in told and "line 5: shared_store_f32(a" in told
+    launch(device(), source, 1, 4, 0, 4, pointers=1)
+
+
 def test_a_forgotten_barrier_shows_as_nan_in_one_of_the_two_orders() -> None:
     source = """
 def neighbour(p, n):

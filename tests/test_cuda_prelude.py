@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
 
+from flowgraph.backends.cuda.device import CudaDevice, RealDevice, cuda_available
 from flowgraph.backends.cuda.emulator import EmulatedDevice
 from flowgraph.backends.cuda.offline import check
 from flowgraph.errors import DeviceError
 
 DTYPES = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "i64": np.int64, "bool": np.bool_}
 MACHINES = [(8, 0), (9, 0)]
+KINDS = ["emulated", "real"] if cuda_available()[0] else ["emulated"]
+current = ["emulated"]
+
+
+@cache
+def open_device(kind: str) -> CudaDevice:
+    return RealDevice() if kind == "real" else EmulatedDevice(memory=1 << 24)
+
+
+@pytest.fixture(params=KINDS, autouse=True)
+def on(request: pytest.FixtureRequest) -> None:
+    """Every test runs on the emulator, and on a GPU where there is one."""
+    current[0] = request.param
 
 
 def elementwise(expression: str, arguments: dict[str, str], result: str) -> str:
@@ -30,7 +46,7 @@ def evaluate(expression: str, result: str, **arrays: np.ndarray) -> np.ndarray:
     """The expression at every element, computed by the emulator, 32 threads a block."""
     names = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
     source = elementwise(expression, {k: names[a.dtype] for k, a in arrays.items()}, result)
-    device = EmulatedDevice(memory=1 << 24)
+    device = open_device(current[0])
     n = next(iter(arrays.values())).size
     addresses = []
     for array in arrays.values():
@@ -41,6 +57,8 @@ def evaluate(expression: str, result: str, **arrays: np.ndarray) -> np.ndarray:
     kernel = device.load(source, "kernel", ("i64",) * len(addresses) + ("i32",))
     device.launch(kernel, (-(-n // 32), 1, 1), (32, 1, 1), (*addresses, n))
     device.to_host(addresses[-1], out)
+    for address in addresses:
+        device.free(address)
     return out
 
 
@@ -249,7 +267,7 @@ def test_vector_loads_and_stores_keep_the_order_of_elements(dtype: str, width: i
         f"    store{width}_{dtype}(q, i, {', '.join(reversed(lanes))})\n"
     )
     x = np.arange(8 * width).astype(DTYPES[dtype])
-    device, out = EmulatedDevice(memory=1 << 20), np.empty_like(x)
+    device, out = open_device(current[0]), np.empty_like(x)
     p, q = device.alloc(x.nbytes), device.alloc(x.nbytes)
     device.to_device(p, x)
     device.launch(device.load(source, "kernel", ("i64", "i64", "i32")), (1, 1, 1), (8, 1, 1), (p, q, x.size))

@@ -97,8 +97,10 @@ def compile_ptx(source: KernelSource, capability: Capability) -> KernelIR:
     """PTX through numba's public interface alone: where `codegen.cuda.target` does not fit the numba-cuda."""
     from numba import cuda
 
+    from flowgraph.codegen.cuda.word import types
+
     try:
-        signature = cuda.types.void(*_argument_types(source))
+        signature = types.void(*_argument_types(source))
         text, _ = cuda.compile_ptx(_function(source), signature, device=False, cc=capability)
     except Exception as error:
         raise DeviceError(f"kernel '{source.entry}' does not compile to PTX: {error}") from error

@@ -147,7 +147,7 @@ def cuda_available() -> tuple[bool, str]:
     except DeviceError as error:
         return False, error.problem
     try:
-        from flowgraph.codegen import cuda_prelude  # noqa: F401  (imports numba-cuda, whose absence is the question)
+        from flowgraph.codegen.cuda import word  # noqa: F401  (it imports numba-cuda, whose absence is the question)
     except ImportError as error:
         return False, f"numba-cuda cannot be imported: {error}"
     return True, name

@@ -21,6 +21,7 @@ from flowgraph.backends.cuda import emulator_ir
 from flowgraph.backends.cuda.compiler import Capability, KernelSource, kernel_ir
 from flowgraph.backends.cuda.emulator_adapt import adapt
 from flowgraph.backends.cuda.emulator_memory import GuardedMemory
+from flowgraph.backends.cuda.emulator_scheduler import SCHEDULER
 from flowgraph.errors import DeviceError
 
 Extent = tuple[int, int, int]
@@ -88,7 +89,7 @@ def _engine(text: str, speed: int) -> Any:
 
 @cache
 def _scheduler() -> tuple[Any, Callable[[Any], int]]:
-    engine = _engine(emulator_ir.SCHEDULER, 2)
+    engine = _engine(SCHEDULER, 2)
     return engine, ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(engine.get_function_address("fg.run"))
 
 
@@ -138,6 +139,9 @@ class EmulatedKernel:
             0,
         )
         return _scheduler()[1](ctypes.addressof(run))
+
+    def is_shared(self, access: int) -> bool:
+        return "addrspace(3)" in kernel_ir(self.source).text.splitlines()[self.adapted.accesses[access]]
 
     def line(self, sites: str, number: int) -> str:
         """The generated source behind an access or a meeting: found by compiling again, with line numbers."""
@@ -212,17 +216,17 @@ class EmulatedDevice:
             _fault[0] = 0
             status = handle.launch(grid, block, args, self.reverse)
             fault = list(_fault)
-            where = [half for word in fault[3:6] for half in (word & 0xFFFFFFFF, word >> 32)]
+            place = [half for word in fault[3:6] for half in (word & 0xFFFFFFFF, word >> 32)]
             block_index = tuple(_registers[6:9])
             codes = [_states[t].code for t in range(threads)] if status == 1 else []
         self.launches += 1
         entry = handle.source.entry
         if fault[0]:
-            site = handle.line("accesses", fault[2])
+            where = "its shared arrays" if handle.is_shared(fault[2]) else "its buffers"
+            nearest = "" if handle.is_shared(fault[2]) else f" at {self._buffers.nearest(fault[1])}"
             raise DeviceError(
-                f"kernel '{entry}' reaches outside its buffers {fault[0]} times; first thread "
-                f"{tuple(where[:3])} of block {tuple(where[3:])} at "
-                f"{self._buffers.nearest(fault[1])}, {site}"
+                f"kernel '{entry}' reaches outside {where} {fault[0]} times; first thread {tuple(place[:3])} "
+                f"of block {tuple(place[3:])}{nearest}, {handle.line('accesses', fault[2])}"
             )
         if status == 1:
             first = {code: t for t, code in reversed(list(enumerate(codes)))}

@@ -2,8 +2,8 @@
 
 In: the text of one kernel's module, as it goes to NVVM, and the kernel's symbol. Out: `Adapted`: text that
 defines `fg.thread`, and the lines an error may name. The kernel takes its arguments from a table of 8-byte
-words, accesses to global memory pass a guard, barriers and shuffles become suspensions of a coroutine, shared
-arrays get red zones (see emulator_ir). May not know: launches, buffers, Python objects.
+words, accesses to global and shared memory pass a guard, barriers and shuffles become suspensions of a
+coroutine, shared arrays get red zones (see emulator_ir). May not know: launches, buffers, Python objects.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Adapted:
 
     text: str
     cooperates: bool  # its threads meet at barriers or shuffles
-    accesses: tuple[int, ...]  # line of the original IR, by number of the access to global memory
+    accesses: tuple[int, ...]  # line of the original IR, by number of the access to global or shared memory
     meetings: tuple[int, ...]  # line of the original IR, by number of the barrier or shuffle
     shared: tuple[tuple[str, int], ...]  # symbol of each shared array's area, its bytes with red zones
 
@@ -40,7 +40,10 @@ _SHUFFLE = (
     r'\s*(?P<result>%\S+) = call \{ ?i32, i1 ?\} @"fg\.shfl\.sync\.i32"'
     r"\(i32 [^,]+, i32 (?P<mode>[^,]+), i32 (?P<value>[^,]+), i32 (?P<operand>[^,]+), i32 [^)]+\)"
 )
-_ACCESS = r'.*?\b(?:load|store) .*?(?P<type><\d+ x \w+>|\w+) ?addrspace\(1\)\* (?P<pointer>%"[^"]+"|%[\w.$]+)'
+_ACCESS = (
+    r".*?\b(?:load|store) .*?(?P<type><\d+ x \w+>|\w+) ?addrspace\((?P<space>[13])\)\* "
+    r'(?P<pointer>%"[^"]+"|%[\w.$]+)'
+)
 _SHARED = r'@"(?P<name>[^"]+)" = addrspace\(3\) global (?P<type>.+?) undef'
 
 
@@ -88,7 +91,7 @@ class _Adapter:
         unknown = names - set(emulator_ir.DEFINITIONS)
         if unknown:
             raise DeviceError(f"the emulator does not know {', '.join(sorted(unknown))}")
-        support = emulator_ir.support(names, self.coro_end)
+        support = emulator_ir.support(names, self.shared, self.coro_end)
         sites = tuple(self.accesses), tuple(self.meetings)
         return Adapted(support + adapted, self.cooperates, *sites, tuple(self.shared))
 
@@ -128,9 +131,9 @@ class _Adapter:
 
     def shared_array(self, match: re.Match[str]) -> list[str]:
         size, zone = _bytes(match["type"]), emulator_ir.RED_ZONE
-        area, padding = f"fg.shared.{len(self.shared)}", -size % 16  # the tail zone's address stays aligned
-        self.shared.append((area, size + padding + 2 * zone))
-        layout = f"[{zone} x i8], {match['type']}, [{zone + padding} x i8]"
+        area = f"fg.shared.{len(self.shared)}"
+        self.shared.append((area, size + 2 * zone))
+        layout = f"[{zone} x i8], {match['type']}, [{zone} x i8]"
         inside = f'getelementptr (i8, ptr @"{area}", i64 {zone})'
         return [
             f'@"{area}" = global <{{ {layout} }}> undef, align 64',
@@ -141,9 +144,10 @@ class _Adapter:
     def access(self, match: re.Match[str]) -> list[str]:
         site, line = len(self.accesses), match.string
         self.accesses.append(self.number)
-        guard = f"@fg.guard.{_bytes(match['type'])}(ptr addrspace(1) {match['pointer']}, i32 {site})"
+        pointer = f"ptr addrspace({match['space']})"
+        guard = f"@fg.guard{match['space']}.{_bytes(match['type'])}({pointer} {match['pointer']}, i32 {site})"
         return [
-            f"  %fg.guarded.{site} = call ptr addrspace(1) {guard}",
+            f"  %fg.guarded.{site} = call {pointer} {guard}",
             f"{line[: match.start('pointer')]}%fg.guarded.{site}{line[match.end('pointer') :]}",
         ]
 

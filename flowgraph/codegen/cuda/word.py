@@ -11,12 +11,17 @@ from inspect import Parameter, Signature
 from typing import Any
 
 from llvmlite import ir
-from numba.cuda.extending import intrinsic
 
 try:
-    from numba.cuda import types as types  # numba-cuda has its own since 0.18
-except ImportError:
+    from numba.cuda import types as types
+    from numba.cuda.extending import intrinsic as intrinsic
+except ImportError:  # an older numba-cuda, which uses numba's own
+    from functools import partial
+
     from numba.core import types as types
+    from numba.core.extending import intrinsic as _intrinsic
+
+    intrinsic = partial(_intrinsic, target="cuda")
 
 DTYPES: dict[str, Any] = {
     "f32": types.float32,
