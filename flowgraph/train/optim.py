@@ -7,7 +7,7 @@ An optimiser knows nothing of data, batches or devices; what it returns goes int
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from flowgraph.errors import GraphError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import scope
 from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.types import DType
 from flowgraph.ops.elementwise import add, cast, multiply, subtract
-from flowgraph.ops.leaf import Parameter, Storage, parameter
+from flowgraph.ops.leaf import parameter
 
 
 class Optimizer(Protocol):
@@ -52,34 +53,33 @@ class SGD:
         if nesterov and not momentum:
             raise GraphError("nesterov needs momentum", where=origins.here(), hint="for example momentum=0.9")
         self.momentum, self.nesterov = momentum, nesterov
-        if isinstance(learning_rate, Tensor):
-            if learning_rate.shape != () or not learning_rate.dtype.is_float:
-                raise ShapeError(
-                    f"a learning rate is a floating-point scalar, got {learning_rate.type}",
-                    where=origins.here(),
-                )
-            self.rate = learning_rate
-        else:
-            with scope("optimizer"):  # float64 holds the number as written for parameters of either dtype
-                self.rate = parameter("learning_rate", (), init=np.zeros(()), dtype="float64")
+        self._computed = learning_rate if isinstance(learning_rate, Tensor) else None
+        self._rates: dict[DType, Tensor] = {}  # the number, as a parameter of each dtype that was asked for
+        self._number = 0.0
+        if self._computed is None:
             self.learning_rate = learning_rate
+        elif self._computed.shape != () or not self._computed.dtype.is_float:
+            problem = f"a learning rate is a floating-point scalar, got {self._computed.type}"
+            raise ShapeError(problem, where=origins.here())
 
     @property
     def learning_rate(self) -> float:
-        return float(self._storage_of_rate().read())
+        self._require_number()
+        return self._number
 
     @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
+    def learning_rate(self, value: Any) -> None:
+        self._require_number()
         if not np.isfinite(value) or value < 0:
-            raise GraphError(
-                f"a learning rate is a finite number of at least 0, got {value}", where=origins.here()
-            )
-        self._storage_of_rate().write(np.asarray(value, self.rate.dtype.numpy))
+            problem = f"a learning rate is a finite number of at least 0, got {value}"
+            raise GraphError(problem, where=origins.here())
+        self._number = float(value)
+        for rate in self._rates.values():
+            rate.value = self._number
 
     def updates(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> dict[Tensor, Tensor]:
         """New values of the parameters and of their velocities."""
         new: dict[Tensor, Tensor] = {}
-        rates = {dtype: cast(self.rate, dtype) for dtype in dict.fromkeys(w.dtype for w in parameters)}
         for w, g in zip(parameters, gradients, strict=True):
             with origins.at(w.origin.by("optimizer")):
                 if self.momentum:
@@ -87,15 +87,21 @@ class SGD:
                         velocity = parameter("velocity", w.shape, dtype=w.dtype)
                     new[velocity] = moved = add(multiply(self.momentum, velocity), g)
                     g = add(g, multiply(self.momentum, moved)) if self.nesterov else moved
-                new[w] = subtract(w, multiply(rates[w.dtype], g))
+                new[w] = subtract(w, multiply(self._rate(w.dtype), g))
         return new
 
-    def _storage_of_rate(self) -> Storage:
-        if not isinstance(self.rate.op, Parameter):
+    def _rate(self, dtype: DType) -> Tensor:
+        if self._computed is not None:
+            return cast(self._computed, dtype)
+        if dtype not in self._rates:
+            with scope("optimizer"):
+                self._rates[dtype] = parameter("learning_rate", (), np.asarray(self._number), dtype)
+        return self._rates[dtype]
+
+    def _require_number(self) -> None:
+        if self._computed is not None:
             raise GraphError(
                 "this learning rate is computed by the program, it has no value to read or set",
-                where=self.rate.origin,
+                where=self._computed.origin,
                 hint="give SGD a number, or a parameter of your own",
             )
-        storage: Storage = self.rate.op.storage
-        return storage

@@ -6,48 +6,65 @@ tqdm is imported only when there is a bar to draw.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 from flowgraph.train.history import History, Row, show
 
 
-class Progress:
-    """Told of epochs and steps; silent unless `enabled`."""
+class Progress(Protocol):
+    """What a fit reports, to whoever wants to show it."""
 
-    def __init__(self, enabled: bool, last_epoch: int) -> None:
-        self.enabled, self.last = enabled, last_epoch
-        self.bar: Any = None
-
-    def begin(self, epoch: int, steps: int) -> None:
-        if self.enabled and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=steps, desc=f"epoch {epoch}/{self.last}", unit="step", dynamic_ncols=True)
+    def begin(self, epoch: int, last: int, steps: int) -> None:
+        """An epoch of so many steps begins."""
 
     def advance(self, steps: int) -> None:
-        """So many steps of this epoch are done."""
+        """So many steps of this epoch are done: called after every native call, not after every step."""
+
+    def end(self, row: Row | None) -> None:
+        """The epoch is over; without a row it was cut short."""
+
+    def finish(self, history: History, epochs: int, seconds: float) -> None:
+        """The fit is over after so many whole epochs."""
+
+
+class Silence:
+    """Shows nothing."""
+
+    def begin(self, epoch: int, last: int, steps: int) -> None: ...
+    def advance(self, steps: int) -> None: ...
+    def end(self, row: Row | None) -> None: ...
+    def finish(self, history: History, epochs: int, seconds: float) -> None: ...
+
+
+class Bars:
+    """A bar an epoch where stderr is a terminal, and a summary at the end in any case."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+
+    def begin(self, epoch: int, last: int, steps: int) -> None:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=steps, desc=f"epoch {epoch}/{last}", unit="step", dynamic_ncols=True)
+
+    def advance(self, steps: int) -> None:
         if self.bar is not None:
             self.bar.update(steps - self.bar.n)
 
     def end(self, row: Row | None) -> None:
-        """The epoch is over; without a row it was cut short."""
         if self.bar is not None:
-            self.bar.set_postfix_str(summary(row) if row else "stopped", refresh=True)
+            self.bar.set_postfix_str(summary(row) if row else "stopped")
             self.bar.close()
             self.bar = None
 
-    def finish(self, history: History, first: int, seconds: float) -> None:
-        """The fit is over: one line, whatever the terminal."""
-        if not self.enabled:
-            return
-        count = len(history) - first
+    def finish(self, history: History, epochs: int, seconds: float) -> None:
         what = "interrupted after" if history.interrupted else "trained"
-        values = f": {summary(history[-1])}" if count else ""
-        print(f"{what} {count} epoch{'s' * (count != 1)} in {seconds:.2f} s{values}", file=sys.stderr)
+        values = f": {summary(history[-1])}" if epochs else ""
+        print(f"{what} {epochs} epoch{'s' * (epochs != 1)} in {seconds:.2f} s{values}", file=sys.stderr)
 
 
 def summary(row: Row) -> str:
     """loss 0.1234, accuracy 0.9876"""
-    return ", ".join(
-        f"{name} {show(name, value)}" for name, value in row.items() if name not in ("epoch", "seconds")
-    )
+    kept = {name: value for name, value in row.items() if name not in ("epoch", "seconds")}
+    return ", ".join(f"{name} {show(name, value)}" for name, value in kept.items())

@@ -73,7 +73,7 @@ class Sweep:
             name for node in topological(roots) for t in node.outputs for s in t.shape for name in names_in(s)
         }
         examples, ordered = _fresh("examples", used), _fresh("ordered", used)
-        with scope("sweep"):
+        with scope("sweep"), origins.at(wanted[0].origin.by("minibatch")):
             self.step = parameter("step", (), np.zeros((), np.int64), "int64")
             order = input(ORDER, (ordered,), "int32")
             position = multiply(self.step, size_of(self.batch, "int64"))
@@ -91,9 +91,10 @@ class Sweep:
             self.records: dict[str, Tensor] = {}
             everything = dict(updates) | {self.step: add(self.step, 1)}
             for name, value in values.items():
-                value = scalar(value, self.batch, name)
-                record = self.records[name] = parameter(name, (CAPACITY,), dtype=value.dtype)
-                everything[record] = scatter_add(record, expand_dims(self.step, 0), expand_dims(value, 0))
+                with origins.at(value.origin.by("record")):
+                    value = scalar(value, self.batch, name)
+                    record = self.records[name] = parameter(name, (CAPACITY,), dtype=value.dtype)
+                    everything[record] = scatter_add(record, expand_dims(self.step, 0), expand_dims(value, 0))
         graph = substitute(Graph((), tuple(everything.items())), replacements)
         self.program: Program = compile(
             inputs=[*self.inputs.values(), order], updates=dict(graph.updates), device=device, threads=threads
@@ -152,28 +153,29 @@ def inputs_of(roots: tuple[Tensor, ...]) -> list[Tensor]:
 def batch_axis(inputs: list[Tensor]) -> str:
     """The name of the size that all inputs have first: the batch."""
     if not inputs:
-        raise GraphError("this depends on no input, so there is nothing to feed", where=origins.here())
+        raise GraphError("this depends on no input: there is nothing to feed", where=origins.here())
     first = inputs[0]
     for x in inputs:
         name = is_name(x.shape[0]) if x.shape else None
         if name is None or x.shape[0] != first.shape[0]:
             raise ShapeError(
                 "all inputs must have the same named size first, the batch: "
-                f"{first.op.label!r} has shape {show_shape(first.shape)}, {x.op.label!r} {show_shape(x.shape)}",
+                f"{first.op.label!r} is {show_shape(first.shape)}, {x.op.label!r} {show_shape(x.shape)}",
                 where=x.origin,
                 hint=f'declare it as fg.input("{x.op.label}", ("batch", ...))',
             )
         if any(name in names_in(s) for s in x.shape[1:]):
-            raise ShapeError(f"input {x.op.label!r} has the batch in more than one axis", where=x.origin)
+            raise ShapeError(f"input {x.op.label!r} has the batch in two axes", where=x.origin)
     return str(is_name(first.shape[0]))
 
 
 def scalar(value: Tensor, batch: str, name: str) -> Tensor:
     """A floating-point scalar: the value itself, or the mean of one number an example."""
-    if not value.dtype.is_float:
-        value = cast(value, "float32")
-    if value.shape == (as_size(batch),):
-        return mean(value)
+    with origins.at(value.origin):
+        if not value.dtype.is_float:
+            value = cast(value, "float32")
+        if value.shape == (as_size(batch),):
+            value = mean(value)
     if value.shape != ():
         raise ShapeError(
             f"{name} must be a scalar or one number an example, ({batch},), got {show_shape(value.shape)}",

@@ -26,7 +26,7 @@ from flowgraph.program import Program
 from flowgraph.train.data import check_data
 from flowgraph.train.history import History
 from flowgraph.train.optim import SGD, Optimizer
-from flowgraph.train.progress import Progress
+from flowgraph.train.progress import Bars, Progress, Silence
 from flowgraph.train.sweep import Log, Sweep, batch_axis, inputs_of, scalar
 
 Data = Mapping[str, Any] | Dataset
@@ -49,7 +49,7 @@ class Trainer:
     >>> points = np.array([[0, 1], [1, 0], [1, 1]], np.float32)
     >>> data = {"x": points, "y": points @ np.float32([2, 3])}
     >>> history = trainer.fit(data, epochs=200, batch_size=2, progress=False)
-    >>> w.op.storage.read().round(2).tolist()
+    >>> w.value.round(2).tolist()
     [[2.0], [3.0]]
     """
 
@@ -108,17 +108,17 @@ class Trainer:
         epochs: int = 1,
         batch_size: int = 32,
         validation: Data | None = None,
-        progress: bool = True,
+        progress: bool | Progress = True,
         shuffle: bool = True,
         on_nan: str = "raise",
     ) -> History:
         """Train for some epochs more; returns the history of all epochs so far.
 
-        The last batch of an epoch is smaller where the batch size does not divide the data. An epoch's loss
-        and metrics are means over its examples, taken before each step's update; `validation` is evaluated
-        after each epoch. When the cost becomes NaN or infinite, `on_nan` says whether to "raise"
-        NumericsError or to "warn" and go on. Ctrl-C stops after a whole step and returns what was reached,
-        with `history.interrupted` set.
+        The last batch of an epoch is smaller where the batch size does not divide the data. An epoch's loss and
+        metrics are means over its examples, taken before each step's update; `validation` is evaluated after
+        each epoch. When the cost becomes NaN or infinite, `on_nan` says whether to "raise" NumericsError or to
+        "warn" and go on. `progress` may be an object that is told instead of the terminal. Ctrl-C stops after a
+        whole step and returns what was reached, with `history.interrupted` set.
 
         Raises InputError, ShapeError, DTypeError or NumericsError for data that do not fit or are not finite.
         """
@@ -130,13 +130,14 @@ class Trainer:
         held_out = check_data(validation, self._evaluation.inputs) if validation is not None else None
         history, first, start = self.history, len(self.history), time.perf_counter()
         history.interrupted = False
-        shown = Progress(progress, self._epoch + epochs)
+        shown = (Bars() if progress else Silence()) if isinstance(progress, bool) else progress
+        last = self._epoch + epochs
         try:
             for _ in range(epochs):
                 begun, log, row = time.perf_counter(), Log(), None
                 order = self._order(examples, shuffle)
                 self._epoch += 1
-                shown.begin(self._epoch, -(-examples // batch_size))
+                shown.begin(self._epoch, last, -(-examples // batch_size))
                 try:
                     self._training.run(arrays, order, batch_size, log, shown.advance)
                     self._require_finite(log, on_nan)
@@ -151,7 +152,7 @@ class Trainer:
                     shown.end(row)
         except KeyboardInterrupt:
             history.interrupted = True
-        shown.finish(history, first, time.perf_counter() - start)
+        shown.finish(history, len(history) - first, time.perf_counter() - start)
         return history
 
     def evaluate(self, data: Data, batch_size: int = 256) -> dict[str, float]:

@@ -1,0 +1,82 @@
+"""`flowgraph train`, `show` and `source`: each takes the parsed arguments and returns an exit status."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+
+from flowgraph.cli.model import Model, feed_digits, parse_shapes, read_arrays, read_model
+from flowgraph.datasets import load_digits
+from flowgraph.errors import FlowgraphError
+from flowgraph.program import Program
+from flowgraph.train.trainer import Trainer
+from flowgraph.viz.display import STAGES
+from flowgraph.viz.display import show as draw
+from flowgraph.viz.svg import find_engine
+
+Arrays = dict[str, np.ndarray]
+
+
+def train(arguments: Namespace) -> int:
+    """Train, report, and write what came of it."""
+    model = read_model(arguments.file, parse_shapes(arguments.shape), arguments.cost)
+    data, validation = _data(model, arguments)
+    trainer = Trainer(
+        model.cost,
+        model.sgd(arguments.rate, arguments.momentum),
+        model.metrics,
+        arguments.device,
+        arguments.seed,
+        arguments.threads,
+    )
+    print(f"device {trainer.program.device}, {len(trainer.program.kernels)} kernels")
+    history = trainer.fit(data, arguments.epochs, arguments.batch, validation)
+    print(history)
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        values = {p.op.label: p.op.storage.read() for p in trainer.parameters}
+        np.savez(arguments.out / "parameters.npz", **values)
+        write_pictures(model.step(arguments.rate, "reference"), arguments.out)
+        (arguments.out / "source.py").write_text(trainer.program.source(), encoding="utf-8")
+        print(f"parameters, pictures and generated source: {arguments.out}")
+    return 0
+
+
+def show(arguments: Namespace) -> int:
+    """Print a stage of the training step, or draw it."""
+    model = read_model(arguments.file, parse_shapes(arguments.shape), arguments.cost)
+    program = model.step(rate=0.1, device="reference")
+    shown = draw(program, arguments.output, stage=arguments.stage, detail=arguments.detail)
+    print(f"{arguments.stage}: {arguments.output}" if arguments.output else shown.text.rstrip("\n"))
+    return 0
+
+
+def source(arguments: Namespace) -> int:
+    """Print the generated source of the training step."""
+    model = read_model(arguments.file, parse_shapes(arguments.shape), arguments.cost)
+    text = model.step(rate=0.1, device=arguments.device).source()
+    if arguments.output is not None:
+        arguments.output.write_text(text, encoding="utf-8")
+        print(f"source: {arguments.output}")
+    else:
+        print(text.rstrip("\n"))
+    return 0
+
+
+def write_pictures(step: Program, folder: Path, stages: tuple[str, ...] = STAGES) -> list[Path]:
+    """Every stage as SVG; as Mermaid text, which many viewers draw, where no layout engine is installed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix = ".svg" if find_engine() is not None else ".mmd"
+    return [draw(step, stage=stage).save(folder / f"{stage}{suffix}") for stage in stages]
+
+
+def _data(model: Model, arguments: Namespace) -> tuple[Arrays, Arrays | None]:
+    if arguments.data == "digits":
+        if arguments.validation is not None:
+            raise FlowgraphError("the digits bring their own validation", hint="leave out --validation")
+        training, held_out = load_digits().split()
+        return feed_digits(model, training), feed_digits(model, held_out)
+    held = read_arrays(arguments.validation) if arguments.validation is not None else None
+    return read_arrays(arguments.data), held

@@ -1,0 +1,67 @@
+"""`flowgraph doctor`: what flowgraph finds on this machine, and what to do about what it misses."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from importlib import metadata
+
+import flowgraph
+from flowgraph.backends.cpu.store import default_folder
+from flowgraph.backends.cpu.threads import available_threads
+from flowgraph.backends.cuda.device import cuda_available
+from flowgraph.viz.svg import find_engine
+
+PACKAGES = ("numpy", "numba", "llvmlite", "networkx", "tqdm", "graphviz-pure", "numba-cuda")
+FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-tile", "neon", "sve")
+
+
+def doctor(arguments: Namespace) -> int:
+    rows = list(findings())
+    width = max(len(name) for name, _ in rows)
+    for name, found in rows:
+        print(f"{name:<{width}}  {found}")
+    return 0
+
+
+def findings() -> Iterator[tuple[str, str]]:
+    """(what was looked for, what was found)"""
+    yield "flowgraph", f"{flowgraph.__version__} in {os.path.dirname(flowgraph.__file__)}"
+    yield "python", f"{platform.python_version()} {sys.executable}"
+    yield "system", f"{platform.system()} {platform.release()}, {platform.machine()}"
+    for package in PACKAGES:
+        yield package, _version(package)
+    yield "processor", _processor()
+    usable, present = available_threads(), os.cpu_count() or 1
+    limited = "" if usable == present else f" of {present}: affinity or a container's quota limits the rest"
+    yield "threads", f"{usable}{limited}"
+    yield "kept kernels", _kept()
+    yield (
+        "pictures",
+        find_engine() or "no layout engine for SVG: pip install 'flowgraph[viz]'; .dot and .mmd need none",
+    )
+    usable_cuda, why = cuda_available()
+    yield "cuda", why if usable_cuda else f"not usable: {why}"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    return f"{binding.get_host_cpu_name()}: {' '.join(f for f in FEATURES if features.get(f))}"
+
+
+def _kept() -> str:
+    folder = default_folder()
+    sizes = [path.stat().st_size for path in folder.glob("*.o")] if folder.is_dir() else []
+    return f"{len(sizes)} in {folder}, {sum(sizes) / 1e6:.1f} MB; $FLOWGRAPH_CACHE moves them"
