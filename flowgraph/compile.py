@@ -15,7 +15,7 @@ from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.build import build_kernels
 from flowgraph.ops.leaf import Input, Parameter
 from flowgraph.ops.shape import as_tensor, broadcast_to
-from flowgraph.passes.pipeline import FORWARD, OPTIMISE, run_passes
+from flowgraph.passes.pipeline import OPTIMISE, before_differentiation, run_passes
 from flowgraph.program import Program
 
 
@@ -28,7 +28,7 @@ def grad(cost: Tensor, wrt: Tensor | Sequence[Tensor]) -> Any:
     targets = [wrt] if isinstance(wrt, Tensor) else list(wrt)
     declared = Graph((cost, *targets))
     adopt_names(declared)
-    stable, _ = run_passes(declared, FORWARD)
+    stable = before_differentiation(declared, targets)
     gradients = autodiff.backward(stable.outputs[0], stable.outputs[1:])
     return gradients[0] if isinstance(wrt, Tensor) else gradients
 

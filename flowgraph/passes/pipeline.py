@@ -1,6 +1,6 @@
 """The one ordered list of passes, and the observer that records what each of them did.
 
-Nothing else orders passes. `FORWARD` runs before differentiation, `OPTIMISE` on the whole step.
+Nothing else orders passes. `before_differentiation` runs on the forward graph, `OPTIMISE` on the whole step.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flowgraph.graph.graph import Graph, verify
+from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.text import to_text
 from flowgraph.passes.expand import expand_composites
 from flowgraph.passes.materialise import materialise_roots
@@ -19,7 +20,12 @@ from flowgraph.passes.stabilise import stabilise
 
 Pass = Callable[[Graph], Graph]
 
-FORWARD: tuple[Pass, ...] = (fold_constants, eliminate_common_subexpressions, stabilise)
+
+def before_differentiation(graph: Graph, targets: Sequence[Tensor]) -> Graph:
+    """The forward graph made stable. Gradients are asked for tensors, not for values: a target must stay on its way to the
+    cost and must not become one with another of equal value, so folding and CSE wait for `OPTIMISE`."""
+    return stabilise(graph, keep=frozenset(targets))
+
 
 OPTIMISE: tuple[Pass, ...] = (
     fold_constants,

@@ -64,7 +64,7 @@ class Oracle:
             self._noise = self._rounding_errors()
         allowed = tolerance(np.where(clean, truth, 0), np.where(clean, self._noise[k], 0), dtype)
         bad = error > allowed
-        return _first(bad, got, truth, f"to {allowed[np.nonzero(bad)].flat[0]:.3g}") if bad.any() else ""
+        return _first(bad, got, truth, f"to {allowed[bad].flat[0]:.3g}") if bad.any() else ""
 
     def _rounding_errors(self) -> list[np.ndarray]:
         """The largest error of each element of each root under random rounding."""

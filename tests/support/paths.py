@@ -29,6 +29,7 @@ Sizes = Mapping[str, int]
 Path = Callable[[Graph, Feeds, Sizes], list[np.ndarray]]
 
 
+@lru_cache(maxsize=2)  # one graph goes down several paths, one after the other
 def optimise(graph: Graph) -> Graph:
     """The declared graph after every pass, verified after each."""
     return run_passes(graph, OPTIMISE, check=True)[0]

@@ -203,6 +203,7 @@ Step = Callable[[_Grower], "Tensor | None"]
 COVERED_BY_STEP = {
     "broadcast", "transpose", "expand_dims", "squeeze", "sum", "mean", "max", "mul", "add_bias", "gather", "scatter_add",
     "one_hot", "softmax", "cross_ent", "cross_ent_of_softmax", "cast", "where", "greater", "less", "equal", "size", "arange",
+    "copy",
 }  # fmt: skip
 
 
@@ -256,7 +257,7 @@ def _clear_of_kinks(op: Op, values: list[np.ndarray]) -> bool:
 def _with_number(g: _Grower) -> Tensor | None:
     x = g.any_float()
     number = g.random.choice((0.0, 1.0, -1.0, 0.5, 2.0, -3.0, 0.1))
-    forms = [lambda: x + number, lambda: number - x, lambda: x * number, lambda: x - number, lambda: -x]
+    forms = [lambda: x + number, lambda: number - x, lambda: x * number, lambda: x - number, lambda: -x, lambda: elementwise.Copy()(x)]
     if number:
         forms += [lambda: x / number, lambda: x * (1.0 / leaf.size_of("batch", x.dtype))]
     return g.random.choice(forms)()

@@ -1,0 +1,142 @@
+"""Random graphs, forward and backward, with updates: every path computes what the declared graph means."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowgraph.compile import grad
+from flowgraph.graph.graph import Graph, verify
+from flowgraph.kernels.build import build_kernels
+from flowgraph.kernels.fuse import fuse
+from flowgraph.ops.base import Op
+from flowgraph.ops.leaf import Leaf
+from tests.support import random_graphs
+from tests.support.compare import Oracle, evaluate
+from tests.support.paths import PATHS, fused, optimise
+from tests.support.random_graphs import random_case
+from tests.support.reproduce import failure, report, shrink
+
+# How many graphs down which path. Native backends compile every kernel they meet, so they see fewer.
+GRAPHS = {"optimised": 10_000, "unfused": 10_000, "fused": 10_000, "reference": 2_000, "cpu": 500, "cuda": 100}
+SHARE = float(os.environ.get("FLOWGRAPH_RANDOM_GRAPHS", "1"))  # of these numbers: 0.1 while writing code, 10 overnight
+CHUNK = 250
+
+
+def chunks(paths: tuple[str, ...]) -> list[tuple[tuple[str, ...], int, int]]:
+    """Paths that share the same seeds, in portions that several processes can take."""
+    count = round(SHARE * min(GRAPHS[p] for p in paths))
+    return [(paths, first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
+
+
+TOGETHER = ("optimised", "unfused", "fused")  # share the passes' output
+PORTIONS = [*chunks(TOGETHER), *(portion for p in PATHS if p not in TOGETHER for portion in chunks((p,)))]
+
+
+@pytest.mark.parametrize(("paths", "first", "last"), PORTIONS, ids=[f"{'+'.join(p)}-{a}" for p, a, _ in PORTIONS])
+def test_every_path_computes_what_the_declared_graph_means(paths: tuple[str, ...], first: int, last: int) -> None:
+    for seed in range(first, last):
+        case = random_case(seed)
+        oracle = Oracle(case.graph, case.feeds, case.sizes)
+        for name in paths:
+            try:
+                problem = oracle.mismatch(PATHS[name](case.graph, case.feeds, case.sizes))
+            except Exception as error:
+                problem = f"{type(error).__name__}: {error}"
+            if problem:
+                pytest.fail(f"{problem}\n\n{report(case, name, PATHS[name])}", pytrace=False)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 30))
+def test_graphs_of_any_number_of_ops_survive_fusion(seed: int, operations: int) -> None:
+    case = random_case(seed, operations)
+    assert not failure(case, fused)
+
+
+def test_random_graphs_contain_every_op_of_the_registry() -> None:
+    seen: set[str] = set()
+    for seed in range(400):
+        seen |= {node.op.name for node in random_case(seed).graph.nodes()}
+    assert {name for name, cls in Op.registry.items() if cls.__module__.startswith("flowgraph.")} <= seen
+
+
+def test_random_graphs_contain_what_makes_compilers_fail() -> None:
+    cases = [random_case(seed) for seed in range(300)]
+    swaps = sum(any((new, old) in c.graph.updates for old, new in c.graph.updates) for c in cases)
+    shared = sum(any(len(readers) > 1 for readers in c.graph.consumers().values()) for c in cases)
+    several = sum(len(c.graph.outputs) > 2 for c in cases)
+    symbolic = sum(any(not isinstance(s, int) for n in c.graph.nodes() for t in n.outputs for s in t.shape) for c in cases)
+    backward = sum(any("backward" in n.origin.passes for n in c.graph.nodes()) for c in cases)
+    assert min(swaps, 300) >= 5
+    assert min(shared, several, symbolic, backward) > 100
+
+
+def test_a_random_graph_is_the_same_for_the_same_seed() -> None:
+    one, two = random_case(17), random_case(17)
+    assert [n.op.name for n in one.graph.nodes()] == [n.op.name for n in two.graph.nodes()]
+    for a, b in zip(evaluate(one.graph, one.feeds, one.sizes), evaluate(two.graph, two.feeds, two.sizes), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_gradients_through_the_front_door_are_the_gradients_of_the_declared_graph(seed: int) -> None:
+    """`grad` stabilises first; that must not change what is differentiated, whatever is asked for."""
+    from flowgraph.autodiff import backward
+    from flowgraph.ops.reduce import mean
+
+    case = random_case(seed)
+    floats = [t for n in case.graph.nodes() for t in n.outputs if t.dtype.name == "float32"]
+    cost = mean(floats[-1])
+    plain, stable = backward(cost, floats), grad(cost, floats)
+    graph = Graph(tuple(plain))
+    oracle = Oracle(graph, case.feeds, case.sizes)
+    assert not oracle.mismatch(evaluate(Graph(tuple(stable)), case.feeds, case.sizes))
+
+
+@pytest.mark.parametrize("seed", range(0, 500, 5))
+def test_every_computed_tensor_belongs_to_one_kernel_and_kernels_come_in_order(seed: int) -> None:
+    """No cycle: each kernel reads only leaves and what earlier kernels stored."""
+    graph = verify(optimise(random_case(seed, 20).graph))
+    known = {t for n in graph.nodes() if isinstance(n.op, Leaf) for t in n.outputs}
+    for call in build_kernels(graph):
+        assert set(call.inputs) <= known
+        assert not set(call.outputs) & known
+        known |= set(call.outputs)
+    assert set(graph.roots) <= known
+    fusion = fuse(graph)
+    members = [node for group in fusion.groups for node in group.nodes]
+    assert len(members) == len(set(members))
+    assert not set(members) & fusion.inlined
+
+
+# The instruments themselves
+
+
+def test_a_wrong_result_is_found_and_shrunk_to_the_op_that_is_wrong() -> None:
+    def wrong(graph, feeds, sizes):
+        """A path on which every tanh is 1 part in 10,000 too large."""
+        from flowgraph.ops.elementwise import Tanh
+
+        original = Tanh.reference
+        try:
+            Tanh.reference = lambda self, x: original(self, x) * (1 + 1e-4)
+            return evaluate(graph, feeds, sizes)
+        finally:
+            Tanh.reference = original
+
+    found = [s for s in range(60) if failure(random_case(s), wrong)]
+    assert len(found) > 10
+    for seed in found[:5]:
+        small = shrink(random_case(seed), wrong)
+        computed = [n.op.name for n in small.graph.nodes() if not isinstance(n.op, Leaf)]
+        assert "tanh" in computed and len(computed) <= 3, computed
+    text = report(random_case(found[0]), "wrong", wrong)
+    assert "tanh" in text and f"seed {found[0]}" in text
+
+
+def test_the_step_table_has_no_op_that_does_not_exist() -> None:
+    assert set(Op.registry) >= random_graphs.COVERED_BY_STEP
