@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ class Model:
 
     @property
     def parameters(self) -> list[np.ndarray]:
-        return [p.op.storage.read().copy() for p in (self.w1, self.b1, self.w2, self.b2)]
+        return [p.value for p in (self.w1, self.b1, self.w2, self.b2)]
 
 
 def fit(model: Model | None = None, device="reference", seed=0, data=DATA, **settings) -> Model:
@@ -145,13 +146,13 @@ def test_an_epoch_longer_than_one_native_call_is_one_epoch(device):
     total = fg.parameter("total", ())
     trainer = fg.Trainer(-fg.mean(x) * total, fg.optim.SGD(1.0), device=device)
     history = trainer.fit({"x": np.ones(examples, np.float32)}, batch_size=1, progress=False)
-    assert total.op.storage.read() == examples
+    assert total.value == examples
     assert np.array_equal(history.losses, -np.arange(examples))
 
 
 def test_parameters_with_a_value_keep_it():
     model = Model()
-    model.w1.op.storage.write(np.full((6, 5), 0.5, np.float32))
+    model.w1.value = np.full((6, 5), 0.5, np.float32)
     model.trainer(seed=9)
     assert (model.parameters[0] == 0.5).all()
 
@@ -297,6 +298,21 @@ def test_ctrl_c_stops_after_a_whole_step_and_keeps_what_was_reached(monkeypatch)
     assert history is trainer.history
     again = trainer.fit(DATA, epochs=1, batch_size=16, progress=False)
     assert not again.interrupted and [row["epoch"] for row in again] == [1, 3]
+
+
+@pytest.mark.parametrize("device", [device for device in DEVICES if device != "reference"])
+def test_a_real_ctrl_c_in_a_native_run_loses_nothing(device):
+    trainer = Model().trainer(device)
+    trainer.fit(DATA, batch_size=16, progress=False)  # compiled
+    previous = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        history = trainer.fit(DATA, epochs=10**7, batch_size=16, progress=False)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert history.interrupted and 1 < len(history) < 10**7
+    assert 5 * len(history) <= len(history.losses) <= 5 * (len(history) + 1)
 
 
 # What is refused

@@ -41,7 +41,7 @@ def demo(arguments: Namespace) -> int:
     training, held_out = (feed_digits(model, part) for part in load_digits().split())
     counts = [len(next(iter(data.values()))) for data in (training, held_out)]
     print(
-        f"The lecture's network, 64-{arguments.hidden}-10: {counts[0]} real digits, {counts[1]} more held out."
+        f"The lecture's network, 64-{arguments.hidden}-10: {counts[0]} real digits, {counts[1]} held out."
     )
 
     trainer = _trainer(model, arguments, arguments.seed)

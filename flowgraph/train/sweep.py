@@ -21,7 +21,7 @@ from flowgraph.errors import GraphError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph, substitute, topological
 from flowgraph.graph.origin import scope
-from flowgraph.graph.size import Dim, Size, as_size, is_name, names_in, show_shape
+from flowgraph.graph.size import Size, as_size, is_name, names_in, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.elementwise import add, cast, multiply
 from flowgraph.ops.indexing import gather, scatter_add
@@ -108,8 +108,7 @@ class Sweep:
         log: Log,
         on_steps: Callable[[int], None] | None = None,
     ) -> None:
-        """One pass over the examples in `order` (int32); what was recorded goes to `log`, also when
-        interrupted.
+        """One pass over the examples in `order` (int32). What was recorded goes to `log`, also if interrupted.
 
         `on_steps(done)` is called now and then with the steps done so far.
         """
@@ -185,7 +184,7 @@ def scalar(value: Tensor, batch: str, name: str) -> Tensor:
     return value
 
 
-def _fresh(name: str, used: set[str]) -> Size | Dim:
+def _fresh(name: str, used: set[str]) -> Size:
     """A named size that the user's graph does not have."""
     while name in used:
         name += "_"
