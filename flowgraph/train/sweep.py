@@ -108,7 +108,7 @@ class Sweep:
         log: Log,
         on_steps: Callable[[int], None] | None = None,
     ) -> None:
-        """One pass over the examples in `order` (int32). What was recorded goes to `log`, also if interrupted.
+        """One pass over the examples in `order` (int32). What is recorded goes to `log`, even if stopped.
 
         `on_steps(done)` is called now and then with the steps done so far.
         """
