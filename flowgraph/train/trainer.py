@@ -117,7 +117,7 @@ class Trainer:
         The last batch of an epoch is smaller where the batch size does not divide the data. An epoch's loss
         and metrics are means over its examples, taken before each step's update; `validation` is evaluated
         after each epoch. When the cost becomes NaN or infinite, `on_nan` says whether to "raise"
-        NumericsError or to "warn" and go on. `progress` may be an object that is told instead of the terminal.
+        NumericsError or to "warn" and go on. `progress` may be an object that is told instead of a terminal.
         Ctrl-C stops after a whole step and returns what was reached, with `history.interrupted` set.
 
         Raises InputError, ShapeError, DTypeError or NumericsError for data that do not fit or are not finite.
