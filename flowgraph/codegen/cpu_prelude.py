@@ -62,5 +62,5 @@ def default_tile(dtype: str) -> tuple[int, int]:
     if wide:
         return (8, 2) if single else (8, 1)
     if features.get("avx2", False):
-        return (6, 1) if single else (3, 1)
+        return (6, 1) if single else (2, 1)
     return (2, 1) if single else (1, 1)

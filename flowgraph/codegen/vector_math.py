@@ -131,18 +131,15 @@ def log1p(x: Value) -> Value:
     return (x < -1.0).select(float("nan"), y)
 
 
-# tanh x = x P(x**2) / Q(x**2); at the clip tanh is 1 to float32
-TANH_LIMIT = 9.010913848876953
-TANH_P = (1.0, 0.13383276760578156, 0.003498158883303404, 2.0647414203267545e-05, 1.3400470066926573e-08)
-TANH_Q = (1.0, 0.4671659767627716, 0.025887025520205498, 0.0003289666201453656, 7.796845125085383e-07)
-
-
 def tanh(x: Value) -> Value:
+    """t / (t + 2) with t = expm1(2 |x|): exact near 0, and near 1 the errors of t cancel."""
     if x.dtype == "f64":
         return x.libm("tanh")
-    x = x.clip(-TANH_LIMIT, TANH_LIMIT)
-    square = x * x
-    return (x * polynomial(square, TANH_P) / polynomial(square, TANH_Q)).clip(-1.0, 1.0)
+    magnitude = x.absolute()
+    n, r = reduce_exponent((magnitude > 10.0).select(10.0, magnitude) * 2.0)
+    scale = power_of_two(n)
+    t = polynomial(r, EXPM1).fma(r * r, r).fma(scale, scale - 1.0)
+    return (t / (t + 2.0)).copy_sign(x)
 
 
 def logistic(x: Value) -> Value:
