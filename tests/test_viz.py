@@ -150,6 +150,19 @@ def test_numbers_repetitions_and_transposes_are_written_into_the_boxes_that_read
     assert not {"broadcast", "expand_dims", "transpose", "size"} & labels(picture)
 
 
+def test_formulas_have_the_parentheses_they_need() -> None:
+    x, y = fg.input("x", ("batch",)), fg.input("y", ("batch",))
+    cases = {
+        "x²*y": x * x * y,
+        "(x - y)/(x - y/2)": (x - y) / (x - y / 2.0),
+        "x - (y - 1)": x - (y - 1.0),
+        "(-(x + 1))*y": -(x + 1.0) * y,
+        "x/batch": x * (1.0 / fg.size_of("batch")),
+    }
+    for text, value in cases.items():
+        assert text in labels(from_graph(Graph((value,))), kind="op")
+
+
 def test_detail_draws_every_node_and_every_value() -> None:
     graph = step().declared
     picture = from_graph(graph, detail=True)

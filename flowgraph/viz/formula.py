@@ -126,7 +126,7 @@ class Formulas:
         left, right = operands
         sign, precedence = _SIGNS[node.op.name]
         if node.op.name == "multiply" and left == right:
-            return Operand(f"{left.within(_ATOM - 1)}²", sources)
+            return Operand(f"{left.within(_ATOM - 1)}²", sources, _ATOM - 1)
         if node.op.name == "multiply" and right.text.startswith("1/") and not right.sources:
             sign, right = "/", Operand(right.text[2:], ())  # x*(1/n) is x/n
         strict = precedence if sign in (" - ", "/") else precedence - 1
