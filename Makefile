@@ -27,10 +27,10 @@ unit: .venv/test.stamp
 	@$(BIN)/python -m pytest -q -n $(JOBS)
 
 gpu-check:  ## run every kernel on this machine's GPU; needs no .venv and no network, only PYTHON's packages
-	@PYTHONPATH=. $(PYTHON) tools/gpu_check.py
+	@PYTHONPATH=. $(PYTHON) -m tests.gpu_check
 
 fuzz: .venv/test.stamp  ## random graphs down every path, until stopped
-	@$(BIN)/python tools/fuzz.py
+	@$(BIN)/python -m tests.fuzz
 
 bench: .venv/demo.stamp bench-peers-env  ## time one training step beside PyTorch and JAX (5 minutes; wants a quiet machine)
 	@$(BIN)/python -m benchmarks.mlp
