@@ -52,6 +52,11 @@ class Dialect:
         kind = f"vstore{how[1:]}" if how.startswith("v") else "store"
         return f"{kind}_{dtype.code}({', '.join([buffer, offset, value, *extra])})"
 
+    def loop(self, variable: str, start: str, stop: str, step: str) -> tuple[list[str], str, list[str]]:
+        """What stands before a loop, its header, and what ends its body."""
+        bounds = [stop] if (start, step) == ("0", "1") else [start, stop] if step == "1" else [start, stop, step]
+        return [], f"for {variable} in range({', '.join(bounds)}):", []
+
     def call(self, function: str, arguments: Sequence[str]) -> str:
         if function.startswith("at_"):  # the address of an element
             size = {"f32": 4, "i32": 4, "bool": 1}.get(function[3:], 8)
@@ -74,13 +79,10 @@ def print_statements(statements: Sequence[Statement], dialect: Dialect, indent: 
         elif isinstance(s, Do):
             lines.append(pad + show(s.call, dialect))
         elif isinstance(s, For):
-            bounds = [show(s.start, dialect), show(s.stop, dialect), show(s.step, dialect)]
-            if bounds[2] == "1":
-                bounds.pop()
-                if bounds[0] == "0":
-                    bounds.pop(0)
-            lines.append(f"{pad}for {s.variable} in range({', '.join(bounds)}):")
-            lines += print_statements(s.body, dialect, indent + 1) or [pad + "    pass"]
+            before, header, after = dialect.loop(s.variable, *(show(v, dialect) for v in (s.start, s.stop, s.step)))
+            lines += [pad + line for line in (*before, header)]
+            lines += print_statements(s.body, dialect, indent + 1) or ([] if after else [pad + "    pass"])
+            lines += [f"{pad}    {line}" for line in after]
         elif isinstance(s, If):
             lines.append(f"{pad}if {show(s.condition, dialect)}:")
             lines += print_statements(s.body, dialect, indent + 1) or [pad + "    pass"]
