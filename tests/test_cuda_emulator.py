@@ -198,7 +198,7 @@ def test_a_load_outside_a_buffer_names_thread_buffer_and_line() -> None:
     on = device()
     p, q = on.alloc(40), on.alloc(400)
     told = message_of(on, COPY, 2, 8, p, q, 12)
-    assert "reaches outside its buffers 2 times" in told
+    assert "2 accesses to memory are wrong; the first is outside its buffers" in told
     assert "thread (2, 0, 0) of block (1, 0, 0) at byte 40 of a buffer of 40 bytes" in told
     assert "line 5: store_f32(q, i, load_f32(p, i))" in told
 
@@ -217,12 +217,21 @@ def test_a_wide_load_that_half_leaves_its_buffer_is_refused() -> None:
     assert "byte 16 of a buffer of 24 bytes" in message_of(on, source, 1, 1, p, q, 4)
 
 
+def test_a_wide_access_that_is_not_aligned_is_refused() -> None:
+    on = device()
+    source = "def wide(p, q, n):\n    a, b, c, d = load4_f32(p, n)\n    store4_f32(q, n, a, b, c, d)\n"
+    p, q = on.alloc(64), on.alloc(64)
+    told = message_of(on, source, 1, 1, p, q, 2)
+    assert "2 accesses to memory are wrong; the first is not aligned to 16 bytes" in told
+    launch(on, source, 1, 1, p, q, 4)
+
+
 def test_a_freed_buffer_and_address_zero_are_refused() -> None:
     on = device()
     p, q = on.alloc(40), on.alloc(40)
     on.free(p)
-    assert "outside its buffers" in message_of(on, COPY, 1, 8, p, q, 8)
-    assert "outside its buffers" in message_of(on, COPY, 1, 8, 0, q, 8)
+    assert "is outside its buffers" in message_of(on, COPY, 1, 8, p, q, 8)
+    assert "is outside its buffers" in message_of(on, COPY, 1, 8, 0, q, 8)
 
 
 def test_a_fresh_buffer_reads_as_nan() -> None:
@@ -273,7 +282,10 @@ def over(p, n):
     shared_store_f32(b, cuda.threadIdx.x, to_f32(2.0))
 """
     told = message_of(device(), source, 1, 4, 0, index, pointers=1)
-    assert f"outside its shared arrays {max(1, index + 4 - 8) if index > 0 else 1} times" in told
+    assert (
+        f"{4 if index == 8 else 1} accesses to memory are wrong; the first is outside its shared arrays"
+        in told
+    )
     assert f"thread ({thread}, 0, 0)" in told and "line 5: shared_store_f32(a" in told
     launch(device(), source, 1, 4, 0, 4, pointers=1)
 

@@ -112,7 +112,10 @@ def compile_ptx(source: KernelSource, capability: Capability) -> KernelIR:
 
 def link_cubin(source: KernelSource, capability: Capability) -> Cubin:
     """Machine code by libNVVM and nvJitLink, optimised at link time; IEEE division, FMA contraction."""
-    from cuda.core import Linker, LinkerOptions, ObjectCode
+    try:
+        from cuda.core import Linker, LinkerOptions, ObjectCode
+    except ImportError:  # where it was before 0.6
+        from cuda.core.experimental import Linker, LinkerOptions, ObjectCode
 
     library, symbol = _library(source, capability)
     try:

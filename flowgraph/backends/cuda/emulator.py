@@ -140,18 +140,20 @@ class EmulatedKernel:
         )
         return _scheduler()[1](ctypes.addressof(run))
 
-    def is_shared(self, access: int) -> bool:
-        return "addrspace(3)" in kernel_ir(self.source).text.splitlines()[self.adapted.accesses[access]]
-
-    def line(self, sites: str, number: int) -> str:
-        """The generated source behind an access or a meeting: found by compiling again, with line numbers."""
-        ir = kernel_ir(self.source, lines=True)
-        instruction = ir.text.splitlines()[getattr(adapt(ir.text, ir.symbol), sites)[number]]
-        location = re.search(r"!dbg (!\d+)", instruction)
-        place = location and re.search(rf"^{location[1]} = .*DILocation\(.*?line: (\d+)", ir.text, re.M)
+    def line(self, number: int) -> str:
+        """The generated source behind a line of the IR: found by compiling again, with line numbers."""
+        plain, annotated = kernel_ir(self.source), kernel_ir(self.source, lines=True)
+        before, after = adapt(plain.text, plain.symbol), adapt(annotated.text, annotated.symbol)
+        lines = annotated.text.splitlines()
+        same = dict(zip((a.line for a in before.accesses), (a.line for a in after.accesses), strict=True))
+        same |= dict(zip(before.meetings, after.meetings, strict=True))
+        location = re.search(r"!dbg (!\d+)", lines[same[number]])
+        place = location and re.search(
+            rf"^{location[1]} = .*DILocation\(.*?line: (\d+)", annotated.text, re.M
+        )
         if not place:
             raise DeviceError(
-                f"numba gave no line for '{instruction.strip()}' of kernel '{self.source.entry}'"
+                f"numba gave no line for '{lines[same[number]].strip()}' of '{self.source.entry}'"
             )
         row = int(place[1])
         return f"line {row}: {self.source.text.splitlines()[row - 1].strip()}"
@@ -222,17 +224,28 @@ class EmulatedDevice:
         self.launches += 1
         entry = handle.source.entry
         if fault[0]:
-            where = "its shared arrays" if handle.is_shared(fault[2]) else "its buffers"
-            nearest = "" if handle.is_shared(fault[2]) else f" at {self._buffers.nearest(fault[1])}"
+            count, address, site = fault[:3]
+            access = handle.adapted.accesses[site]
+            where = "its shared arrays" if access.space == 3 else "its buffers"
+            wrong = (
+                f"is not aligned to {access.nbytes} bytes"
+                if address % access.nbytes
+                else f"is outside {where}"
+            )
+            nearest = f" at {self._buffers.nearest(address)}" if access.space == 1 else ""
             raise DeviceError(
-                f"kernel '{entry}' reaches outside {where} {fault[0]} times; first thread {tuple(place[:3])} "
-                f"of block {tuple(place[3:])}{nearest}, {handle.line('accesses', fault[2])}"
+                f"kernel '{entry}': {count} accesses to memory are wrong; the first {wrong}: thread "
+                f"{tuple(place[:3])} of block {tuple(place[3:])}{nearest}, {handle.line(access.line)}"
             )
         if status == 1:
             first = {code: t for t, code in reversed(list(enumerate(codes)))}
             told = "; ".join(
                 f"thread {t} "
-                + ("has returned" if code == 0 else f"is at {handle.line('meetings', (code - 1) // 2)}")
+                + (
+                    "has returned"
+                    if code == 0
+                    else f"is at {handle.line(handle.adapted.meetings[(code - 1) // 2])}"
+                )
                 for code, t in first.items()
             )
             raise DeviceError(

@@ -16,12 +16,21 @@ from flowgraph.errors import DeviceError
 
 
 @dataclass(frozen=True)
+class Access:
+    """A load or store: its line in the original IR, bytes at once, address space (1 global, 3 shared)."""
+
+    line: int
+    nbytes: int
+    space: int
+
+
+@dataclass(frozen=True)
 class Adapted:
     """A kernel's IR for this machine."""
 
     text: str
     cooperates: bool  # its threads meet at barriers or shuffles
-    accesses: tuple[int, ...]  # line of the original IR, by number of the access to global or shared memory
+    accesses: tuple[Access, ...]
     meetings: tuple[int, ...]  # line of the original IR, by number of the barrier or shuffle
     shared: tuple[tuple[str, int], ...]  # symbol of each shared array's area, its bytes with red zones
 
@@ -62,7 +71,7 @@ class _Adapter:
         self.coro_end = coro_end
         self.cooperates = False
         self.parameters = ""
-        self.accesses: list[int] = []
+        self.accesses: list[Access] = []
         self.meetings: list[int] = []
         self.shared: list[tuple[str, int]] = []
         rules = {
@@ -143,9 +152,10 @@ class _Adapter:
 
     def access(self, match: re.Match[str]) -> list[str]:
         site, line = len(self.accesses), match.string
-        self.accesses.append(self.number)
-        pointer = f"ptr addrspace({match['space']})"
-        guard = f"@fg.guard{match['space']}.{_bytes(match['type'])}({pointer} {match['pointer']}, i32 {site})"
+        access = Access(self.number, _bytes(match["type"]), int(match["space"]))
+        self.accesses.append(access)
+        pointer = f"ptr addrspace({access.space})"
+        guard = f"@fg.guard{access.space}.{access.nbytes}({pointer} {match['pointer']}, i32 {site})"
         return [
             f"  %fg.guarded.{site} = call {pointer} {guard}",
             f"{line[: match.start('pointer')]}%fg.guarded.{site}{line[match.end('pointer') :]}",

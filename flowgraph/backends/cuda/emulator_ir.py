@@ -51,7 +51,7 @@ def _special_registers() -> dict[str, str]:
 
 
 def _guard(size: int) -> str:
-    """The address itself if all its bytes lie in live buffers, else a scratch one and a note in fg.fault."""
+    """The address itself if it is aligned and all its bytes are live, else a scratch one and a note."""
     return f"""
 define internal ptr addrspace(1) @fg.guard1.{size}(ptr addrspace(1) %p, i32 %site) alwaysinline {{
   %address = ptrtoint ptr addrspace(1) %p to i64
@@ -59,7 +59,10 @@ define internal ptr addrspace(1) @fg.guard1.{size}(ptr addrspace(1) %p, i32 %sit
   %limit = load i64, ptr getelementptr (i64, ptr @fg.memory, i64 1)
   %offset = sub i64 %address, %base
   %inside = icmp ult i64 %offset, %limit
-  br i1 %inside, label %shadowed, label %bad
+  %low = and i64 %address, {size - 1}
+  %aligned = icmp eq i64 %low, 0
+  %fit = and i1 %inside, %aligned
+  br i1 %fit, label %shadowed, label %bad
 shadowed:
   %delta = load i64, ptr getelementptr (i64, ptr @fg.memory, i64 2)
   %place = add i64 %address, %delta
@@ -90,7 +93,10 @@ def _shared_guard(size: int, areas: Sequence[tuple[str, int]]) -> str:
 define internal ptr addrspace(3) @fg.guard3.{size}(ptr addrspace(3) %p, i32 %site) alwaysinline {{
   %address = ptrtoint ptr addrspace(3) %p to i64
   %any0 = icmp eq i64 0, 1{tests}
-  br i1 %any{len(wide_enough)}, label %good, label %bad
+  %low = and i64 %address, {size - 1}
+  %aligned = icmp eq i64 %low, 0
+  %fit = and i1 %any{len(wide_enough)}, %aligned
+  br i1 %fit, label %good, label %bad
 good:
   ret ptr addrspace(3) %p
 bad:
