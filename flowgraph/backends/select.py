@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Union
 
 from flowgraph.backends.reference import ReferenceExecutor
 from flowgraph.errors import DeviceError
@@ -11,17 +13,50 @@ from flowgraph.graph.graph import Graph
 from flowgraph.kernels.kernel import KernelCall
 from flowgraph.program import Executor
 
+if TYPE_CHECKING:
+    from flowgraph.backends.cuda.device import CudaDevice
+
 DEVICES = ("auto", "cpu", "cuda", "reference")
+Device = Union[str, "CudaDevice"]  # a name, or a device that the caller has opened
 
 
-def make_executor(device: str, graph: Graph, calls: Sequence[KernelCall], threads: int | None) -> Executor:
+def make_executor(device: Device, graph: Graph, calls: Sequence[KernelCall], threads: int | None) -> Executor:
     """An executor for the device; raises DeviceError where there is none, never falls back in silence."""
+    if device == "auto":
+        from flowgraph.backends.cuda.device import cuda_available
+
+        device = "cuda" if cuda_available()[0] else "cpu"
     if device == "reference":
         return ReferenceExecutor(graph)
-    if device in ("cpu", "auto"):
+    if device == "cpu":
         from flowgraph.backends.cpu.executor import CpuExecutor
 
         return CpuExecutor(graph, calls, threads)
+    if device == "cuda" or not isinstance(device, str):
+        from flowgraph.backends.cuda.executor import CudaExecutor
+
+        return CudaExecutor(graph, calls, first_cuda_device() if isinstance(device, str) else device)
     raise DeviceError(
         f"unknown device {device!r}", where=origins.here(), hint="use one of " + ", ".join(map(repr, DEVICES))
     )
+
+
+def first_cuda_device() -> CudaDevice:
+    """The first CUDA device, opened once a process; raises DeviceError with the reason where there is none."""
+    from flowgraph.backends.cuda.device import cuda_available
+
+    usable, reason = cuda_available()
+    if not usable:
+        raise DeviceError(
+            f"device 'cuda' cannot be used: {reason}",
+            where=origins.here(),
+            hint="`flowgraph doctor` says what is missing; device='cpu' runs anywhere",
+        )
+    return _opened()
+
+
+@cache
+def _opened() -> CudaDevice:
+    from flowgraph.backends.cuda.device import RealDevice
+
+    return RealDevice()
