@@ -12,6 +12,7 @@ Every group has a `reason`: why it is a kernel of its own.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,7 +27,8 @@ from flowgraph.ops.leaf import Constant, Leaf
 from flowgraph.ops.shape import Injective
 
 Read = tuple[Tensor, tuple[Expr, ...]]
-MAX_EPILOGUE_INPUTS = 24  # a kernel's argument table stays small enough to read
+MAX_INPUTS = 24  # a kernel's argument table stays small enough to read
+MAX_NODES = 40  # compile time grows faster than a kernel's length
 
 
 @dataclass
@@ -36,7 +38,9 @@ class Group:
     shape: Shape
     kind: str  # "pointwise", "row", "reduction", "contraction", "scatter"
     nodes: list[Node] = field(default_factory=list)
-    ancestors: set[int] = field(default_factory=set)
+    inputs: set[Tensor] = field(default_factory=set)  # what it reads from elsewhere
+    waits: set[int] = field(default_factory=set)  # groups whose results it reads
+    ancestors: int = 0  # bit k: it waits, directly or not, for group k
     reason: str = ""
 
 
@@ -100,8 +104,7 @@ def fuse(graph: Graph) -> Fusion:
         chosen = None
         if node.op.meaning() == "body":
             for index in sorted(producers, reverse=True):
-                others = producers - {index}
-                if any(index in groups[p].ancestors for p in others):
+                if any(groups[p].ancestors >> index & 1 for p in producers - {index}):
                     continue  # another producer waits for that group: joining would make a cycle
                 if _joins(node, reads, groups[index], index, member_of):
                     chosen = index
@@ -111,28 +114,30 @@ def fuse(graph: Graph) -> Fusion:
             groups.append(_new_group(node, reads, producers, groups))
         group = groups[chosen]
         group.nodes.append(node)
-        for p in producers - {chosen}:
-            group.ancestors |= {p} | groups[p].ancestors
-        for descendant in groups[chosen + 1 :]:  # a later group that already waits for this one
-            if chosen in descendant.ancestors:
-                descendant.ancestors |= group.ancestors
+        group.inputs |= {t for t, _ in reads if member_of.get(t) != chosen}
+        _wait(groups, chosen, producers - {chosen})
         for tensor in node.outputs:
             member_of[tensor] = chosen
 
-    _sink_cheap(groups, member_of, inlined, consumers, roots)
-    groups_kept = [g for g in groups if g.nodes]
-    renumber = {id(g): k for k, g in enumerate(groups_kept)}
-    moved = {k: renumber[id(g)] for k, g in enumerate(groups) if g.nodes}
-    for group in groups_kept:
-        group.ancestors = {moved[a] for a in group.ancestors if a in moved}
-    groups, member_of = groups_kept, {t: moved[g] for t, g in member_of.items()}
-
+    stored = _stored(groups, member_of, inlined, roots)
+    _sink_cheap(groups, member_of, inlined, stored, consumers, roots)
     order = _topological_groups(groups)
     position = {old: new for new, old in enumerate(order)}
     member_of = {t: position[g] for t, g in member_of.items()}
-    groups = [groups[k] for k in order]
-    stored = _stored(groups, member_of, inlined, roots)
-    return Fusion(tuple(groups), member_of, stored, frozenset(inlined))
+    return Fusion(tuple(groups[k] for k in order), member_of, frozenset(stored), frozenset(inlined))
+
+
+def _wait(groups: list[Group], number: int, producers: set[int]) -> None:
+    """Record that a group needs what others compute, and tell the groups that already wait for it."""
+    group = groups[number]
+    before = group.ancestors
+    for p in producers:
+        group.waits.add(p)
+        group.ancestors |= 1 << p | groups[p].ancestors
+    if group.ancestors != before:
+        for later in groups[number + 1 :]:
+            if later.ancestors >> number & 1:
+                later.ancestors |= group.ancestors
 
 
 def _inlined(nodes: Iterable[Node], consumers: dict[Tensor, list[Node]], roots: set[Tensor]) -> set[Node]:
@@ -157,11 +162,14 @@ def _sink_cheap(
     groups: list[Group],
     member_of: dict[Tensor, int],
     inlined: set[Node],
+    stored: set[Tensor],
     consumers: dict[Tensor, list[Node]],
     roots: set[Tensor],
 ) -> None:
-    """Recompute in the reader what is cheaper to compute from stored values than to store: 1 - h*h from h."""
-    stored = _stored(groups, member_of, inlined, roots)
+    """Recompute in the reader what is cheaper to compute from stored values than to store: 1 - h*h from h.
+
+    What takes its place in the reader is stored already, or a leaf, so nothing else has to be stored for it.
+    """
     for tensor in sorted(stored, key=lambda t: -t.node.serial):
         if tensor in roots or any(_needs_arrays(c, consumers) or c.op.meaning() == "scatter" for c in consumers[tensor]):
             continue
@@ -171,12 +179,12 @@ def _sink_cheap(
                 inlined.add(node)
                 for output in node.outputs:
                     groups[member_of.pop(output)].nodes.remove(node)
-            stored = _stored(groups, member_of, inlined, roots)
+            stored.discard(tensor)
 
 
 def _recomputable(
     tensor: Tensor,
-    stored: frozenset[Tensor],
+    stored: set[Tensor],
     roots: set[Tensor],
     member_of: dict[Tensor, int],
     inlined: set[Node],
@@ -267,8 +275,7 @@ def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: d
     body = body_of(node)
     if is_contraction(body) or group.kind == "scatter":
         return False
-    inputs = {t for member in group.nodes for t in member.inputs} | set(node.inputs)
-    if len(inputs) > MAX_EPILOGUE_INPUTS:
+    if len(group.nodes) >= MAX_NODES or len(group.inputs | {t for t, _ in reads}) > MAX_INPUTS:
         return False
     shape = node.outputs[0].shape
     own = [(t, idx) for t, idx in reads if member_of.get(t) == index]
@@ -303,21 +310,28 @@ def _row_extents(tensor: Tensor, outer: int) -> tuple[Size, ...]:
 
 
 def _topological_groups(groups: list[Group]) -> list[int]:
+    """The groups that still have nodes, producers first, as close to the order they were made in as possible."""
+    waiting = [len(g.waits) for g in groups]
+    followers: list[list[int]] = [[] for _ in groups]
+    for number, group in enumerate(groups):
+        for p in group.waits:
+            followers[p].append(number)
+    ready = [number for number, count in enumerate(waiting) if count == 0]
     order: list[int] = []
-    placed: set[int] = set()
-    pending = list(range(len(groups)))
-    while pending:
-        ready = [g for g in pending if groups[g].ancestors <= placed]
-        assert ready, "fusion made a cycle"
-        order += ready
-        placed |= set(ready)
-        pending = [g for g in pending if g not in placed]
-    return order
+    while ready:
+        number = heapq.heappop(ready)
+        order.append(number)
+        for follower in followers[number]:
+            waiting[follower] -= 1
+            if waiting[follower] == 0:
+                heapq.heappush(ready, follower)
+    assert len(order) == len(groups), "fusion made a cycle"
+    return [number for number in order if groups[number].nodes]
 
 
 def _stored(
     groups: list[Group], member_of: dict[Tensor, int], inlined: set[Node], roots: set[Tensor]
-) -> frozenset[Tensor]:
+) -> set[Tensor]:
     """Tensors that need memory: what is asked for, and what another kernel reads."""
     found = {t for t in roots if t in member_of}
     for number, group in enumerate(groups):
@@ -325,6 +339,6 @@ def _stored(
             for tensor, _ in reads_of(node, inlined):
                 if member_of.get(tensor, number) != number:
                     found.add(tensor)
-    return frozenset(found)
+    return found
 
 
