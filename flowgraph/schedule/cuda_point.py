@@ -174,7 +174,7 @@ def remainder(a: Value, b: Value) -> Value:
 def whole_fours(sizes: SizeTable, needed: Sequence[Size]) -> Value | None:
     """The condition that sizes are multiples of four; None if that is known to fail. `True` if there is none."""
     condition: Value = Const(True, boolean)
-    for size in needed:
+    for size in dict.fromkeys(needed):
         if isinstance(sizes(size), Const):
             if int(sizes(size).value) % VECTOR:  # type: ignore[union-attr]
                 return None

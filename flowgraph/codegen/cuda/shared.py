@@ -24,7 +24,8 @@ def _array(name: str, dtype: Any) -> Any:
         area = ir.ArrayType(MEMORY[dtype], count.literal_value)
 
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            array = ir.GlobalVariable(builder.module, area, builder.module.get_unique_name(name), addrspace=SHARED)
+            unique = f"{name}_{len(builder.module.globals)}"  # llvmlite's own unique names have a dot, which NVVM refuses
+            array = ir.GlobalVariable(builder.module, area, unique, addrspace=SHARED)
             array.align, array.initializer = 16, ir.Constant(area, ir.Undefined)
             return builder.ptrtoint(array, I64)
 
