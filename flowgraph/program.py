@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from flowgraph.errors import DTypeError, GraphError, InputError, ShapeError
+from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.origin import Origin
 from flowgraph.graph.size import Size, evaluate, is_name, names_in, show_shape
@@ -107,7 +108,7 @@ class Program:
             problem = " and ".join(
                 f"{what} input{'s' * (len(n) > 1)} {', '.join(map(repr, n))}" for what, n in (("missing", missing), ("unknown", unknown)) if n
             )
-            where = self.inputs[missing[0]].origin if missing else None
+            where = self.inputs[missing[0]].origin if missing else origins.here()
             raise InputError(problem, where=where, hint=f"this program takes {', '.join(map(repr, self.inputs)) or 'no inputs'}")
         arrays = {tensor: self._array(name, tensor, inputs[name]) for name, tensor in self.inputs.items()}
         found = self._solve(arrays, sizes or {})
@@ -118,9 +119,9 @@ class Program:
         return arrays, found
 
     def _array(self, name: str, tensor: Tensor, value: Any) -> np.ndarray:
-        if not isinstance(value, (np.ndarray, np.generic)):
-            value = np.asarray(value, tensor.dtype.numpy)
         array = np.asarray(value)
+        if not isinstance(value, (np.ndarray, np.generic)) and np.can_cast(array.dtype, tensor.dtype.numpy, "same_kind"):
+            array = array.astype(tensor.dtype.numpy)  # numbers and lists have no dtype of their own
         if array.dtype != tensor.dtype.numpy:
             raise DTypeError(
                 f"input {name!r} is declared {tensor.dtype}, got {array.dtype}",

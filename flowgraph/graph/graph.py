@@ -12,6 +12,7 @@ from typing import Any
 
 from flowgraph.errors import VerificationError
 from flowgraph.graph import origin as origins
+from flowgraph.graph.origin import Origin
 from flowgraph.graph.tensor import Node, Tensor, apply
 
 
@@ -96,9 +97,9 @@ def rewrite(graph: Graph, rule: Rule, name: str) -> Graph:
     return graph if tuple(roots) == graph.roots else graph.with_roots(roots)
 
 
-def clone(node: Node, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The same op at the same origin on other inputs."""
-    with origins.at(node.origin):
+def clone(node: Node, inputs: Sequence[Tensor], origin: Origin | None = None) -> tuple[Tensor, ...]:
+    """The same op on other inputs, at the same origin unless another is given."""
+    with origins.at(origin or node.origin):
         outputs = apply(node.op, *inputs)
     for old, fresh in zip(node.outputs, outputs, strict=True):
         fresh.label = old.label

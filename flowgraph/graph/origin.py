@@ -51,10 +51,10 @@ class Origin:
 
     def merge(self, *others: Origin) -> Origin:
         """The origin of something made from all of these."""
-        lines, passes = list(self.lines), list(self.passes)
+        lines, passes = dict.fromkeys(self.lines), dict.fromkeys(self.passes)
         for other in others:
-            lines += [line for line in other.lines if line not in lines]
-            passes += [name for name in other.passes if name not in passes]
+            lines.update(dict.fromkeys(other.lines))
+            passes.update(dict.fromkeys(other.passes))
         return Origin(tuple(lines), self.scope, tuple(passes))
 
     def by(self, name: str) -> Origin:

@@ -132,6 +132,12 @@ def require_float(op: Op, *types: TensorType) -> None:
             raise DTypeError(f"{op.display} needs floating-point values, got {t}", hint="convert with fg.cast(x, 'float32')")
 
 
+def require_numbers(op: Op, *types: TensorType) -> None:
+    for t in types:
+        if t.dtype.kind == "bool":
+            raise DTypeError(f"{op.display} needs numbers, got {t}", hint="convert with fg.cast(x, 'float32'), or use fg.where")
+
+
 def require_same(op: Op, *types: TensorType) -> None:
     """Equal shapes and dtypes, or an error that names both."""
     first = types[0]

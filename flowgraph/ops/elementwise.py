@@ -12,7 +12,7 @@ from flowgraph.errors import DTypeError
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType, TensorType, as_dtype, boolean, float32
 from flowgraph.index_notation import Body, call, cast as cast_expr
-from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, require_float, require_same, values
+from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, require_float, require_numbers, require_same, values
 from flowgraph.ops.shape import broadcast_operands
 
 
@@ -25,7 +25,9 @@ class Elementwise(Op):
     integers: ClassVar[bool] = False  # defined on integers too?
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        if not self.integers:
+        if self.integers:
+            require_numbers(self, *types)
+        else:
             require_float(self, *types)
         require_same(self, *types)
         return (types[0],)

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, ShapeError
+from flowgraph.errors import DTypeError, InputError, ShapeError
+from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Size, as_size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType, TensorType, as_dtype, int64
 from flowgraph.index_notation import Axis, Body, Const, Expr, Index, call, cast
 from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, values
-from flowgraph.ops.leaf import constant
+from flowgraph.ops.leaf import Constant, constant
 from flowgraph.ops.shape import broadcast_to
 
 
@@ -150,19 +151,33 @@ class OneHot(Op):
         ]
 
 
+def _check_constant(what: str, ids: Tensor, limit: Size) -> None:
+    """Constant ids are checked here; fed ones when they are fed (see `index_bounds`)."""
+    if isinstance(ids.op, Constant) and isinstance(limit, int):
+        bad = (ids.op.array < 0) | (ids.op.array >= limit)
+        if bad.any():
+            wrong = ids.op.array[bad][0]
+            raise InputError(f"{what}: {wrong} is out of range: ids run from 0 to {limit - 1}", where=origins.here())
+
+
 def gather(table: Tensor, ids: Tensor) -> Tensor:
     """Rows of a table (rows, ...) at integer ids (...): shape ids.shape + table.shape[1:].
 
     Ids out of range raise InputError when data are fed. The gradient adds into the rows that were read.
     """
+    if table.rank:
+        _check_constant("gather", ids, table.shape[0])
     return Gather()(table, ids)
 
 
 def scatter_add(base: Tensor, ids: Tensor, added: Tensor) -> Tensor:
     """base (rows, ...) with added[i] added to row ids[i], in the order of i."""
+    if base.rank:
+        _check_constant("scatter_add", ids, base.shape[0])
     return ScatterAdd()(base, ids, added)
 
 
 def one_hot(ids: Tensor, depth: Any, dtype: Any = "float32") -> Tensor:
     """1 at the class number, 0 elsewhere, along a new last axis of size `depth`."""
+    _check_constant("one_hot", ids, as_size(depth))
     return OneHot(as_size(depth), as_dtype(dtype))(ids)

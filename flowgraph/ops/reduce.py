@@ -14,7 +14,7 @@ from flowgraph.graph.size import Shape, product, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Body
-from flowgraph.ops.base import Cotangents, Op, Sample, indices, load, require_float, values
+from flowgraph.ops.base import Cotangents, Op, Sample, indices, load, require_float, require_numbers, values
 from flowgraph.ops.elementwise import cast, divide, equal, multiply
 from flowgraph.ops.leaf import size_of
 from flowgraph.ops.shape import broadcast_to, expand_dims
@@ -30,6 +30,7 @@ class Reduction(Op):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
+        require_numbers(self, x)
         if not self.axes or any(not 0 <= a < x.rank for a in self.axes):
             raise ShapeError(f"{self.display} over axes {self.axes} of a tensor of shape {show_shape(x.shape)}")
         return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), x.dtype),)

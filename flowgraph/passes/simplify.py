@@ -5,11 +5,13 @@ Each takes and returns a Graph. Dead code needs no pass: a graph is what its roo
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from flowgraph.graph.graph import Graph, rewrite
+from flowgraph.graph.graph import Graph, clone, rewrite
 from flowgraph.graph.tensor import Node, Tensor
-from flowgraph.ops.elementwise import Add, Cast, Divide, Multiply, Negative, Subtract
+from flowgraph.ops.elementwise import Add, Cast, Divide, Elementwise, Multiply, Negative, Subtract
 from flowgraph.ops.leaf import Constant, Input, Parameter, constant
 from flowgraph.ops.shape import Broadcast, ExpandDims, Squeeze, Transpose
 
@@ -17,18 +19,41 @@ FOLD_LIMIT = 4096  # elements: a larger constant is cheaper to compute than to c
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """Compute what depends on constants alone, by the ops' references."""
+    """Compute what depends on constants alone, by the ops' references. A broadcast scalar stays a scalar, of any shape."""
 
     def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if not inputs or len(node.outputs) != 1 or not all(isinstance(t.op, Constant) for t in inputs):
+        if not inputs or len(node.outputs) != 1 or isinstance(node.op, Broadcast):
             return None
-        count = node.outputs[0].type.count
-        if isinstance(node.op, Broadcast) or not isinstance(count, int) or count > FOLD_LIMIT:
-            return None  # a broadcast constant stays a scalar
-        value = np.asarray(node.op.reference(*(t.op.array for t in inputs)))
-        return (constant(value, node.outputs[0].dtype),)
+        result = node.outputs[0].type
+        if isinstance(node.op, (Elementwise, Cast)) and result.rank:
+            scalars = [_scalar(t) for t in inputs]
+            if all(s is not None for s in scalars):
+                return (Broadcast(result.shape)(constant(node.op.reference(*scalars), result.dtype)),)
+        if not isinstance(result.count, int) or result.count > FOLD_LIMIT:
+            return None
+        arrays = [_small_constant(t) for t in inputs]
+        if any(a is None for a in arrays):
+            return None
+        return (constant(np.asarray(node.op.reference(*arrays)), result.dtype),)
 
     return rewrite(graph, rule, "fold")
+
+
+def _scalar(tensor: Tensor) -> np.ndarray | None:
+    """The scalar constant that a tensor is a broadcast of."""
+    source = tensor.node.inputs[0] if isinstance(tensor.op, Broadcast) else tensor
+    return source.op.array if isinstance(source.op, Constant) and source.shape == () else None
+
+
+def _small_constant(tensor: Tensor) -> np.ndarray | None:
+    """The array that a tensor is known to be: a constant, or a broadcast of one."""
+    if isinstance(tensor.op, Constant):
+        return tensor.op.array
+    if isinstance(tensor.op, Broadcast) and isinstance(tensor.node.inputs[0].op, Constant):
+        count = tensor.type.count
+        if isinstance(count, int) and count <= FOLD_LIMIT:
+            return tensor.op.reference(tensor.node.inputs[0].op.array)
+    return None
 
 
 def scalar_value(tensor: Tensor) -> float | None:
@@ -110,22 +135,25 @@ def _stacks(shape: tuple, inner: Tensor) -> bool:
 
 
 def eliminate_common_subexpressions(graph: Graph) -> Graph:
-    """Nodes with equal ops and equal inputs become one, which remembers both lines."""
-    known: dict[tuple, Node] = {}
+    """Nodes with equal ops and equal inputs become one, which remembers the lines of all of them."""
+    numbers: dict[Tensor, Tensor] = {}  # the first tensor of equal value
+    first: dict[tuple[Any, tuple[Tensor, ...]], Node] = {}
+    same: dict[Node, list[Node]] = {}
+    for node in graph.nodes():
+        key = (node.op, tuple(numbers[t] for t in node.inputs))
+        leader = node if isinstance(node.op, (Input, Parameter)) else first.setdefault(key, node)
+        numbers.update(zip(node.outputs, leader.outputs, strict=True))
+        same.setdefault(leader, []).append(node)
+    made: dict[Node, tuple[Tensor, ...]] = {}
 
     def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if isinstance(node.op, (Input, Parameter)):
-            return None
-        key = (node.op, inputs)
-        first = known.get(key)
-        if first is not None and first is not node:
-            return first.outputs
-        outputs = node.outputs
-        if inputs != node.inputs:
-            from flowgraph.graph.graph import clone
-
-            outputs = clone(node, inputs)
-        known[key] = outputs[0].node
-        return outputs
+        leader = numbers[node.outputs[0]].node
+        if leader is not node:
+            return made[leader]
+        others = same[node][1:]
+        if others:
+            origin = node.origin.merge(*(o.origin for o in others))
+            made[node] = clone(node, inputs, origin if origin != node.origin else None)
+        return made.get(node)
 
     return rewrite(graph, rule, "cse")

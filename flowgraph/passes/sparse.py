@@ -5,6 +5,8 @@ There is no sparse type; what looked up a few rows touches a few rows. Holds for
 
 from __future__ import annotations
 
+import math
+
 from flowgraph.graph.graph import Graph, rewrite
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.ops.elementwise import Add, Multiply, Negative, Subtract, multiply, negative
@@ -23,6 +25,8 @@ def sparse_updates(graph: Graph) -> Graph:
         if found is None:
             return None
         ids, added, factor = found
+        if factor not in (1, -1) and not (added.dtype.is_float and math.isfinite(factor)):
+            return None
         if isinstance(node.op, Subtract):
             factor = -factor
         scaled = added if factor == 1 else negative(added) if factor == -1 else multiply(factor, added)
