@@ -149,7 +149,8 @@ class KernelCall:
 
 
 def verify_kernel(kernel: Kernel) -> Kernel:
-    """Every name defined before use, every axis in scope, every output stored; else VerificationError."""
+    """Every name defined before use, every axis in scope, every output stored, and no point of the outer loops reads or
+    writes what another one writes; else VerificationError."""
 
     def fail(message: str) -> None:
         raise VerificationError(f"kernel {kernel.name}: {message}\n{kernel}", where=kernel.origin)
@@ -157,6 +158,7 @@ def verify_kernel(kernel: Kernel) -> Kernel:
     buffers = {b.name: b for b in kernel.buffers}
     if len(buffers) != len(kernel.buffers):
         fail("two buffers of one name")
+    outer = tuple(map(Index, kernel.axes))
     known: set[str] = set()
     stored: set[str] = set()
     for nest in kernel.nests:
@@ -175,6 +177,8 @@ def verify_kernel(kernel: Kernel) -> Kernel:
                         fail(f"bad load {show(e)}")
                     elif buffer in kernel.outputs and buffer.name not in stored:
                         fail(f"{buffer.name} is read before it is stored")
+                    elif buffer in kernel.outputs and e.index[: len(outer)] != outer:
+                        fail(f"{show(e)} is stored at another point of the outer loops, which run in any order")
 
         for let in nest.lets:
             check(let.value)
@@ -196,6 +200,8 @@ def verify_kernel(kernel: Kernel) -> Kernel:
                 fail(f"{store.buffer} is not an output")
             elif store.value.dtype != target.type.dtype or len(store.index) != target.type.rank:
                 fail(f"bad store {store}")
+            elif not all(index in store.index for index in outer):
+                fail(f"{store} writes the same element at every point of an outer loop")
             stored.add(store.buffer)
     if stored != {b.name for b in kernel.outputs}:
         fail("an output is never stored")

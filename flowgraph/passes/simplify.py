@@ -11,6 +11,7 @@ import numpy as np
 
 from flowgraph.graph.graph import Graph, clone, rewrite
 from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.ops.base import Op
 from flowgraph.ops.elementwise import Add, Cast, Divide, Elementwise, Multiply, Negative, Subtract
 from flowgraph.ops.leaf import Constant, Input, Parameter, constant
 from flowgraph.ops.shape import Broadcast, ExpandDims, Squeeze, Transpose
@@ -103,6 +104,8 @@ def simplify_algebra(graph: Graph) -> Graph:
             return (source,) if combined == tuple(range(len(combined))) else (Transpose(combined)(source),)
         if isinstance(op, Squeeze) and isinstance(inputs[0].op, ExpandDims) and op.axes == inputs[0].op.axes:
             return inputs[0].node.inputs
+        if isinstance(op, (Elementwise, Cast)):
+            return _without_ones(op, inputs)
         if isinstance(op, Broadcast):
             if op.shape == inputs[0].shape:
                 return inputs
@@ -111,6 +114,25 @@ def simplify_algebra(graph: Graph) -> Graph:
         return None
 
     return rewrite(graph, rule, "algebra")
+
+
+def _without_ones(op: Op, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """f(expand_dims(a), expand_dims(b)) is expand_dims(f(a, b)): what `keepdims` leaves is one number a row, not a row."""
+    expanded = next((t for t in inputs if isinstance(t.op, ExpandDims)), None)
+    if expanded is None:
+        return None
+    inner = expanded.node.inputs[0].shape
+    operands = []
+    for tensor in inputs:
+        source = tensor.node.inputs[0] if isinstance(tensor.op, (ExpandDims, Broadcast)) else None
+        if source is None or (isinstance(tensor.op, ExpandDims) and tensor.op.axes != expanded.op.axes):
+            return None
+        if isinstance(tensor.op, Broadcast):
+            if source.shape != ():
+                return None
+            source = Broadcast(inner)(source) if inner else source
+        operands.append(source)
+    return (ExpandDims(expanded.op.axes)(op(*operands)),)
 
 
 def _reciprocal(tensor: Tensor) -> Tensor | None:
