@@ -11,6 +11,7 @@ import hashlib
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 _HERE = Path(__file__).parent
 _FILES = (_HERE / "cpu_prelude.py", _HERE / "vector_math.py", *sorted((_HERE / "cpu").glob("*.py")))
@@ -64,3 +65,10 @@ def default_tile(dtype: str) -> tuple[int, int]:
     if features.get("avx2", False):
         return (6, 1) if single else (2, 1)
     return (2, 1) if single else (1, 1)
+
+
+def lower(function: Any, symbol: str) -> Any:
+    """The LLVM module of a kernel written in the prelude's names: see `codegen.cpu.target`."""
+    from flowgraph.codegen.cpu import target
+
+    return target.lower(function, symbol)

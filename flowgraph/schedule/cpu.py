@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowgraph.graph.size import Size
 from flowgraph.index_notation import Apply, Axis, Load, axes_of
 from flowgraph.kernels.kernel import Kernel
 from flowgraph.schedule.access import stride_along, unit_strides
@@ -91,11 +90,13 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     last = kernel.axes[-1]
     along = sum(unit_strides(kernel, nest.axes[-1]) for nest in inner)
     across = unit_strides(kernel, last)
-    wide_rows = not all(_is_tiny(nest.axes[-1].extent) for nest in inner)
-    if along >= across and wide_rows or across == 0:
+    if along >= across or across == 0 or not _stores_follow(kernel, last):
         return AlongRows()
     return AcrossLanes(block=LANES)
 
 
-def _is_tiny(size: Size) -> bool:
-    return isinstance(size, int) and size < 4
+def _stores_follow(kernel: Kernel, axis: Axis) -> bool:
+    """Whether every store writes consecutive elements along the axis: vectors are stored whole, never scattered."""
+    return all(
+        stride_along(kernel.buffer(s.buffer).type.shape, s.index, axis) == 1 for nest in kernel.nests for s in nest.stores
+    )

@@ -132,8 +132,9 @@ class KernelStore:
         if path is None:                        # tracebacks shall show the line all the same
             path = f"<{stem}>"
             linecache.cache[path] = (len(source.text), None, source.text.splitlines(keepends=True), path)
-        names = importlib.import_module(source.prelude).namespace_for(source.text)
-        object_file = compile_kernel(source.text, path, source.entry, _symbol(stem), names)
+        prelude = importlib.import_module(source.prelude)
+        names, lower = prelude.namespace_for(source.text), getattr(prelude, "lower", None)
+        object_file = compile_kernel(source.text, path, source.entry, _symbol(stem), names, lower)
         address = self._loader.load(object_file, _symbol(stem))
         self._keep(f"{stem}.o", _with_trailer(object_file, source))
         self._count(compiled=1, seconds=time.perf_counter() - started)

@@ -8,7 +8,7 @@ must be compiled: a warm start does without numba.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FunctionType
 
@@ -18,7 +18,6 @@ from numba.core import compiler, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
-from numba.core.cpu import FastMathOptions
 from numba.core.registry import cpu_target
 from numba.core.typed_passes import (
     IRLegalization,
@@ -39,11 +38,15 @@ class KernelCompileError(FlowgraphError):
     """A kernel that breaks a rule of the native interface."""
 
 
+Lower = Callable[[FunctionType, str], llvm.ModuleRef]
+
+
 def compile_kernel(text: str, path: Path | str, entry: str, symbol: str,
-                   namespace: Mapping[str, object]) -> bytes:
+                   namespace: Mapping[str, object], lower: Lower | None = None) -> bytes:
     """Compile function `entry` of `text` to an object file defining void `symbol`(int64, int64, int64).
 
-    `path` is what tracebacks and numba's own errors name as the file.
+    `path` is what tracebacks and numba's own errors name as the file. `lower` makes the LLVM module; by default
+    numba's own CPU target does, which knows all of Python that numba knows (the native driver needs that).
     """
     scope = dict(namespace)
     exec(compile(text, str(path), "exec"), scope)
@@ -51,7 +54,7 @@ def compile_kernel(text: str, path: Path | str, entry: str, symbol: str,
     if not isinstance(function, FunctionType):
         raise KernelCompileError(f"{path} defines no function {entry}")
     with global_compiler_lock:
-        module = _lower(function, symbol)
+        module = (lower or lower_by_numba)(function, symbol)
         _optimise(module)
     if "call void @llvm.trap" in str(module):
         raise KernelCompileError(f"{path}: {entry} may raise an exception, and nobody could catch it")
@@ -85,17 +88,15 @@ class _Library(JITCodeLibrary):
 
 
 def _flags() -> compiler.Flags:
-    """Division like NumPy's, contraction and no other liberty with floats, no reference counts, no
-    wrappers."""
+    """Division like NumPy's, no liberty with floats, no reference counts, no wrappers."""
     flags = compiler.Flags()
     flags.error_model = "numpy"
-    flags.fastmath = FastMathOptions({"contract"})
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.no_compile = True                     # lower only: optimising and emitting is done here
     return flags
 
 
-def _lower(function: FunctionType, symbol: str) -> llvm.ModuleRef:
+def lower_by_numba(function: FunctionType, symbol: str) -> llvm.ModuleRef:
     """One LLVM module with the function, all that it calls, and its native entry."""
     context = cpu_target.target_context
     library = _Library(context.codegen(), symbol)

@@ -15,16 +15,14 @@ from types import FunctionType
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import compiler, fastmathpass, typed_passes, types, untyped_passes
+from numba.core import compiler, typed_passes, types, untyped_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
-from numba.core.cpu import CPUContext, FastMathOptions
+from numba.core.cpu import CPUContext
 from numba.core.typing import templates
 from numba.core.typing.context import BaseContext as TypingContext
 from numba.core.typing.templates import Signature
-
-from flowgraph.codegen.cpu.value import FLAGS
 
 
 class ResolvedOnce(types.Function):
@@ -87,8 +85,7 @@ class KernelTarget(CPUContext):
         from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401
 
     def post_lowering(self, module: ir.Module, library: JITCodeLibrary) -> None:
-        """numba's own, but for linking its allocator: kernels have none."""
-        fastmathpass.rewrite_module(module, self.fastmath)
+        """Nothing: numba would link its allocator, which kernels have none of, and relax floats, which they forbid."""
 
 
 class KernelPipeline(compiler.CompilerBase):
@@ -119,7 +116,6 @@ def kernel_target() -> KernelTarget:
 def _flags() -> compiler.Flags:
     flags = compiler.Flags()
     flags.error_model = "numpy"  # a division by zero gives inf, NaN or 0 and needs no branch
-    flags.fastmath = FastMathOptions(set(FLAGS))
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
     return flags
 

@@ -24,10 +24,6 @@ SCALAR: dict[str, ir.Type] = {
 }
 BITS = {"f32": 32, "f64": 64, "i32": 32, "i64": 64, "bool": 1}
 
-# A product and a sum may become one fused instruction; nothing may be reassociated, nor NaN, infinity or -0
-# assumed away.
-FLAGS = ("contract",)
-
 Number = bool | int | float
 
 
@@ -99,9 +95,11 @@ class Value:
     # --- arithmetic -----------------------------------------------------------------------------------------
 
     def _arithmetic(self, other: Value | Number, real: str, integer: str) -> Value:
+        # No contraction: fusion computes a value twice where that is cheap, and it must come out the same both
+        # times (max(x * y) against x * y). Only `fma` fuses.
         a, b = self._pair(other)
         if a.is_float:
-            return a._with(a.dtype, getattr(a.builder, real)(a.ir, b.ir, flags=FLAGS))
+            return a._with(a.dtype, getattr(a.builder, real)(a.ir, b.ir))
         return a._with(a.dtype, getattr(a.builder, integer)(a.ir, b.ir))
 
     def __add__(self, other: Value | Number) -> Value:
