@@ -1,5 +1,5 @@
 """The backward graph, derived from the forward graph by reverse accumulation. Knows no single op: only their
-`vjp`.
+`vjp` or, where a composite has none, its expansion.
 
 What comes out is a graph like any other: it can be printed, drawn, compiled, differentiated again.
 """
@@ -13,6 +13,7 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.ops.base import Cotangents, Op
 from flowgraph.ops.elementwise import add
 from flowgraph.ops.leaf import constant
 from flowgraph.ops.shape import broadcast_to
@@ -32,31 +33,9 @@ def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
     for tensor in (cost, *wrt):
         if not tensor.dtype.is_float:
             raise DTypeError(f"no gradient for {tensor.type}: only floating-point tensors have one", where=tensor.origin)
-    targets = set(wrt)
-    nodes = topological([cost])
-    reaches: set[Node] = set()  # nodes through which the cost depends on a target
-    for node in nodes:
-        if any(t in targets for t in node.outputs) or any(t.node in reaches for t in node.inputs):
-            reaches.add(node)
-
-    cotangents: dict[Tensor, Tensor] = {}
     with origins.at(cost.origin.by("backward")):
-        cotangents[cost] = constant(1.0, cost.dtype)
-    for node in reversed(nodes):
-        arriving = tuple(cotangents.get(t) for t in node.outputs)
-        if node not in reaches or not node.inputs or all(g is None for g in arriving):
-            continue
-        for tensor, cotangent in zip(node.outputs, arriving, strict=True):
-            if tensor.label and cotangent is not None and cotangent.label is None and cotangent.node.inputs:
-                cotangent.label = _gradient_name(tensor.label)  # complete: all readers were visited
-        with origins.at(node.origin.by("backward")):
-            for tensor, contribution in zip(node.inputs, node.op.vjp(node.inputs, node.outputs, arriving), strict=True):
-                if contribution is None or tensor.node not in reaches:
-                    continue
-                if contribution.type != tensor.type:
-                    raise ShapeError(f"{node.op.name}.vjp gave {contribution.type} for {tensor.type}", where=node.origin)
-                known = cotangents.get(tensor)
-                cotangents[tensor] = contribution if known is None else add(known, contribution)
+        one = constant(1.0, cost.dtype)
+    cotangents = _accumulate(cost, one, frozenset(wrt))
 
     gradients = []
     for tensor in wrt:
@@ -68,6 +47,47 @@ def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
             found.label = _gradient_name(tensor.label)
         gradients.append(found)
     return gradients
+
+
+def _accumulate(
+    root: Tensor, seed: Tensor, targets: frozenset[Tensor], given: frozenset[Tensor] = frozenset()
+) -> dict[Tensor, Tensor]:
+    """The cotangents of all tensors between the targets and a root whose own is `seed`. Ends at `given` tensors."""
+    nodes = topological([root], given)
+    reaches: set[Node] = set()  # nodes through which the root depends on a target
+    for node in nodes:
+        if any(t in targets or t.node in reaches for t in (*node.outputs, *node.inputs)):
+            reaches.add(node)
+
+    cotangents: dict[Tensor, Tensor] = {root: seed}
+    for node in reversed(nodes):
+        arriving = tuple(cotangents.get(t) for t in node.outputs)
+        if node not in reaches or not node.inputs or all(g is None for g in arriving):
+            continue
+        for tensor, cotangent in zip(node.outputs, arriving, strict=True):
+            if tensor.label and cotangent is not None and cotangent.label is None and cotangent.node.inputs:
+                cotangent.label = _gradient_name(tensor.label)  # complete: all readers were visited
+        with origins.at(node.origin.by("backward")):
+            for tensor, contribution in zip(node.inputs, _vjp(node, arriving), strict=True):
+                if contribution is None or (tensor not in targets and tensor.node not in reaches):
+                    continue
+                if contribution.type != tensor.type:
+                    raise ShapeError(f"{node.op.name}.vjp gave {contribution.type} for {tensor.type}", where=node.origin)
+                known = cotangents.get(tensor)
+                cotangents[tensor] = contribution if known is None else add(known, contribution)
+    return cotangents
+
+
+def _vjp(node: Node, arriving: Cotangents) -> Cotangents:
+    """What the op says; a composite that says nothing is differentiated through its expansion."""
+    if type(node.op).vjp is not Op.vjp or node.op.meaning() != "expand":
+        return node.op.vjp(node.inputs, node.outputs, arriving)  # type: ignore[no-any-return]
+    (seed,) = arriving
+    assert seed is not None
+    inputs = frozenset(node.inputs)
+    inner = node.op.expand(*node.inputs)
+    found = {inner: seed} if inner in inputs else _accumulate(inner, seed, inputs, inputs)
+    return tuple(found.get(t) if node.inputs.index(t) == k else None for k, t in enumerate(node.inputs))
 
 
 def _gradient_name(name: str) -> str:

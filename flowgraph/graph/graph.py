@@ -5,7 +5,7 @@ All updates read the values from before the step. Orders nodes, rewrites them, v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -52,8 +52,9 @@ class Graph:
         return found
 
 
-def topological(roots: Iterable[Tensor]) -> list[Node]:
-    """Nodes that the roots depend on, producers first (iterative: deep graphs are ordinary)."""
+def topological(roots: Iterable[Tensor], given: Collection[Tensor] = ()) -> list[Node]:
+    """Nodes that the roots depend on, producers first, not looking behind tensors that are given (iterative: deep graphs
+    are ordinary)."""
     order: list[Node] = []
     state: dict[Node, bool] = {}  # False: open, True: done
     for root in roots:
@@ -69,7 +70,7 @@ def topological(roots: Iterable[Tensor]) -> list[Node]:
                 continue
             state[node] = False
             stack.append((node, True))
-            stack.extend((t.node, False) for t in reversed(node.inputs) if t.node not in state)
+            stack.extend((t.node, False) for t in reversed(node.inputs) if t not in given and t.node not in state)
     return order
 
 
