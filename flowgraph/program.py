@@ -13,7 +13,7 @@ from flowgraph.errors import DTypeError, GraphError, InputError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.origin import Origin
-from flowgraph.graph.size import Size, evaluate, is_name, names_in, show_shape
+from flowgraph.graph.size import Dim, Size, evaluate, is_name, names_in, show_shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.kernels.kernel import KernelCall
 from flowgraph.ops.indexing import Gather
@@ -70,6 +70,7 @@ class Program:
                 raise GraphError(f"two inputs are called {label!r}", where=tensor.origin, hint="rename one")
             self.inputs[label] = tensor
         self._bounds = index_bounds(declared)
+        self._sizes = sizes_of(optimised)
 
     @property
     def device(self) -> str:
@@ -158,16 +159,13 @@ class Program:
                     where=tensor.origin,
                     hint="feed arrays whose sizes agree",
                 )
-        for node in self.graph.nodes():
-            for tensor in node.outputs:
-                for size in tensor.shape:
-                    missing = names_in(size) - set(found)
-                    if missing:
-                        raise InputError(
-                            f"the size {sorted(missing)[0]!r} has no value: no input has it",
-                            where=node.origin,
-                            hint="give it with run(..., sizes={...})",
-                        )
+        for name, origin in self._sizes.items():
+            if name not in found:
+                raise InputError(
+                    f"the size {name!r} has no value: no input has it",
+                    where=origin,
+                    hint="give it with run(..., sizes={...})",
+                )
         return found
 
     def _check_bound(self, tensor: Tensor, array: np.ndarray, bound: Bound, sizes: Sizes) -> None:
@@ -202,6 +200,18 @@ def index_bounds(graph: Graph) -> dict[Tensor, list[Bound]]:
         if bounds is not None:
             for operand, limit in bounds(*(t.type for t in node.inputs)).items():
                 trace(node.inputs[operand], Bound(limit, node.op.display, node.origin))
+    return found
+
+
+def sizes_of(graph: Graph) -> dict[str, Origin]:
+    """The named sizes a graph depends on, by its shapes and its ops, and where each is first needed."""
+    found: dict[str, Origin] = {}
+    for node in graph.nodes():
+        attributes = [getattr(node.op, f.name) for f in dataclasses.fields(node.op)]
+        for part in (*attributes, *(t.shape for t in node.outputs)):
+            for size in part if isinstance(part, tuple) else (part,):
+                for name in sorted(names_in(size)) if isinstance(size, Dim) else ():
+                    found.setdefault(name, node.origin)
     return found
 
 
