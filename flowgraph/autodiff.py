@@ -81,7 +81,7 @@ def _accumulate(
 def _vjp(node: Node, arriving: Cotangents) -> Cotangents:
     """What the op says; a composite that says nothing is differentiated through its expansion."""
     if type(node.op).vjp is not Op.vjp or node.op.meaning() != "expand":
-        return node.op.vjp(node.inputs, node.outputs, arriving)  # type: ignore[no-any-return]
+        return node.op.vjp(node.inputs, node.outputs, arriving)
     (seed,) = arriving
     assert seed is not None
     inputs = frozenset(node.inputs)

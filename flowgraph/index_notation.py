@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 from flowgraph.graph.size import Size
 from flowgraph.graph.types import DType, boolean, int64
@@ -43,6 +43,7 @@ class _Arithmetic:
     """Python operators for expressions; a Python number takes the expression's dtype."""
 
     dtype: DType
+    __match_args__: ClassVar[tuple[str, ...]]  # the fields, set by dataclass
 
     def _hash(self) -> int:
         """Structural, computed once: expressions are trees, and are looked up at every level."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import Union
 
 from flowgraph.errors import ShapeError
@@ -113,7 +112,10 @@ def floor_divide(a: Size, b: Size) -> Size:
 
 def product(sizes: Iterable[Size]) -> Size:
     """The product of sizes; 1 for none."""
-    return reduce(lambda a, b: a * b, sizes, 1)
+    total: Size = 1
+    for size in sizes:
+        total = total * size
+    return total
 
 
 def names_in(size: Size) -> frozenset[str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from flowgraph.errors import DTypeError, ShapeError
 from flowgraph.graph.size import Shape, show_shape
 from flowgraph.graph.tensor import Tensor, apply
-from flowgraph.graph.types import DType, TensorType
+from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Body, Expr, Index, Load
 
 Cotangents = tuple["Tensor | None", ...]
@@ -76,10 +76,14 @@ class Op:
         """Cotangents of the inputs from those of the outputs; None stands for zero. Only called with one not None."""
         raise NotImplementedError(type(self).__name__)
 
-    # 4. the oracle, never derived from 2
-    def reference(self, *arrays: np.ndarray) -> np.ndarray:
-        """The op on NumPy arrays."""
-        raise NotImplementedError(type(self).__name__)
+    # 4. the oracle on NumPy arrays, never derived from 2: every op but inputs and parameters defines it
+    if TYPE_CHECKING:
+        reference: ClassVar[Callable[..., np.ndarray]]  # each op has its own number of arrays
+    else:
+
+        def reference(self, *arrays):
+            """The op on NumPy arrays."""
+            raise NotImplementedError(type(self).__name__)
 
     # 5. test cases
     @classmethod
@@ -163,6 +167,3 @@ def values(
         return rng.integers(int(low), int(high), shape).astype(dtype)
     return rng.uniform(low, high, shape).astype(dtype)
 
-
-Reference = Callable[..., np.ndarray]
-_ = DType

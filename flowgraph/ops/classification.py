@@ -13,9 +13,8 @@ from flowgraph.graph.size import Size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.ops.base import Cotangents, Op, Sample, require_float, values
-from flowgraph.ops.elementwise import add, divide, equal, exp, log, multiply, negative, subtract, where
+from flowgraph.ops.elementwise import divide, equal, exp, log, multiply, negative, subtract, where
 from flowgraph.ops.indexing import one_hot
-from flowgraph.ops.leaf import constant
 from flowgraph.ops.reduce import max as max_
 from flowgraph.ops.reduce import sum as sum_
 from flowgraph.ops.shape import broadcast_to, expand_dims
@@ -46,7 +45,7 @@ class Softmax(Op):
         assert g is not None
         return (multiply(p, subtract(g, sum_(multiply(g, p), axis=-1, keepdims=True))),)
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         e = np.exp(x - x.max(axis=-1, keepdims=True))
         return e / e.sum(axis=-1, keepdims=True)
 
@@ -123,7 +122,7 @@ class CrossEnt(_BoundedTargets):
         dy = None if y.dtype.kind == "int" else negative(multiply(spread, log(p)))
         return dp, dy
 
-    def reference(self, p: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, p: np.ndarray, y: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
             if y.dtype.kind == "i":
                 return -np.log(np.take_along_axis(p, y[..., None].astype(np.int64), -1)[..., 0])
@@ -168,7 +167,7 @@ class CrossEntOfSoftmax(_BoundedTargets):
         log_sum = log(sum_(exp(centred), axis=-1, keepdims=True))
         return multiply(subtract(multiply(p, total), y), spread), multiply(spread, subtract(log_sum, centred))
 
-    def reference(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
         centred = logits - logits.max(axis=-1, keepdims=True)
         log_p = centred - np.log(np.exp(centred).sum(axis=-1, keepdims=True))
         if y.dtype.kind == "i":
@@ -203,5 +202,3 @@ def cross_ent_of_softmax(logits: Tensor, y: Tensor) -> Tensor:
     """
     return CrossEntOfSoftmax()(logits, y)
 
-
-_ = add, constant

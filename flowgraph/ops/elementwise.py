@@ -10,7 +10,7 @@ import numpy as np
 
 from flowgraph.errors import DTypeError
 from flowgraph.graph.tensor import Tensor
-from flowgraph.graph.types import DType, TensorType, as_dtype, boolean, float32
+from flowgraph.graph.types import DType, TensorType, as_dtype, boolean
 from flowgraph.index_notation import Body, call, cast as cast_expr
 from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, require_float, require_numbers, require_same, values
 from flowgraph.ops.shape import broadcast_operands
@@ -65,7 +65,7 @@ class Add(Elementwise):
         (g,) = cotangents
         return g, g
 
-    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.add(x, y)
 
     @classmethod
@@ -85,9 +85,10 @@ class Subtract(Elementwise):
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
+        assert g is not None
         return g, negative(g)
 
-    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.subtract(x, y)
 
     @classmethod
@@ -109,7 +110,7 @@ class Multiply(Elementwise):
         x, y = inputs
         return multiply(g, y), multiply(g, x)
 
-    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.multiply(x, y)
 
     @classmethod
@@ -131,7 +132,7 @@ class Divide(Elementwise):
         quotient = divide(g, y)
         return quotient, negative(multiply(quotient, outputs[0]))
 
-    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
             return np.divide(x, y)
 
@@ -155,7 +156,7 @@ class Negative(Elementwise):
         assert g is not None
         return (negative(g),)
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         return np.negative(x)
 
     @classmethod
@@ -178,7 +179,7 @@ class Tanh(Elementwise):
         (y,) = outputs
         return (multiply(g, subtract(1.0, multiply(y, y))),)
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         return np.tanh(x)
 
     @classmethod
@@ -199,7 +200,7 @@ class Logistic(Elementwise):
         (y,) = outputs
         return (multiply(g, multiply(y, subtract(1.0, y))),)
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))).astype(x.dtype)
 
@@ -225,7 +226,7 @@ class Relu(Elementwise):
         (g,) = cotangents
         return (where(greater(inputs[0], 0.0), g, 0.0),)
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         return np.maximum(x, 0)
 
     @classmethod
@@ -245,7 +246,7 @@ class Exp(Elementwise):
         (g,) = cotangents
         return (multiply(g, outputs[0]),)
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", under="ignore"):
             return np.exp(x)
 
@@ -266,7 +267,7 @@ class Log(Elementwise):
         (g,) = cotangents
         return (divide(g, inputs[0]),)
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
             return np.log(x)
 
@@ -306,7 +307,7 @@ class Greater(Comparison):
     display: ClassVar[str] = ">"
     function: ClassVar[str] = "gt"
 
-    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.greater(x, y)
 
 
@@ -318,7 +319,7 @@ class Less(Comparison):
     display: ClassVar[str] = "<"
     function: ClassVar[str] = "lt"
 
-    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.less(x, y)
 
 
@@ -330,7 +331,7 @@ class Equal(Comparison):
     display: ClassVar[str] = "=="
     function: ClassVar[str] = "eq"
 
-    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.equal(x, y)
 
 
@@ -356,7 +357,7 @@ class Where(Elementwise):
         (g,) = cotangents
         return None, where(inputs[0], g, 0.0), where(inputs[0], 0.0, g)
 
-    def reference(self, condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.where(condition, x, y)
 
     @classmethod
@@ -384,10 +385,11 @@ class Cast(Op):
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
+        assert g is not None
         x = inputs[0]
         return (cast(g, x.dtype) if x.dtype.is_float and self.dtype.is_float else None,)
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         return x.astype(self.dtype.numpy)
 
     @classmethod
@@ -417,7 +419,7 @@ class Copy(Op):
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         return cotangents
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         return x.copy()
 
     @classmethod
@@ -504,5 +506,3 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     kind = as_dtype(dtype)
     return x if x.dtype == kind else Cast(kind)(x)
 
-
-_ = float32

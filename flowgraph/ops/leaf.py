@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ import numpy as np
 
 from flowgraph.errors import DTypeError, GraphError, ShapeError
 from flowgraph.graph import origin as origins
-from flowgraph.graph.size import Shape, Size, as_size, show_shape
+from flowgraph.graph.size import Shape, Size, as_size, evaluate, show_shape
 from flowgraph.graph.tensor import Tensor, apply
 from flowgraph.graph.types import DType, TensorType, as_dtype, int64
 from flowgraph.index_notation import Axis, Body, Extent, Index, cast
@@ -78,7 +79,7 @@ class Storage:
         self.version += 1
 
 
-def aligned(shape: tuple[int, ...], dtype: np.dtype | str, alignment: int = 64) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: Any, alignment: int = 64) -> np.ndarray:
     """A zeroed C-contiguous array whose first element lies on a cache line."""
     dtype = np.dtype(dtype)
     count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
@@ -133,14 +134,14 @@ class Constant(Leaf):
 
     @property
     def array(self) -> np.ndarray:
-        shape = tuple(int(s) for s in self.type.shape)  # type: ignore[call-overload]
+        shape = tuple(evaluate(s, {}) for s in self.type.shape)
         return np.frombuffer(self.data, self.type.dtype.numpy).reshape(shape)
 
     def attributes(self) -> str:
         array = self.array
         return f"{array.item():g}" if array.ndim == 0 else show_shape(array.shape)
 
-    def reference(self) -> np.ndarray:
+    def reference(self, *arrays: np.ndarray) -> np.ndarray:
         return self.array
 
 
@@ -162,7 +163,7 @@ class SizeOf(Op):
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         return ()
 
-    def reference(self) -> np.ndarray:
+    def reference(self, *arrays: np.ndarray) -> np.ndarray:
         if not isinstance(self.size, int):
             raise GraphError(f"size {self.size} has no value outside a program")
         return np.asarray(self.size, self.dtype.numpy)
@@ -191,7 +192,7 @@ class Arange(Op):
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         return ()
 
-    def reference(self) -> np.ndarray:
+    def reference(self, *arrays: np.ndarray) -> np.ndarray:
         return np.arange(self.size, dtype=self.dtype.numpy)  # type: ignore[arg-type]
 
     @classmethod
@@ -210,7 +211,7 @@ def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
     <Tensor x: float32(batch, 64)>
     """
     type_ = TensorType(_shape(shape), as_dtype(dtype))
-    key = _fresh()
+    key = next(_keys)
     return apply(Input(str(name), type_, key))[0].named(str(name))
 
 
@@ -275,10 +276,4 @@ def _shape(shape: Any) -> Shape:
         raise
 
 
-_counter = 0
-
-
-def _fresh() -> int:
-    global _counter
-    _counter += 1
-    return _counter
+_keys = itertools.count(1)

@@ -13,8 +13,8 @@ from flowgraph.errors import DTypeError, GraphError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Shape, Size, as_size, show_shape
 from flowgraph.graph.tensor import Tensor
-from flowgraph.graph.types import TensorType, boolean
-from flowgraph.index_notation import Body, Const, Index, int64
+from flowgraph.graph.types import TensorType, boolean, int64
+from flowgraph.index_notation import Body, Const, Index
 from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, load, values
 from flowgraph.ops.leaf import constant
 
@@ -64,7 +64,7 @@ class Broadcast(Injective):
         reduced = sum_(g, axis=axes) if axes else g
         return (expand_dims(reduced, stretched),)
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         return np.broadcast_to(x, self.shape)  # type: ignore[arg-type]
 
     @classmethod
@@ -101,7 +101,7 @@ class Transpose(Injective):
         (g,) = cotangents
         return (Transpose(tuple(int(k) for k in np.argsort(self.axes)))(g),)  # type: ignore[arg-type]
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         return np.transpose(x, self.axes)
 
     @classmethod
@@ -136,7 +136,7 @@ class ExpandDims(Injective):
         (g,) = cotangents
         return (Squeeze(self.axes)(g),)  # type: ignore[arg-type]
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         return np.expand_dims(x, self.axes)
 
     @classmethod
@@ -167,7 +167,7 @@ class Squeeze(Injective):
         (g,) = cotangents
         return (ExpandDims(self.axes)(g),)  # type: ignore[arg-type]
 
-    def reference(self, x: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def reference(self, x: np.ndarray) -> np.ndarray:
         return np.squeeze(x, self.axes)
 
     @classmethod

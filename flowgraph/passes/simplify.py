@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from flowgraph.graph.graph import Graph, clone, rewrite
+from flowgraph.graph.size import Shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.ops.base import Op
 from flowgraph.ops.elementwise import Add, Cast, Divide, Elementwise, Multiply, Negative, Subtract
@@ -27,13 +28,13 @@ def fold_constants(graph: Graph) -> Graph:
             return None
         result = node.outputs[0].type
         if isinstance(node.op, (Elementwise, Cast)) and result.rank:
-            scalars = [_scalar(t) for t in inputs]
-            if all(s is not None for s in scalars):
+            scalars = [s for s in map(_scalar, inputs) if s is not None]
+            if len(scalars) == len(inputs):
                 return (Broadcast(result.shape)(constant(node.op.reference(*scalars), result.dtype)),)
         if not isinstance(result.count, int) or result.count > FOLD_LIMIT:
             return None
-        arrays = [_small_constant(t) for t in inputs]
-        if any(a is None for a in arrays):
+        arrays = [a for a in map(_small_constant, inputs) if a is not None]
+        if len(arrays) < len(inputs):
             return None
         return (constant(np.asarray(node.op.reference(*arrays)), result.dtype),)
 
@@ -151,7 +152,7 @@ def _reciprocal(tensor: Tensor) -> Tensor | None:
     return result
 
 
-def _stacks(shape: tuple, inner: Tensor) -> bool:
+def _stacks(shape: Shape, inner: Tensor) -> bool:
     """Broadcasting twice is broadcasting once if the first step added no axis that the second stretches."""
     return len(shape) == inner.rank or inner.rank == 0
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Union
 
-from flowgraph.graph.size import Dim, Size
+from flowgraph.graph.size import Size
 from flowgraph.graph.types import DType, int64
 from flowgraph.index_notation import Apply, Const, Expr, Var
 
@@ -113,6 +113,11 @@ def variable(name: str) -> Var:
     return Var(name, int64)
 
 
+def operation(function: str, arguments: Iterable[Value], dtype: DType) -> Value:
+    """A function of index notation applied to values of L."""
+    return Apply(function, tuple(arguments), dtype)  # type: ignore[arg-type]
+
+
 def plus(*terms: Value) -> Value:
     """A sum of indices, without the zeros."""
     kept = [t for t in terms if t != number(0)]
@@ -123,7 +128,7 @@ def plus(*terms: Value) -> Value:
         if isinstance(total, Const) and isinstance(term, Const):
             total = number(int(total.value) + int(term.value))
         else:
-            total = Apply("add", (total, term), int64)  # type: ignore[arg-type]
+            total = operation("add", (total, term), int64)
     return total
 
 
@@ -136,16 +141,16 @@ def times(*factors: Value) -> Value:
         return number(1)
     total = kept[0]
     for factor in kept[1:]:
-        total = Apply("mul", (total, factor), int64)  # type: ignore[arg-type]
+        total = operation("mul", (total, factor), int64)
     return total
 
 
 def minus(a: Value, b: Value) -> Value:
-    return a if b == number(0) else Apply("sub", (a, b), int64)  # type: ignore[arg-type]
+    return a if b == number(0) else operation("sub", (a, b), int64)
 
 
 def binary(function: str, a: Value, b: Value) -> Value:
-    return Apply(function, (a, b), int64)  # type: ignore[arg-type]
+    return operation(function, (a, b), int64)
 
 
 def ceil_div(a: Value, b: int) -> Value:
@@ -171,6 +176,3 @@ class SizeTable:
     def product(self, sizes: Iterable[Size]) -> Value:
         return times(*(self(s) for s in sizes)) if sizes else number(1)
 
-
-__all__ = [name for name in dir() if not name.startswith("_")]
-_ = Dim

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from flowgraph.graph.size import Size, floor_divide, product
-from flowgraph.graph.types import DType, float32, int64
-from flowgraph.index_notation import Apply, Axis, Const, Expr, Extent, Index, Load, Var, axes_of
+from flowgraph.graph.types import DType
+from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of
 from flowgraph.kernels.kernel import Kernel, Nest
 from flowgraph.schedule.access import collapse, stride_along
-from flowgraph.schedule.cpu import LANES, AcrossLanes, AlongRows, CpuSchedule, Product, Tile, as_product, choose
+from flowgraph.schedule.cpu import LANES, AcrossLanes, CpuSchedule, Product, Tile, as_product, choose
 from flowgraph.schedule.loops import (
     Call,
     Comment,
@@ -28,6 +28,7 @@ from flowgraph.schedule.loops import (
     ceil_div,
     minus,
     number,
+    operation,
     plus,
     times,
     variable,
@@ -36,7 +37,8 @@ from flowgraph.schedule.loops import (
 IDENTITY = {"sum": 0.0, "max": float("-inf"), "min": float("inf")}
 COMBINE = {"sum": "add", "max": "maximum", "min": "minimum"}
 HORIZONTAL = {"sum": "hsum", "max": "hmax", "min": "hmin"}
-FULL: Value | None = None  # instead of a number of lanes: all of them
+FULL = None  # instead of a number of lanes: all of them
+Step = Callable[["Value | None"], list[Statement]]  # the statements for some lanes
 
 
 def lower(kernel: Kernel, tile: tuple[int, int]) -> tuple[Loops, CpuSchedule]:
@@ -89,12 +91,12 @@ class _Scope:
         if isinstance(expr, Load):
             return self.load(expr)
         made = [self.value(a) for a in expr.arguments]
-        return Apply(expr.function, tuple(v for v, _ in made), expr.dtype), any(f for _, f in made)  # type: ignore[arg-type]
+        return operation(expr.function, [v for v, _ in made], expr.dtype), any(f for _, f in made)
 
     def load(self, expr: Load) -> tuple[Value, bool]:
         shape = self.kernel.buffer(str(expr.source)).type.shape
         name, dtype = str(expr.source), expr.dtype
-        count = () if self.lanes is FULL else (self.lanes,)
+        count: tuple[Value, ...] = () if self.lanes is None else (self.lanes,)
         suffix = "" if self.lanes is FULL else "_head"
         if self.lane_axis is None or not any(self.lane_axis in axes_of(e) for e in expr.index):
             if any(self.value(e)[1] for e in expr.index):
@@ -105,11 +107,11 @@ class _Scope:
             return self._gather(expr, shape, suffix, count)
         offset = self.offset(shape, expr.index)
         if stride == 1:
-            return Read(name, offset, dtype, f"v{suffix}", count), True  # type: ignore[arg-type]
+            return Read(name, offset, dtype, f"v{suffix}", count), True
         step = self.size_product(stride, shape, expr.index)
-        return Read(name, offset, dtype, f"v_strided{suffix}", (step, *count)), True  # type: ignore[arg-type]
+        return Read(name, offset, dtype, f"v_strided{suffix}", (step, *count)), True
 
-    def _gather(self, expr: Load, shape: Sequence[Size], suffix: str, count: tuple) -> tuple[Value, bool]:
+    def _gather(self, expr: Load, shape: Sequence[Size], suffix: str, count: tuple[Value, ...]) -> tuple[Value, bool]:
         total: Value = number(0)
         for place, e in enumerate(expr.index):
             part, _ = self.value(e)
@@ -147,21 +149,23 @@ class _Scope:
 
     def stores(self, nest: Nest) -> list[Statement]:
         made: list[Statement] = []
+        no_extra: tuple[Value, ...] = ()
         for store in nest.stores:
             buffer = self.kernel.buffer(store.buffer)
             value, is_vector = self.value(store.value)
             if self.lane_axis is not None and any(self.lane_axis in axes_of(e) for e in store.index):
                 if stride_along(buffer.type.shape, store.index, self.lane_axis) != 1:
                     raise AssertionError(f"store {store} is not along the lanes")
-                how, extra = ("v", ()) if self.lanes is FULL else ("v_head", (self.lanes,))
+                how, extra = ("v", no_extra) if self.lanes is None else ("v_head", (self.lanes,))
                 if not is_vector:
                     value = Call(f"splat_{buffer.type.dtype.code}", (value,), buffer.type.dtype)
             else:
-                how, extra = "", ()
+                how, extra = "", no_extra
             offset = self.offset(buffer.type.shape, store.index)
             if store.add:
-                value = Apply("add", (Read(buffer.name, offset, buffer.type.dtype, how, extra), value), buffer.type.dtype)  # type: ignore[arg-type]
-            made.append(Write(buffer.name, offset, value, buffer.type.dtype, how, extra))  # type: ignore[arg-type]
+                old = Read(buffer.name, offset, buffer.type.dtype, how, extra)
+                value = operation("add", (old, value), buffer.type.dtype)
+            made.append(Write(buffer.name, offset, value, buffer.type.dtype, how, extra))
         return made
 
 
@@ -219,10 +223,10 @@ def _row_nest(scope: _Scope, nest: Nest) -> list[Statement]:
             dtype = r.value.dtype
             if not is_vector:
                 value = Call(f"splat_{dtype.code}", (value,), dtype)
-            if lanes is not FULL:
+            if lanes is not None:
                 value = Call("head", (value, lanes, _identity(r.combiner, dtype)), dtype)
             total = Var(f"{r.name}v", dtype)
-            made.append(Set((total.name,), Apply(COMBINE[r.combiner], (total, value), dtype)))  # type: ignore[arg-type]
+            made.append(Set((total.name,), operation(COMBINE[r.combiner], (total, value), dtype)))
         made += scope.stores(nest)
         scope.lane_axis, scope.lanes = None, FULL
         scope.vectors -= {let.name for let in nest.lets}
@@ -234,7 +238,7 @@ def _row_nest(scope: _Scope, nest: Nest) -> list[Statement]:
     return [*before, *loops, *after]
 
 
-def _lane_loops(lane: Axis, start: Value, stop: Value, step) -> list[Statement]:  # type: ignore[no-untyped-def]
+def _lane_loops(lane: Axis, start: Value, stop: Value, step: Step) -> list[Statement]:
     """Whole vectors from start to stop, then the rest under a mask."""
     extent = stop.value if isinstance(stop, Const) and start == number(0) else None
     if extent is not None and extent < LANES:
@@ -320,7 +324,7 @@ def _across_nest(scope: _Scope, nest: Nest) -> list[Statement]:
         if not is_vector:
             value = Call(f"splat_{dtype.code}", (value,), dtype)
         before.append(Set((r.name,), Call(f"splat_{dtype.code}", (_identity(r.combiner, dtype),), dtype)))
-        inner.append(Set((r.name,), Apply(COMBINE[r.combiner], (total, value), dtype)))  # type: ignore[arg-type]
+        inner.append(Set((r.name,), operation(COMBINE[r.combiner], (total, value), dtype)))
     inner += scope.stores(nest)
     for axis in reversed(nest.axes):
         inner = [For(axis.name, number(0), scope.sizes(axis.extent), number(1), tuple(inner))]
@@ -347,17 +351,15 @@ def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement
     i, j = found.i.name, found.j.name
     address = Call(f"at_{dtype.code}", (variable(str(found.a.source)), times(variable(i), a_row)))
     row_blocks = ceil_div(m, mr)
-    panel: Value
+    panel: Value = Call(f"at_{dtype.code}", (variable(str(found.b.source)), variable(j)))
+    panel_k = b_k
     if schedule.pack:
         panel, panel_k = variable("packed"), number(width)
-    else:
-        panel = Call(f"at_{dtype.code}", (variable(str(found.b.source)), variable(j)))
-        panel_k = b_k
-    operands = (address, variable("rows"), a_row, a_k, panel, panel_k, depth)
+    operands: tuple[Value, ...] = (address, variable("rows"), a_row, a_k, panel, panel_k, depth)
 
     def product_of(vectors: int, lanes: Value | None) -> list[Statement]:
         name = f"tile_{'' if lanes is FULL else 'head_'}{dtype.code}_{mr}x{vectors}"
-        call = Call(name, operands if lanes is FULL else (*operands, lanes), dtype)  # type: ignore[arg-type]
+        call = Call(name, operands if lanes is None else (*operands, lanes), dtype)
         return [Set(("pitch",), number(vectors * LANES)), Do(Call(f"spill_{dtype.code}", (variable("tile"), call)))]
 
     columns = variable("columns")
@@ -434,5 +436,3 @@ def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement
         scratch = 0
     return [*setup, For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks, scratch
 
-
-_ = (float32, int64)
