@@ -115,7 +115,18 @@ def batch(*shape: object, dtype: str = "float32") -> Tensor:
         (lambda: fg.input("x", (1024, 1024)) @ fg.input("w", (1024, 1024)), MIDDLE),
         (lambda: fg.input("x", (4096, 4096)) @ fg.input("w", (4096, 4096)), LARGE),
     ],
-    ids=["pointwise", "bias", "transpose", "short rows", "long rows", "all", "columns", "small", "middle", "large"],
+    ids=[
+        "pointwise",
+        "bias",
+        "transpose",
+        "short rows",
+        "long rows",
+        "all",
+        "columns",
+        "small",
+        "middle",
+        "large",
+    ],
 )
 def test_the_schedule_follows_from_the_kernel(output, expected: CudaSchedule) -> None:
     assert choose(kernel_of(output())) == expected
@@ -130,7 +141,9 @@ def test_a_scatter_is_serial_along_the_scattered_axis() -> None:
 def test_layers_of_different_width_share_one_source() -> None:
     sources = set()
     for width in (32, 100, 256):
-        (kernel,) = kernels_of(fg.tanh(fg.add_bias(batch(64) @ fg.input("w", (64, width)), fg.input("b", (width,)))))
+        (kernel,) = kernels_of(
+            fg.tanh(fg.add_bias(batch(64) @ fg.input("w", (64, width)), fg.input("b", (width,))))
+        )
         sources.add(cuda_source(lower(kernel)[0]))
     assert len(sources) == 1
 
@@ -147,7 +160,9 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("tile", [SMALL, MIDDLE, LARGE], ids=["small", "middle", "large"])
-@pytest.mark.parametrize("shape", [(29, 17, 10), (64, 32, 64), (132, 20, 140), (1, 1, 1), (67, 3, 131), (4, 300, 4)])
+@pytest.mark.parametrize(
+    "shape", [(29, 17, 10), (64, 32, 64), (132, 20, 140), (1, 1, 1), (67, 3, 131), (4, 300, 4)]
+)
 def test_a_product_with_epilogue_is_right_for_any_strides_and_sizes(
     layout: str, tile: Tile, shape: tuple[int, int, int]
 ) -> None:
@@ -189,7 +204,14 @@ def test_every_schedule_of_a_row_program_computes_the_same(program: str, schedul
     if isinstance(schedule, Columns) and not kernel.axes:
         schedule = Rows(64)  # there are no columns
     arrays = [random(*shape, seed=k) for k, shape in enumerate(shapes)]
-    expected = interpret(kernel, [a.reshape(tuple(evaluate(s, {"batch": 29}) for s in b.type.shape)) for a, b in zip(arrays, kernel.inputs, strict=True)], {"batch": 29})
+    expected = interpret(
+        kernel,
+        [
+            a.reshape(tuple(evaluate(s, {"batch": 29}) for s in b.type.shape))
+            for a, b in zip(arrays, kernel.inputs, strict=True)
+        ],
+        {"batch": 29},
+    )
     got = launch(lower_with(kernel, schedule), kernel, arrays, {"batch": 29})
     for one, other in zip(got, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
@@ -222,7 +244,9 @@ def test_bits_do_not_depend_on_the_grid_or_the_order_of_threads(program: str) ->
     arrays = [random(*shape, seed=k) for k, shape in enumerate(shapes)]
     first = launch(loops, kernel, arrays, sizes, blocks=1)
     for device, blocks in ((EmulatedDevice(), 100), (EmulatedDevice(reverse=True), 2)):
-        for one, other in zip(first, launch(loops, kernel, arrays, sizes, device=device, blocks=blocks), strict=True):
+        for one, other in zip(
+            first, launch(loops, kernel, arrays, sizes, device=device, blocks=blocks), strict=True
+        ):
             assert one.tobytes() == other.tobytes()
 
 
@@ -255,7 +279,9 @@ def test_elementwise_kernels_load_and_store_16_bytes(capability: tuple[int, int]
 
 @pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_tiled_product_runs_on_wide_loads_without_spills(layout: str, capability: tuple[int, int]) -> None:
+def test_the_tiled_product_runs_on_wide_loads_without_spills(
+    layout: str, capability: tuple[int, int]
+) -> None:
     x, w = fg.input("x", (256, 256)), fg.input("w", (256, 256))
     kernel = kernel_of(fg.tanh(fg.add_bias(fg.mul(*LAYOUTS[layout](x, w)), fg.input("b", (256,)))))
     found = report(lower_with(kernel, MIDDLE), capability)
@@ -302,7 +328,9 @@ def demo_kernels() -> list[Kernel]:
     hidden = fg.tanh(fg.add_bias(x @ w1, b1))
     cost = fg.mean(fg.cross_ent_of_softmax(fg.add_bias(hidden @ w2, b2), y))
     parameters = [w1, b1, w2, b2]
-    return kernels_of(cost, updates={p: p - 0.1 * g for p, g in zip(parameters, fg.grad(cost, parameters), strict=True)})
+    return kernels_of(
+        cost, updates={p: p - 0.1 * g for p, g in zip(parameters, fg.grad(cost, parameters), strict=True)}
+    )
 
 
 @pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)

@@ -42,7 +42,7 @@ def make_executor(device: Device, graph: Graph, calls: Sequence[KernelCall], thr
 
 
 def first_cuda_device() -> CudaDevice:
-    """The first CUDA device, opened once a process; raises DeviceError with the reason where there is none."""
+    """The first CUDA device, opened once a process; DeviceError with the reason where there is none."""
     from flowgraph.backends.cuda.device import cuda_available
 
     usable, reason = cuda_available()

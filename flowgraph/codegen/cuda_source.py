@@ -26,7 +26,7 @@ PLACES = {
 class CudaDialect(Dialect):
     """What CUDA says otherwise."""
 
-    def constant(self, value: float | int | bool, dtype: DType) -> str:
+    def constant(self, value: float | bool, dtype: DType) -> str:
         if dtype.is_float and not math.isfinite(value):
             return f"to_{dtype.code}({'nan' if math.isnan(value) else 'inf' if value > 0 else '-inf'})"
         return super().constant(value, dtype)
@@ -34,7 +34,9 @@ class CudaDialect(Dialect):
     def read(self, buffer: str, offset: str, dtype: DType, how: str, extra: Sequence[str]) -> str:
         return f"load{how}_{dtype.code}({buffer}, {offset})"
 
-    def write(self, buffer: str, offset: str, value: str, dtype: DType, how: str, extra: Sequence[str]) -> str:
+    def write(
+        self, buffer: str, offset: str, value: str, dtype: DType, how: str, extra: Sequence[str]
+    ) -> str:
         return f"store{how}_{dtype.code}({', '.join([buffer, offset, value, *extra])})"
 
     def loop(self, variable: str, start: str, stop: str, step: str) -> tuple[list[str], str, list[str]]:

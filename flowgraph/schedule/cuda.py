@@ -1,4 +1,4 @@
-"""Schedules for CUDA: who computes which point, and what passes through shared memory. Chosen from the kernel alone.
+"""Schedules for CUDA: who computes which point, and what passes through shared memory.
 
 Comes in: a collapsed kernel. Goes out: plain choices. May not know: numba, devices, the sizes of a run.
 """
@@ -30,20 +30,22 @@ class Elementwise:
 
 @dataclass(frozen=True)
 class Serial:
-    """One thread a point of the outer axes; inner axes are loops: scatters (their order is fixed), and whatever else
-    no other schedule is sure to do right."""
+    """One thread a point of the outer axes; inner axes are loops: scatters (their order is fixed), and
+    whatever no other schedule is sure to do right."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """`lanes` threads share a point and walk its inner axes together: a warp, or several that meet in shared memory."""
+    """`lanes` threads share a point and walk its inner axes together: a warp, or several that meet in shared
+    memory."""
 
     lanes: int
 
 
 @dataclass(frozen=True)
 class Columns:
-    """A block takes `across` neighbours along the last outer axis, `lanes` threads share each and meet in shared memory."""
+    """A block takes `across` neighbours along the last outer axis; `lanes` threads share each of them and meet in
+    shared memory."""
 
     across: int
     lanes: int
@@ -51,8 +53,8 @@ class Columns:
 
 @dataclass(frozen=True)
 class Tile:
-    """Products: a block computes rows × columns of the result, `depth` of the sum at a time through shared memory; a thread
-    computes each × each of them in registers."""
+    """Products: a block computes rows × columns of the result, `depth` of the sum at a time through shared
+    memory; a thread computes each × each of them in registers."""
 
     rows: int
     columns: int
@@ -130,10 +132,10 @@ def pitches(kernel: Kernel, nests: tuple[Nest, ...], axis: Axis) -> tuple[Size, 
 
 
 def reads_back_own(kernel: Kernel) -> bool:
-    """Whether every read of an output is of the very element that the same point of the same loops has stored.
+    """Whether every read of an output is of the element that the same point of the same loops has stored.
 
-    Then threads that share inner axes in one fixed way need no barrier between nests. (What a nest without axes stores is
-    written by one thread for all: reading that back does not count.)
+    Then threads that share inner axes in one fixed way need no barrier between nests. (What a nest without
+    axes stores is written by one thread for all: reading that back does not count.)
     """
     stored: dict[str, tuple[tuple[Size, ...], tuple[object, ...]]] = {}
     outputs = {b.name for b in kernel.outputs}
@@ -141,14 +143,15 @@ def reads_back_own(kernel: Kernel) -> bool:
         extents = tuple(a.extent for a in nest.axes)
 
         def places(index: tuple[Expr, ...], nest: Nest = nest) -> tuple[object, ...]:
-            own = {Index(a): k for k, a in enumerate(nest.axes)}
-            return tuple(own.get(e, e) for e in index)  # type: ignore[call-overload]
+            own: dict[Expr, object] = {Index(a): k for k, a in enumerate(nest.axes)}
+            return tuple(own.get(e, e) for e in index)
 
         for expr in nest.expressions():
             for e in walk(expr):
-                if isinstance(e, Load) and e.source in outputs:
-                    if not extents or stored.get(str(e.source)) != (extents, places(e.index)):
-                        return False
+                if not isinstance(e, Load) or e.source not in outputs:
+                    continue
+                if not extents or stored.get(str(e.source)) != (extents, places(e.index)):
+                    return False
         for store in nest.stores:
             stored[store.buffer] = (extents, places(store.index))
     return True

@@ -1,7 +1,7 @@
-"""A kernel's expressions and statements at one thread's point: the part of lowering that all CUDA schedules share.
+"""A kernel's expressions and statements at one thread's point: the part of lowering that all schedules share.
 
-Comes in: index notation. Goes out: L, for one point, or for four neighbours along an axis at once. Indices are int32,
-values have their dtypes. May not know which thread has which point.
+Comes in: index notation. Goes out: L, for one point, or for four neighbours along an axis at once. Indices
+are int32, values have their dtypes. May not know which thread has which point.
 """
 
 from __future__ import annotations
@@ -14,7 +14,19 @@ from flowgraph.graph.types import DType, boolean, int32, int64
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Extent, Index, Load, Var, axes_of, walk
 from flowgraph.kernels.kernel import Kernel, Nest, Store
 from flowgraph.schedule.cuda import VECTOR, is_vector
-from flowgraph.schedule.loops import Call, Read, Set, SizeTable, Statement, Value, Write, number, plus, times, variable
+from flowgraph.schedule.loops import (
+    Call,
+    Read,
+    Set,
+    SizeTable,
+    Statement,
+    Value,
+    Write,
+    number,
+    plus,
+    times,
+    variable,
+)
 
 NEVER_NEGATIVE = frozenset({"add", "mul", "floordiv", "mod"})
 LANES = "abcd"  # of four values that travel together
@@ -23,7 +35,7 @@ COMBINE = {"sum": "add", "max": "maximum", "min": "minimum"}
 
 @dataclass
 class Lanes:
-    """Four points at once: neighbours along `axis`. Names that differ between them end in the lane's letter."""
+    """Four points at once: neighbours along `axis`. Names that differ between them end in a lane's letter."""
 
     axis: Axis
     varying: set[str] = field(default_factory=set)
@@ -51,7 +63,7 @@ class Point:
             return Call("to_i64", (self.index(expr, lane),))
         if isinstance(expr, Load):
             return self._load(expr, lane)
-        return Apply(expr.function, tuple(self.value(a, lane) for a in expr.arguments), expr.dtype)  # type: ignore[arg-type]
+        return apply(expr.function, expr.dtype, *(self.value(a, lane) for a in expr.arguments))
 
     def _name(self, name: str, lane: int) -> str:
         return name + f"_{LANES[lane]}" if self.lanes and name in self.lanes.varying else name
@@ -96,12 +108,16 @@ class Point:
         if expr.function in ("floordiv", "mod") and all(map(_not_negative, expr.arguments)):
             a, b = (self.index(e, lane) for e in expr.arguments)
             return divide(a, b) if expr.function == "floordiv" else remainder(a, b)
-        arguments = [self.value(e, lane) if e.dtype == boolean else self.index(e, lane) for e in expr.arguments]
-        return Apply(expr.function, tuple(arguments), int64)  # type: ignore[arg-type]
+        arguments = [
+            self.value(e, lane) if e.dtype == boolean else self.index(e, lane) for e in expr.arguments
+        ]
+        return apply(expr.function, int64, *arguments)
 
     def offset(self, shape: Sequence[Size], index: Sequence[Expr], lane: int = 0) -> Value:
         """The flat index of an element."""
-        return plus(*(times(self.index(e, lane), self.sizes.product(shape[k + 1 :])) for k, e in enumerate(index)))
+        return plus(
+            *(times(self.index(e, lane), self.sizes.product(shape[k + 1 :])) for k, e in enumerate(index))
+        )
 
     # statements
 
@@ -123,13 +139,22 @@ class Point:
         for store in nest.stores:
             buffer = self.kernel.buffer(store.buffer)
             wide = self.lanes is not None and is_vector(buffer, store.index, self.lanes.axis)
-            offsets = [self.offset(buffer.type.shape, store.index, k) for k in range(VECTOR if self.lanes and not wide else 1)]
+            offsets = [
+                self.offset(buffer.type.shape, store.index, k)
+                for k in range(VECTOR if self.lanes and not wide else 1)
+            ]
             values = [self._stored(store, k) for k in range(VECTOR if self.lanes else 1)]
             made += self._wide_loads()
             if wide:
-                made.append(Write(buffer.name, offsets[0], values[0], buffer.type.dtype, str(VECTOR), tuple(values[1:])))
+                made.append(
+                    Write(
+                        buffer.name, offsets[0], values[0], buffer.type.dtype, str(VECTOR), tuple(values[1:])
+                    )
+                )
             else:
-                made += [Write(buffer.name, o, v, buffer.type.dtype) for o, v in zip(offsets, values, strict=True)]
+                made += [
+                    Write(buffer.name, o, v, buffer.type.dtype) for o, v in zip(offsets, values, strict=True)
+                ]
             if self.lanes:  # what was loaded from it before is old
                 self.lanes.loaded = {e: n for e, n in self.lanes.loaded.items() if e.source != store.buffer}
         return made
@@ -139,7 +164,7 @@ class Point:
         if store.add:
             buffer = self.kernel.buffer(store.buffer)
             old = Read(buffer.name, self.offset(buffer.type.shape, store.index, lane), buffer.type.dtype)
-            value = Apply("add", (old, value), buffer.type.dtype)  # type: ignore[arg-type]
+            value = apply("add", buffer.type.dtype, old, value)
         return value
 
     def _wide_loads(self) -> list[Statement]:
@@ -162,6 +187,11 @@ def _not_negative(expr: Expr) -> bool:
 # Small parts of L
 
 
+def apply(function: str, dtype: DType, *arguments: Value) -> Apply:
+    """A function of values: L's expressions are index notation over reads and calls."""
+    return Apply(function, arguments, dtype)  # type: ignore[arg-type]
+
+
 def divide(a: Value, b: Value) -> Value:
     """a // b of indices that are not negative: the cheap division."""
     return a if b == number(1) else Call("index_div", (a, b))
@@ -172,15 +202,16 @@ def remainder(a: Value, b: Value) -> Value:
 
 
 def whole_fours(sizes: SizeTable, needed: Sequence[Size]) -> Value | None:
-    """The condition that sizes are multiples of four; None if that is known to fail. `True` if there is none."""
+    """The condition that sizes are multiples of four: True if there are none, None if it is known to fail."""
     condition: Value = Const(True, boolean)
     for size in dict.fromkeys(needed):
-        if isinstance(sizes(size), Const):
-            if int(sizes(size).value) % VECTOR:  # type: ignore[union-attr]
+        known = sizes(size)
+        if isinstance(known, Const):
+            if int(known.value) % VECTOR:
                 return None
             continue
-        one = Apply("eq", (remainder(sizes(size), number(VECTOR)), number(0)), boolean)  # type: ignore[arg-type]
-        condition = one if isinstance(condition, Const) else Apply("and", (condition, one), boolean)  # type: ignore[arg-type]
+        one = apply("eq", boolean, remainder(known, number(VECTOR)), number(0))
+        condition = one if isinstance(condition, Const) else apply("and", boolean, condition, one)
     return condition
 
 
@@ -208,5 +239,5 @@ def point_of(axes: Sequence[Axis], sizes: SizeTable, flat: Value) -> list[Statem
 
 
 def as_index(value: Value) -> Value:
-    """A literal that is to be a variable's value must say that it has 32 bits."""
+    """A literal that becomes a variable's value must say that it has 32 bits."""
     return Const(value.value, int32) if isinstance(value, Const) else value

@@ -1,24 +1,25 @@
 """Matrix products on CUDA: tiles through shared memory, results in registers, the epilogue before the store.
 
-Comes in: a kernel that is a product, and a `Tile`. Goes out: L for one thread. The next tiles are fetched into registers
-while the present ones are multiplied. Operands may have any strides; wide loads are used where sizes allow, which is
-found out once a launch.
+Comes in: a kernel that is a product, and a `Tile`. Goes out: L for one thread. The next tiles are fetched
+into registers while the present ones are multiplied. Operands may have any strides; wide loads are used where
+sizes allow, which is found out once a launch.
 
-In shared memory both tiles lie with the summed axis slow: element (e, k) at k * extent + (e ^ step * (k // 4)). The
-exclusive or spreads over the banks what threads store that loaded four elements along the summed axis.
+In shared memory the summed axis is the slow one: element (e, k) is at k * extent + (e ^ step * (k // 4)).
+The exclusive or spreads over the banks what is stored by threads that loaded four elements along that axis.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from flowgraph.graph.size import Size, floor_divide
 from flowgraph.graph.types import DType, boolean, int32
-from flowgraph.index_notation import Apply, Axis, Const, Expr, Load, Var, reindex
+from flowgraph.index_notation import Axis, Const, Expr, Load, Var, reindex
 from flowgraph.schedule.access import stride_along
 from flowgraph.schedule.cpu import Product
 from flowgraph.schedule.cuda import VECTOR, Tile, is_vector, pitches
-from flowgraph.schedule.cuda_point import LANES, Lanes, Point, as_index, divide, remainder, whole_fours
+from flowgraph.schedule.cuda_point import LANES, Lanes, Point, apply, as_index, divide, remainder, whole_fours
 from flowgraph.schedule.loops import (
     Call,
     Comment,
@@ -45,16 +46,16 @@ def variable(name: str) -> Var:
 
 
 def _less(a: Value, b: Value) -> Value:
-    return Apply("lt", (a, b), boolean)  # type: ignore[arg-type]
+    return apply("lt", boolean, a, b)
 
 
 def _both(a: Value, b: Value) -> Value:
-    return Apply("and", (a, b), boolean)  # type: ignore[arg-type]
+    return apply("and", boolean, a, b)
 
 
 @dataclass(frozen=True)
 class _Operand:
-    """One factor: a block takes `extent` at a time of its own axis, from `start` on. Its names begin with `letter`."""
+    """One factor: a block takes `extent` of its own axis, from `start` on. Its names begin with `letter`."""
 
     letter: str
     load: Load
@@ -101,7 +102,7 @@ class _Maker:
         body: list[Statement] = [
             Set((I,), times(divide(variable("task"), variable("strips")), number(tile.rows))),
             Set((J,), times(remainder(variable("task"), variable("strips")), number(tile.columns))),
-            *(Set((f"sum_{r}_{c}",), Const(0.0, a.dtype)) for r in range(tile.each) for c in range(tile.each)),
+            *(Set((name,), Const(0.0, a.dtype)) for name in self._sums()),
             *self._fetch(a, number(0)),
             *self._fetch(b, number(0)),
             For("start", number(0), sizes(k.extent), number(tile.depth), (
@@ -129,11 +130,14 @@ class _Maker:
             fits = whole_fours(self.point.sizes, [along.extent, buffer.type.shape[-1]])
         return _Operand(letter, load, own, summed, extent, start, along or summed, fits)
 
+    def _sums(self) -> list[str]:
+        return [f"sum_{r}_{c}" for r in range(self.tile.each) for c in range(self.tile.each)]
+
     # where an operand's elements pass through shared memory
 
     @property
     def _step(self) -> int:
-        """What four summed steps further changes the place of an element by; small tiles are padded instead."""
+        """What four summed steps further change an element's place by; small tiles are padded instead."""
         return BANKS * VECTOR // self.tile.depth if self.tile.each > 1 else 0
 
     def _pitch(self, operand: _Operand) -> int:
@@ -145,23 +149,32 @@ class _Maker:
         return plus(times(summed, number(self._pitch(operand))), own)
 
     def _places(self, operand: _Operand) -> list[Statement]:
-        """Which elements of each tile this thread carries: (own, summed), and the first one's place in shared memory."""
+        """Which element of a tile this thread carries first, and the place of that in shared memory."""
         thread, depth = Call("thread", ()), self.tile.depth
 
         def split(wide: bool) -> tuple[Statement, ...]:
             step = VECTOR if wide else 1
             length = (depth if operand.along == operand.summed else operand.extent) // step
-            slow, fast = divide(thread, number(length)), times(remainder(thread, number(length)), number(step))
+            slow, fast = (
+                divide(thread, number(length)),
+                times(remainder(thread, number(length)), number(step)),
+            )
             own, summed = (slow, fast) if operand.along == operand.summed else (fast, slow)
             return (Set((operand.name("own"),), own), Set((operand.name("summed"),), summed))
 
         made: list[Statement] = [
-            Set((operand.name("tile"),), Call(f"shared_{operand.dtype.code}", (number(depth * self._pitch(operand)),))),
+            Set(
+                (operand.name("tile"),),
+                Call(f"shared_{operand.dtype.code}", (number(depth * self._pitch(operand)),)),
+            ),
         ]
         if operand.fits is None:
             made += split(wide=False)
         else:
-            made += [Set((operand.name("wide"),), operand.fits), If(Var(operand.name("wide"), boolean), split(True), split(False))]
+            made += [
+                Set((operand.name("wide"),), operand.fits),
+                If(Var(operand.name("wide"), boolean), split(True), split(False)),
+            ]
         spot = self._spot(operand, variable(operand.name("own")), variable(operand.name("summed")))
         return [*made, Set((operand.name("spot"),), spot)]
 
@@ -178,7 +191,7 @@ class _Maker:
     def _element(self, operand: _Operand, own: Value, summed: Value, how: str) -> tuple[Value, Value]:
         """(whether the element exists, its load)."""
         shape = self.point.kernel.buffer(str(operand.load.source)).type.shape
-        places: dict[Axis, Expr] = {operand.own: own, operand.summed: summed}  # type: ignore[dict-item]
+        places = {operand.own: cast(Expr, own), operand.summed: cast(Expr, summed)}
         index = [reindex(e, places) for e in operand.load.index]
         sizes = self.point.sizes
         exists = _both(_less(own, sizes(operand.own.extent)), _less(summed, sizes(operand.summed.extent)))
@@ -195,14 +208,19 @@ class _Maker:
         if operand.fits is None:
             return single
         own, summed = variable(operand.name("own")), variable(operand.name("summed"))
-        exists, load = self._element(operand, plus(variable(operand.start), own), plus(start, summed), str(VECTOR))
+        exists, load = self._element(
+            operand, plus(variable(operand.start), own), plus(start, summed), str(VECTOR)
+        )
         wide = If(exists, (Set(tuple(names), load),), tuple(Set((name,), zero) for name in names))
         return [If(Var(operand.name("wide"), boolean), (wide,), tuple(single))]
 
     def _stash(self, operand: _Operand) -> list[Statement]:
         """The registers into shared memory."""
         code, tile = operand.dtype.code, variable(operand.name("tile"))
-        values = [Var(operand.name(q), operand.dtype) for q in range(operand.extent * self.tile.depth // self.tile.threads)]
+        values = [
+            Var(operand.name(q), operand.dtype)
+            for q in range(operand.extent * self.tile.depth // self.tile.threads)
+        ]
         store = f"shared_store_{code}"
         single = [
             Do(Call(store, (tile, self._spot(operand, own, summed), value)))
@@ -213,7 +231,10 @@ class _Maker:
         spot = variable(operand.name("spot"))
         if operand.along == operand.summed:
             pitch = self._pitch(operand)
-            wide = [Do(Call(store, (tile, plus(spot, number(q * pitch)), value))) for q, value in enumerate(values)]
+            wide = [
+                Do(Call(store, (tile, plus(spot, number(q * pitch)), value)))
+                for q, value in enumerate(values)
+            ]
         else:
             wide = [Do(Call(f"shared_store4_{code}", (tile, spot, *values)))]
         return [If(Var(operand.name("wide"), boolean), tuple(wide), tuple(single))]
@@ -228,27 +249,36 @@ class _Maker:
         def add() -> list[Statement]:
             def fused(r: int, c: int) -> Value:
                 total = Var(f"sum_{r}_{c}", dtype)
-                return Call("fma", (Var(a.name(f"at_{r}"), dtype), Var(b.name(f"at_{c}"), dtype), total), dtype)
+                return Call(
+                    "fma", (Var(a.name(f"at_{r}"), dtype), Var(b.name(f"at_{c}"), dtype), total), dtype
+                )
 
             return [Set((f"sum_{r}_{c}",), fused(r, c)) for r in range(each) for c in range(each)]
 
         if each == 1:
-            loads = [
-                Set((o.name("at_0"),), Call(f"shared_load_{dtype.code}", (
-                    variable(o.name("tile")), plus(times(variable("step"), number(self._pitch(o))), variable(place)))))
-                for o, place in lanes
-            ]  # fmt: skip
+            loads = []
+            for o, place in lanes:
+                at = plus(times(variable("step"), number(self._pitch(o))), variable(place))
+                load = Call(f"shared_load_{dtype.code}", (variable(o.name("tile")), at), dtype)
+                loads.append(Set((o.name("at_0"),), load))
             return [For("step", number(0), number(self.tile.depth), number(1), (*loads, *add()))]
         turn: list[Statement] = []
         wide: list[Statement] = []
         for o, place in lanes:
             for g in range(each // VECTOR):
                 own = plus(times(variable(place), number(VECTOR)), number(g * o.extent * VECTOR // each))
-                turn.append(Set((o.name(f"turned_{g}"),), Call("xor", (own, times(variable("quad"), number(self._step))))))
+                turn.append(
+                    Set(
+                        (o.name(f"turned_{g}"),),
+                        Call("xor", (own, times(variable("quad"), number(self._step)))),
+                    )
+                )
                 row = plus(times(variable("quad"), number(VECTOR)), variable("step"))
                 at = plus(times(row, number(self._pitch(o))), variable(o.name(f"turned_{g}")))
                 names = tuple(o.name(f"at_{g * VECTOR + q}") for q in range(VECTOR))
-                wide.append(Set(names, Call(f"shared_load4_{dtype.code}", (variable(o.name("tile")), at), dtype)))
+                wide.append(
+                    Set(names, Call(f"shared_load4_{dtype.code}", (variable(o.name("tile")), at), dtype))
+                )
         inner = For("step", number(0), number(VECTOR), number(1), (*wide, *add()))
         return [For("quad", number(0), number(self.tile.depth // VECTOR), number(1), (*turn, inner))]
 
@@ -267,12 +297,19 @@ class _Maker:
                 self._if_inside(self._rest()),
             ]
         line = variable("line")  # of the results of this thread
-        fits = whole_fours(self.point.sizes, [j.extent, *pitches(self.point.kernel, self.point.kernel.nests[1:], j)])
+        fits = whole_fours(
+            self.point.sizes, [j.extent, *pitches(self.point.kernel, self.point.kernel.nests[1:], j)]
+        )
         groups = each // VECTOR
         body: list[Statement] = [Set((i.name,), plus(variable(I), times(down, number(VECTOR)), line))]
         if groups > 1:
             half = times(divide(line, number(VECTOR)), number(tile.rows // groups))
-            body = [Set((i.name,), plus(variable(I), half, times(down, number(VECTOR)), remainder(line, number(VECTOR))))]
+            body = [
+                Set(
+                    (i.name,),
+                    plus(variable(I), half, times(down, number(VECTOR)), remainder(line, number(VECTOR))),
+                )
+            ]
         for g in range(groups):
             first = plus(variable(J), number(g * tile.columns // groups), times(right, number(VECTOR)))
             for q, letter in enumerate(LANES):
@@ -309,7 +346,7 @@ def _pick(which: Value, values: list[Var], dtype: DType) -> Value:
     """values[which], of values in registers."""
     chosen: Value = values[-1]
     for k in range(len(values) - 2, -1, -1):
-        chosen = Apply("select", (Apply("eq", (which, number(k)), boolean), values[k], chosen), dtype)  # type: ignore[arg-type]
+        chosen = apply("select", dtype, apply("eq", boolean, which, number(k)), values[k], chosen)
     return chosen
 
 

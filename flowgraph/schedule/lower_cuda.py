@@ -1,4 +1,4 @@
-"""K + CudaSchedule -> L for one thread, and the blocks it is run by. Decides nothing that the schedule has not decided.
+"""K + CudaSchedule -> L for one thread, and its blocks. Decides nothing that the schedule has not decided.
 
 Every kernel strides through its tasks by the size of the grid, so any number of blocks runs it.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.graph.types import DType, boolean
-from flowgraph.index_notation import Apply, Const, Load, Var, walk
+from flowgraph.index_notation import Const, Load, Var, walk
 from flowgraph.kernels.kernel import Kernel, Nest
 from flowgraph.schedule.access import collapse
 from flowgraph.schedule.cpu import as_product
@@ -27,16 +27,42 @@ from flowgraph.schedule.cuda import (
     choose,
     pitches,
 )
-from flowgraph.schedule.cuda_point import COMBINE, Lanes, Point, as_index, divide, identity, point_of, remainder, whole_fours
+from flowgraph.schedule.cuda_point import (
+    COMBINE,
+    Lanes,
+    Point,
+    apply,
+    as_index,
+    divide,
+    identity,
+    point_of,
+    remainder,
+    whole_fours,
+)
 from flowgraph.schedule.cuda_tile import lower_tile
-from flowgraph.schedule.loops import Call, Comment, Do, For, If, Set, SizeTable, Statement, Value, minus, number, plus, times, variable
+from flowgraph.schedule.loops import (
+    Call,
+    Comment,
+    Do,
+    For,
+    If,
+    Set,
+    SizeTable,
+    Statement,
+    Value,
+    minus,
+    number,
+    plus,
+    times,
+    variable,
+)
 
 BARRIER = Do(Call("barrier", ()))
 
 
 @dataclass(frozen=True)
 class BlockLoops:
-    """A lowered kernel: what one thread does, and how many blocks of how many threads have work. Fewer blocks do it too."""
+    """A lowered kernel: what one thread does, and how many blocks have work (fewer can do it too)."""
 
     name: str
     buffers: tuple[str, ...]
@@ -68,9 +94,13 @@ def lower_with(kernel: Kernel, schedule: CudaSchedule) -> BlockLoops:
         body, blocks = lower_tile(point, schedule, found)
         threads = schedule.threads
     else:
-        body, blocks, threads = _columns(point, schedule) if isinstance(schedule, Columns) else _rows(point, schedule)
+        body, blocks, threads = (
+            _columns(point, schedule) if isinstance(schedule, Columns) else _rows(point, schedule)
+        )
     buffers = tuple(b.name for b in kernel.buffers)
-    return BlockLoops(kernel.name, buffers, point.sizes.sizes, point.sizes.names, tuple(body), blocks, threads)
+    return BlockLoops(
+        kernel.name, buffers, point.sizes.sizes, point.sizes.names, tuple(body), blocks, threads
+    )
 
 
 def blocks_for(tasks: Size, each: int) -> Size:
@@ -147,7 +177,9 @@ def _accumulate(point: Point, nest: Nest) -> list[Statement]:
     made: list[Statement] = []
     for r in nest.reductions:
         dtype = r.value.dtype
-        made.append(Set((r.name,), Apply(COMBINE[r.combiner], (Var(r.name, dtype), point.value(r.value)), dtype)))  # type: ignore[arg-type]
+        made.append(
+            Set((r.name,), apply(COMBINE[r.combiner], dtype, Var(r.name, dtype), point.value(r.value)))
+        )
     return made
 
 
@@ -158,7 +190,7 @@ Combine = Callable[[str, str, DType], list[Statement]]
 
 @dataclass(frozen=True)
 class _Team:
-    """The lanes of a point: which one this thread is, how they wait, how their partial results become one in all."""
+    """The lanes of a point: which one this thread is, how they wait, how partial results become one."""
 
     lane: Value
     lanes: int
@@ -172,19 +204,21 @@ def _together(point: Point, team: _Team) -> list[Statement]:
     nests = point.kernel.nests
     made: list[Statement] = []
     for k, nest in enumerate(nests):
-        made += _shared(point, team, nest) if nest.axes else _alone(point, team, nest, last=k + 1 == len(nests))
+        made += (
+            _shared(point, team, nest) if nest.axes else _alone(point, team, nest, last=k + 1 == len(nests))
+        )
     return made
 
 
 def _alone(point: Point, team: _Team, nest: Nest, last: bool) -> list[Statement]:
-    """Every lane computes, lane 0 stores: after all have read, for in place it may overwrite what they read."""
+    """Every lane computes, lane 0 stores: after all have read, for it may overwrite what they read."""
     lets, stores = point.lets(nest), point.stores(nest)
     if not stores:
         return lets
     reads = any(isinstance(e, Load) for let in nest.lets for e in walk(let.value))
-    first: Value = Apply("eq", (team.lane, number(0)), boolean)  # type: ignore[arg-type]
+    first: Value = apply("eq", boolean, team.lane, number(0))
     if team.inside is not None:
-        first = Apply("and", (first, team.inside), boolean)  # type: ignore[arg-type]
+        first = apply("and", boolean, first, team.inside)
     return [*lets, *([team.sync] if reads and not last else []), If(first, tuple(stores))]
 
 
@@ -221,15 +255,31 @@ def _rows(point: Point, schedule: Rows) -> tuple[list[Statement], Size, int]:
     warps = schedule.lanes // WARP
 
     def combine(name: str, combiner: str, dtype: DType) -> list[Statement]:
-        partials = [Call(f"shared_load_{dtype.code}", (variable(f"{name}partials"), number(k)), dtype) for k in range(warps)]
+        partials = [
+            Call(f"shared_load_{dtype.code}", (variable(f"{name}partials"), number(k)), dtype)
+            for k in range(warps)
+        ]
         post = Do(Call(f"shared_store_{dtype.code}", (variable(f"{name}partials"), warp, Var(name, dtype))))
-        leader = Apply("eq", (remainder(lane, number(WARP)), number(0)), boolean)  # type: ignore[arg-type]
-        return [*_over_warp(name, combiner, dtype), If(leader, (post,)), BARRIER, Set((name,), _chain(combiner, partials, dtype))]
+        leader = apply("eq", boolean, remainder(lane, number(WARP)), number(0))
+        return [
+            *_over_warp(name, combiner, dtype),
+            If(leader, (post,)),
+            BARRIER,
+            Set((name,), _chain(combiner, partials, dtype)),
+        ]
 
     team = _Team(lane, schedule.lanes, BARRIER, combine)
-    head = [Set(("lane",), Call("thread", ())), Set(("warp",), divide(lane, number(WARP))), *_partials(kernel, warps)]
+    head = [
+        Set(("lane",), Call("thread", ())),
+        Set(("warp",), divide(lane, number(WARP))),
+        *_partials(kernel, warps),
+    ]
     body = [*point_of(kernel.axes, sizes, variable("task")), *_together(point, team), *_end(kernel)]
-    return [*head, For("task", Call("block", ()), count, Call("blocks", ()), tuple(body))], total, schedule.lanes
+    return (
+        [*head, For("task", Call("block", ()), count, Call("blocks", ()), tuple(body))],
+        total,
+        schedule.lanes,
+    )
 
 
 def _columns(point: Point, schedule: Columns) -> tuple[list[Statement], Size, int]:
@@ -259,9 +309,9 @@ def _columns(point: Point, schedule: Columns) -> tuple[list[Statement], Size, in
     body: list[Statement] = [
         *(point_of(rows, sizes, divide(variable("task"), variable("strips"))) if rows else []),
         Set((column.name,), position),
-        Set(("inside",), Apply("lt", (name, extent), boolean)),  # type: ignore[arg-type]
+        Set(("inside",), apply("lt", boolean, name, extent)),
         Comment("beyond the last column: compute it again, store nothing"),
-        If(Apply("ge", (name, extent), boolean), (Set((column.name,), minus(extent, number(1))),)),  # type: ignore[arg-type]
+        If(apply("ge", boolean, name, extent), (Set((column.name,), minus(extent, number(1))),)),
         *_together(point, _Team(lane, lanes, BARRIER, combine, inside)),
         *_end(kernel),
     ]
@@ -283,14 +333,17 @@ def _chain(combiner: str, parts: list[Call], dtype: DType) -> Value:
     """All parts combined, first to last."""
     total: Value = parts[0]
     for part in parts[1:]:
-        total = Apply(COMBINE[combiner], (total, part), dtype)  # type: ignore[arg-type]
+        total = apply(COMBINE[combiner], dtype, total, part)
     return total
 
 
 def _partials(kernel: Kernel, count: int) -> list[Statement]:
     """A shared array for each reduction, so that one barrier a reduction is enough."""
     reductions = [r for nest in kernel.nests for r in nest.reductions]
-    return [Set((f"{r.name}partials",), Call(f"shared_{r.value.dtype.code}", (number(count),))) for r in reductions]
+    return [
+        Set((f"{r.name}partials",), Call(f"shared_{r.value.dtype.code}", (number(count),)))
+        for r in reductions
+    ]
 
 
 def _end(kernel: Kernel) -> list[Statement]:

@@ -1,6 +1,7 @@
-"""The CUDA backend: kernels compiled once, the plan bound to sizes, the launches of a step recorded and replayed.
+"""The CUDA backend: kernels compiled once, the plan bound to sizes, a step's launches recorded and replayed.
 
-Comes in: a graph, its kernels, a `CudaDevice`. Goes out: an `Executor`. Nothing waits for the device between steps.
+Comes in: a graph, its kernels, a `CudaDevice`. Goes out: an `Executor`. Nothing waits for the device between
+steps. May not know CUDA's driver, nor what a kernel computes.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class CudaExecutor:
         return tuple(results)
 
     def _replay(self, step: Callable[[], None], steps: int, on_chunk: OnChunk | None) -> None:
-        """The step, many times; now and then wait, so that Ctrl-C and progress follow the device, not the queue."""
+        """The step, many times; now and then wait, so that Ctrl-C and progress follow the device."""
         done, chunk = 0, 1
         while done < steps:
             started = time.perf_counter()
@@ -166,7 +167,9 @@ class CudaExecutor:
             if place.kind == "parameter":
                 address[tensor] = self.parameters.address(place.of.op.storage)
             elif place.kind == "input":
-                binding.inputs[tensor] = address[tensor] = self._alloc(binding, evaluate(plan.bytes_of(tensor), sizes))
+                binding.inputs[tensor] = address[tensor] = self._alloc(
+                    binding, evaluate(plan.bytes_of(tensor), sizes)
+                )
         launches = [
             launch
             for number, compiled in enumerate(self.compiled)
@@ -185,7 +188,9 @@ class CudaExecutor:
         binding.step = target.capture(step)
         return binding
 
-    def _launch(self, number: int, compiled: Compiled, address: Mapping[Tensor, int], sizes: Sizes) -> Launch | None:
+    def _launch(
+        self, number: int, compiled: Compiled, address: Mapping[Tensor, int], sizes: Sizes
+    ) -> Launch | None:
         """The launch of a kernel at these sizes; None if there is nothing to compute."""
         call, loops = compiled.call, compiled.loops
         blocks = evaluate(loops.blocks, sizes)
@@ -242,7 +247,9 @@ def compile_call(call: KernelCall, in_place: set[Tensor]) -> Compiled:
     """Schedule, lower and print a kernel."""
     kernel = call.kernel
     for buffer, tensor in zip(kernel.outputs, call.outputs, strict=True):
-        if tensor in in_place and any(s.add for n in kernel.nests for s in n.stores if s.buffer == buffer.name):
+        if tensor in in_place and any(
+            s.add for n in kernel.nests for s in n.stores if s.buffer == buffer.name
+        ):
             kernel = without_copy(kernel, buffer.name)
     loops, schedule = lower(kernel)
     return Compiled(call, kernel, schedule, loops, cuda_source(loops))

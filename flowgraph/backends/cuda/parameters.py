@@ -1,7 +1,8 @@
-"""Parameters in a device's memory: one copy a device, shared by all its programs, and always the newest value for all.
+"""Parameters in a device's memory: one copy a device, shared by all its programs; all see the newest value.
 
-A program asks for a parameter before it runs (what was written on the host, or on another device, is brought over) and
-says afterwards that it has changed it (the host then fetches it when somebody reads it). May not know plans or kernels.
+A program asks for a parameter before it runs (what was written on the host, or on another device, is brought
+over) and says afterwards that it has changed it (the host fetches it when somebody reads it). May not know
+plans or kernels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Shared memory: arrays of a block, elements of them, and four elements at once (one LDS.128 for 4-byte ones).
+"""Shared memory: arrays of a block, elements of them, and four elements at once (LDS.128).
 
-An array is known by an int64 address, as a buffer is, so that an index is not checked for being negative. May not know
-what kernels compute.
+An array is known by an int64 address, as a buffer is, so that no index is checked for being negative. May not
+know what kernels compute.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _array(name: str, dtype: Any) -> Any:
         area = ir.ArrayType(MEMORY[dtype], count.literal_value)
 
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            unique = f"{name}_{len(builder.module.globals)}"  # llvmlite's own unique names have a dot, which NVVM refuses
+            unique = f"{name}_{len(builder.module.globals)}"  # NVVM refuses the dot of llvmlite's own
             array = ir.GlobalVariable(builder.module, area, unique, addrspace=SHARED)
             array.align, array.initializer = 16, ir.Constant(area, ir.Undefined)
             return builder.ptrtoint(array, I64)
@@ -70,7 +70,9 @@ def _store(name: str, dtype: Any) -> Any:
         def lower(builder: ir.IRBuilder, args: list[Any]) -> Any:
             memory = convert(builder, args[2], value, dtype)
             memory = builder.zext(memory, I8) if dtype == types.boolean else memory
-            builder.store(memory, _element(builder, args[0], _index(builder, args[1]), MEMORY[dtype], MEMORY[dtype]))
+            builder.store(
+                memory, _element(builder, args[0], _index(builder, args[1]), MEMORY[dtype], MEMORY[dtype])
+            )
 
         return types.void, lower
 
@@ -115,7 +117,9 @@ def _store4(name: str, dtype: Any) -> Any:
 
         return types.void, lower
 
-    return word(name, 6, typing, "Elements i … i+3 of a shared array become the values; i is a multiple of 4.")
+    return word(
+        name, 6, typing, "Elements i … i+3 of a shared array become the values; i is a multiple of 4."
+    )
 
 
 FUNCTIONS: dict[str, Any] = {
