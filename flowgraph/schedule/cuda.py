@@ -44,7 +44,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Columns:
-    """A block takes `across` neighbours along the last outer axis; `lanes` threads share each of them and meet in
+    """A block takes `across` neighbours along the last outer axis; `lanes` threads share each and meet in
     shared memory."""
 
     across: int
