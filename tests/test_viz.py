@@ -211,7 +211,11 @@ def test_every_stage_of_a_program_can_be_drawn() -> None:
 def test_kernels_are_drawn_with_the_buffers_between_them_and_nothing_else() -> None:
     program = step()
     picture = show(program, stage="kernels").picture
-    assert [v.label for v in picture.vertices if not v.is_data] == [k.name for k in program.kernels]
+    boxes = [v for v in picture.vertices if not v.is_data]
+    assert [v.tooltip.splitlines()[0] for v in boxes] == [k.name for k in program.kernels]
+    for box, kernel in zip(boxes, program.kernels, strict=True):
+        words = box.label.removesuffix(" ...").split()
+        assert kernel.name.split("_")[: len(words)] == words and len(box.label) <= 36
     next_values = {new for _, new in program.graph.updates}
     buffers = {t for c in program.calls for t in (*c.inputs, *c.outputs)} - next_values
     assert len([v for v in picture.vertices if v.is_data]) == len(buffers)

@@ -61,6 +61,10 @@ class Origin:
         """This origin, marked as rewritten by the pass `name`."""
         return self if name in self.passes else Origin(self.lines, self.scope, (*self.passes, name))
 
+    def without(self, name: str) -> Origin:
+        """This origin, without the mark of the pass `name`."""
+        return Origin(self.lines, self.scope, tuple(p for p in self.passes if p != name))
+
     def __str__(self) -> str:
         return str(self.lines[0]) if self.lines else ""
 

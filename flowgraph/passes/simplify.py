@@ -176,6 +176,8 @@ def eliminate_common_subexpressions(graph: Graph) -> Graph:
         others = same[node][1:]
         if others:
             origin = node.origin.merge(*(o.origin for o in others))
+            if any("backward" not in n.origin.passes for n in same[node]):
+                origin = origin.without("backward")  # what the forward graph needs too is forward
             made[node] = clone(node, inputs, origin if origin != node.origin else None)
         return made.get(node)
 

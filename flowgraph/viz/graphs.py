@@ -48,10 +48,20 @@ def phases(graph: Graph) -> dict[Node, str]:
 
 
 def display_names(graph: Graph) -> dict[Tensor, str]:
-    """What tensors are called in pictures: their labels as written, unique names where labels repeat."""
+    """What tensors are called in pictures: their labels as written, without the name scope where the rest says enough,
+    unique names where labels repeat."""
     called = names(graph)
     labels = Counter(t.label for t in called)
-    return {t: t.label if t.label and labels[t.label] == 1 else name for t, name in called.items()}
+    short = Counter((t.label or "").rsplit("/", 1)[-1] for t in called)
+
+    def shown(tensor: Tensor) -> str:
+        label = tensor.label
+        if not label or labels[label] > 1:
+            return called[tensor]
+        last = label.rsplit("/", 1)[-1]
+        return last if last and short[last] == 1 else label
+
+    return {t: shown(t) for t in called}
 
 
 def type_note(tensor: Tensor) -> str:

@@ -19,6 +19,9 @@ from flowgraph.viz.picture import Edge, Picture, Vertex, unique
 _KINDS = {"input": "input", "parameter": "parameter", "constant": "constant"}
 
 
+TITLE = 32  # characters
+
+
 def from_kernels(graph: Graph, calls: Sequence[KernelCall], title: str = "kernels") -> Picture:
     """The kernels of an optimised graph, in the order they run."""
     called, phase = display_names(graph), phases(graph)
@@ -47,7 +50,7 @@ def from_kernels(graph: Graph, calls: Sequence[KernelCall], title: str = "kernel
         edges += [Edge(oval(t), id) for t in call.inputs if t not in in_place]
         where = phase[call.outputs[0].node]
         tooltip = "\n".join([kernel.name, *kernel.comments])
-        vertices.append(Vertex(id, kernel.name, "op", where, _family(kernel), _extent(kernel), tooltip))
+        vertices.append(Vertex(id, _title(kernel), "op", where, _family(kernel), _extent(kernel), tooltip))
         for tensor in call.outputs:
             if tensor in next_values:
                 edges.append(Edge(id, oval(next_values[tensor]), "update"))
@@ -71,3 +74,10 @@ def _family(kernel: Kernel) -> str:
     if any(store.add for nest in kernel.nests for store in nest.stores):
         return "indexing"
     return "reduce" if reductions else "elementwise"
+
+
+def _title(kernel: Kernel) -> str:
+    """The kernel's ops, as many as fit a box."""
+    words = kernel.name.removesuffix("_kernel").split("_")
+    shown = " ".join(words)
+    return shown if len(shown) <= TITLE else shown[:TITLE].rsplit(" ", 1)[0] + " ..."
