@@ -1,4 +1,6 @@
-"""`python -m tests.fuzz`: random graphs down every path, until stopped. Prints a minimal reproducer for each failure."""
+"""`python -m tests.fuzz`: random graphs down every path, until stopped. Prints a minimal reproducer for each
+failure.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,12 @@ from tests.support.reproduce import report
 def main() -> int:
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
     parser.add_argument("--paths", default=",".join(PATHS), help=f"of {', '.join(PATHS)} (default: all)")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="how long (default: until Ctrl-C)")
-    parser.add_argument("--seed", type=int, default=10_000, help="the first seed (the tests have those below 10000)")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="how long (default: until Ctrl-C)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=10_000, help="the first seed (the tests have those below 10000)"
+    )
     parser.add_argument("--count", type=int, help="how many graphs (default: no limit)")
     parser.add_argument("--operations", type=int, default=12, help="ops drawn a graph")
     parser.add_argument("--failures", type=int, default=5, help="stop after so many")
@@ -28,7 +34,9 @@ def main() -> int:
         parser.error(f"no path {', '.join(sorted(unknown))}; there are {', '.join(PATHS)}")
 
     failures, done, start = 0, 0, time.monotonic()
-    seeds = itertools.count(asked.seed) if asked.count is None else range(asked.seed, asked.seed + asked.count)
+    seeds = (
+        itertools.count(asked.seed) if asked.count is None else range(asked.seed, asked.seed + asked.count)
+    )
     try:
         for seed in seeds:
             if time.monotonic() - start > asked.seconds or failures >= asked.failures:
@@ -45,7 +53,10 @@ def main() -> int:
                     print(f"\n=== {problem}\n{report(case, name, PATHS[name])}", flush=True)
             done += 1
             if done % 500 == 0:
-                print(f"{done} graphs, {failures} failures, {done / (time.monotonic() - start):.0f} a second", flush=True)
+                print(
+                    f"{done} graphs, {failures} failures, {done / (time.monotonic() - start):.0f} a second",
+                    flush=True,
+                )
     except KeyboardInterrupt:
         print()
     print(f"{done} graphs from seed {asked.seed} down {', '.join(names)}: {failures} failures")

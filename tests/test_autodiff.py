@@ -1,4 +1,4 @@
-"""The backward graph: whole compositions against differences, shared paths, what has no gradient, and Y - P."""
+"""The backward graph: compositions against differences, shared paths, what has no gradient, and Y - P."""
 
 from __future__ import annotations
 
@@ -150,12 +150,20 @@ def costs() -> dict[str, tuple[fg.Tensor, dict[fg.Tensor, np.ndarray]]]:
     rng = np.random.default_rng(0)
     x, w = fg.input("x", (7, 5), "float64"), fg.input("w", (5, 4), "float64")
     b, y = fg.input("b", (4,), "float64"), fg.input("y", (7,), "int32")
-    feeds = {x: rng.normal(size=(7, 5)), w: rng.normal(size=(5, 4)), b: rng.normal(size=4), y: rng.integers(0, 4, 7).astype(np.int32)}
+    feeds = {
+        x: rng.normal(size=(7, 5)),
+        w: rng.normal(size=(5, 4)),
+        b: rng.normal(size=4),
+        y: rng.integers(0, 4, 7).astype(np.int32),
+    }
     z = fg.add_bias(x @ w, b)
     return {
         "a classifier": (fg.mean(fg.cross_ent_of_softmax(fg.tanh(z), y)), feeds),
         "softmax, then cross-entropy": (fg.mean(fg.cross_ent(fg.softmax(z), y)), feeds),
-        "a normalised layer": (fg.sum(fg.tanh((z - fg.mean(z, 1, keepdims=True)) / (1.0 + fg.sum(z * z, 1, keepdims=True)))), feeds),
+        "a normalised layer": (
+            fg.sum(fg.tanh((z - fg.mean(z, 1, keepdims=True)) / (1.0 + fg.sum(z * z, 1, keepdims=True)))),
+            feeds,
+        ),
         "attention over rows": (fg.sum(fg.softmax(z @ fg.transpose(z)) @ z * z), feeds),
         "rows looked up and compared": (fg.sum(fg.logistic(fg.sum(fg.gather(x, y) * x, 1))), feeds),
         "the largest of each row": (fg.sum(fg.max(fg.exp(z), 1)), feeds),
@@ -166,15 +174,21 @@ COSTS = costs()
 
 
 @pytest.mark.parametrize(("cost", "feeds"), COSTS.values(), ids=COSTS)
-def test_gradients_of_compositions_agree_with_differences(cost: fg.Tensor, feeds: dict[fg.Tensor, np.ndarray]) -> None:
+def test_gradients_of_compositions_agree_with_differences(
+    cost: fg.Tensor, feeds: dict[fg.Tensor, np.ndarray]
+) -> None:
     used = {n.outputs[0] for n in Graph((cost,)).nodes()}
     wrt = [t for t in feeds if t.dtype.is_float and t in used]
     for tensor, gradient in zip(wrt, values(fg.grad(cost, wrt), feeds), strict=True):
         for seed in range(3):
             direction = np.random.default_rng(seed).choice([-1.0, 1.0], tensor.shape)
             step = 1e-5
-            (up,), (down,) = (values([cost], {**feeds, tensor: feeds[tensor] + s * direction}) for s in (step, -step))
-            assert abs((up - down) / (2 * step) - (gradient * direction).sum()) <= 1e-6 * np.abs(gradient).sum()
+            (up,), (down,) = (
+                values([cost], {**feeds, tensor: feeds[tensor] + s * direction}) for s in (step, -step)
+            )
+            assert (
+                abs((up - down) / (2 * step) - (gradient * direction).sum()) <= 1e-6 * np.abs(gradient).sum()
+            )
 
 
 # Stability: the rewrite happens before differentiation
@@ -192,7 +206,7 @@ def test_logits_of_ten_thousand_give_finite_exact_costs_and_gradients(path: str)
         graph = Graph((cost, fg.grad(cost, a)))
         found, gradient = PATHS[path](graph, {a: HUGE, y: CLASSES}, {"batch": 3})
         log_sums = np.array([0, np.log(2), np.log(3)])
-        np.testing.assert_allclose(found, np.mean([2e4, 2e4, 0] + log_sums), rtol=3e-7)
+        np.testing.assert_allclose(found, np.mean(np.array([2e4, 2e4, 0]) + log_sums), rtol=3e-7)
         p = np.array([[1, 0, 0], [0, 0.5, 0.5], [1 / 3] * 3])
         np.testing.assert_allclose(gradient, (p - np.eye(3)[CLASSES]) / 3, rtol=3e-7, atol=1e-8)
 
@@ -257,9 +271,13 @@ def test_gradients_of_random_graphs_agree_with_differences(first: int) -> None:
         for tensor, gradient in zip(wrt, gradients, strict=True):
             direction = np.random.default_rng(seed).choice([-1.0, 1.0], gradient.shape)
             step = 1e-6
-            slope = (at(tensor, feeds[tensor] + step * direction) - at(tensor, feeds[tensor] - step * direction)) / (2 * step)
+            slope = (
+                at(tensor, feeds[tensor] + step * direction) - at(tensor, feeds[tensor] - step * direction)
+            ) / (2 * step)
             scale = np.abs(gradient).sum() + abs(at(tensor, feeds[tensor])) + 1e-6
-            assert abs(slope - (gradient * direction).sum()) <= 1e-5 * scale, f"seed {seed}, d/d{tensor.label}"
+            assert abs(slope - (gradient * direction).sum()) <= 1e-5 * scale, (
+                f"seed {seed}, d/d{tensor.label}"
+            )
 
 
 def test_the_oracle_of_these_tests_tells_a_wrong_gradient_from_a_right_one() -> None:

@@ -12,7 +12,18 @@ from flowgraph.errors import FlowgraphError, ShapeError, VerificationError
 from flowgraph.graph.graph import Graph, clone, rewrite, substitute, topological, verify
 from flowgraph.graph.names import identifier, names
 from flowgraph.graph.origin import Origin, SourceLine, at
-from flowgraph.graph.size import Dim, Size, as_size, evaluate, floor_divide, is_name, named, names_in, product, show_shape
+from flowgraph.graph.size import (
+    Dim,
+    Size,
+    as_size,
+    evaluate,
+    floor_divide,
+    is_name,
+    named,
+    names_in,
+    product,
+    show_shape,
+)
 from flowgraph.graph.tensor import Node
 from flowgraph.graph.text import to_text
 from flowgraph.graph.types import TensorType, as_dtype, float32
@@ -183,7 +194,9 @@ def test_a_rewrite_replaces_bottom_up_and_keeps_what_it_need_not_touch() -> None
     x, y = fg.input("x", (3,)), fg.input("y", (3,))
     left, right = fg.tanh(x), fg.exp(y)
     graph = Graph((left + right,), ((fg.parameter("w", (3,)), left),))
-    after = rewrite(graph, lambda node, inputs: (fg.relu(*inputs),) if isinstance(node.op, Tanh) else None, "swap")
+    after = rewrite(
+        graph, lambda node, inputs: (fg.relu(*inputs),) if isinstance(node.op, Tanh) else None, "swap"
+    )
     assert [n.op.name for n in after.nodes()].count("relu") == 1
     assert right in {t for n in after.nodes() for t in n.outputs}
     new_left = after.outputs[0].node.inputs[0]
@@ -193,7 +206,9 @@ def test_a_rewrite_replaces_bottom_up_and_keeps_what_it_need_not_touch() -> None
 
 def test_a_label_survives_a_rewrite() -> None:
     h = fg.tanh(fg.input("x", (3,))).named("hidden")
-    after = rewrite(Graph((h,)), lambda node, inputs: (fg.exp(*inputs),) if isinstance(node.op, Tanh) else None, "swap")
+    after = rewrite(
+        Graph((h,)), lambda node, inputs: (fg.exp(*inputs),) if isinstance(node.op, Tanh) else None, "swap"
+    )
     assert after.outputs[0].label == "hidden"
 
 

@@ -1,4 +1,6 @@
-"""The NumPy interpreter of K, on kernels written by hand: it is the oracle for fusion, so nothing generated vouches for it."""
+"""The NumPy interpreter of K, on kernels written by hand: it is the oracle for fusion, so nothing generated
+vouches for it.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +36,27 @@ def run(kernel: Kernel, *arrays: np.ndarray, **sizes: int) -> np.ndarray:
 
 def test_a_pointwise_kernel_computes_every_point() -> None:
     value = call("mul", at(X, i, j), 2.0) + call("absolute", at(X, i, j))
-    kernel = Kernel((i, j), (Nest((), (Let("v", value),), (), (Store("y", (Index(i), Index(j)), Var("v", float32)),)),), (X,), (OUT,))
+    kernel = Kernel(
+        (i, j),
+        (Nest((), (Let("v", value),), (), (Store("y", (Index(i), Index(j)), Var("v", float32)),)),),
+        (X,),
+        (OUT,),
+    )
     np.testing.assert_array_equal(run(kernel, DATA), 2 * DATA + np.abs(DATA))
 
 
-@pytest.mark.parametrize(("combiner", "expected"), [("sum", [3.0, 7.5]), ("max", [4.0, 8.0]), ("min", [-2.0, -1.0])])
+@pytest.mark.parametrize(
+    ("combiner", "expected"), [("sum", [3.0, 7.5]), ("max", [4.0, 8.0]), ("min", [-2.0, -1.0])]
+)
 def test_a_reduction_combines_a_row(combiner: str, expected: list[float]) -> None:
-    nests = (Nest((r,), (), (Reduction("total", combiner, at(X, i, r)),)), Nest((), (), (), (Store("y", (Index(i),), Var("total", float32)),)))
+    nests = (
+        Nest((r,), (), (Reduction("total", combiner, at(X, i, r)),)),
+        Nest((), (), (), (Store("y", (Index(i),), Var("total", float32)),)),
+    )
     out = Buffer("y", TensorType((N,)))
-    np.testing.assert_array_equal(run(Kernel((i,), nests, (X,), (out,)), DATA), np.array(expected, np.float32))
+    np.testing.assert_array_equal(
+        run(Kernel((i,), nests, (X,), (out,)), DATA), np.array(expected, np.float32)
+    )
 
 
 def test_later_nests_see_results_and_outer_values_of_earlier_ones() -> None:
@@ -51,7 +65,9 @@ def test_later_nests_see_results_and_outer_values_of_earlier_ones() -> None:
         Nest((), (Let("twice", Var("top", float32) * 2.0),)),
         Nest((j,), (), (), (Store("y", (Index(i), Index(j)), at(X, i, j) - Var("twice", float32)),)),
     )
-    np.testing.assert_array_equal(run(Kernel((i,), nests, (X,), (OUT,)), DATA), DATA - 2 * DATA.max(1, keepdims=True))
+    np.testing.assert_array_equal(
+        run(Kernel((i,), nests, (X,), (OUT,)), DATA), DATA - 2 * DATA.max(1, keepdims=True)
+    )
 
 
 def test_a_nest_reads_back_what_an_earlier_nest_stored() -> None:
@@ -77,40 +93,67 @@ def test_adding_stores_add_once_for_each_step_even_to_the_same_row() -> None:
     kernel = Kernel((j,), nests, (table, ids, added), (Buffer("y", table.type),))
     start = np.ones((4, 3), np.float32)
     found = run(kernel, start, np.array([2, 2], np.int32), DATA)
-    np.testing.assert_array_equal(found, start + np.array([[0] * 3, [0] * 3, DATA.sum(0), [0] * 3], np.float32))
+    np.testing.assert_array_equal(
+        found, start + np.array([[0] * 3, [0] * 3, DATA.sum(0), [0] * 3], np.float32)
+    )
     np.testing.assert_array_equal(start, 1)  # inputs are never written
 
 
 def test_integers_choose_rows() -> None:
     ids = Buffer("ids", TensorType((N,), int64))
-    kernel = Kernel((i, j), (Nest((), (), (), (Store("y", (Index(i), Index(j)), Load("x", (at(ids, i), Index(j)), float32)),)),), (X, ids), (OUT,))
+    kernel = Kernel(
+        (i, j),
+        (Nest((), (), (), (Store("y", (Index(i), Index(j)), Load("x", (at(ids, i), Index(j)), float32)),)),),
+        (X, ids),
+        (OUT,),
+    )
     np.testing.assert_array_equal(run(kernel, DATA, np.array([1, 1])), DATA[[1, 1]])
 
 
 def test_sizes_and_indices_are_int64() -> None:
     out = Buffer("y", TensorType((N,), int64))
-    kernel = Kernel((i,), (Nest((), (), (), (Store("y", (Index(i),), Index(i) + Extent(N * M)),)),), (), (out,))
+    kernel = Kernel(
+        (i,), (Nest((), (), (), (Store("y", (Index(i),), Index(i) + Extent(N * M)),)),), (), (out,)
+    )
     found = run(kernel, n=3, m=5)
     assert found.dtype == np.int64 and found.tolist() == [15, 16, 17]
 
 
 def test_a_kernel_without_axes_computes_one_number() -> None:
     whole = (s, r)
-    nests = (Nest(whole, (), (Reduction("t", "sum", at(X, s, r)),)), Nest((), (), (), (Store("y", (), Var("t", float32)),)))
+    nests = (
+        Nest(whole, (), (Reduction("t", "sum", at(X, s, r)),)),
+        Nest((), (), (), (Store("y", (), Var("t", float32)),)),
+    )
     found = run(Kernel((), nests, (X,), (Buffer("y", TensorType(())),)), DATA)
     assert found.shape == () and found == DATA.sum()
 
 
 def test_an_empty_batch_sums_to_zero() -> None:
-    nests = (Nest((s,), (), (Reduction("t", "sum", at(X, s, j)),)), Nest((), (), (), (Store("y", (Index(j),), Var("t", float32)),)))
+    nests = (
+        Nest((s,), (), (Reduction("t", "sum", at(X, s, j)),)),
+        Nest((), (), (), (Store("y", (Index(j),), Var("t", float32)),)),
+    )
     out = Buffer("y", TensorType((M,)))
-    np.testing.assert_array_equal(run(Kernel((j,), nests, (X,), (out,)), np.zeros((0, 3), np.float32), n=0, m=3), np.zeros(3))
+    np.testing.assert_array_equal(
+        run(Kernel((j,), nests, (X,), (out,)), np.zeros((0, 3), np.float32), n=0, m=3), np.zeros(3)
+    )
 
 
 def test_sums_are_accumulated_in_the_dtype_of_the_values() -> None:
     flags = Buffer("x", TensorType((N,), int32))
-    nests = (Nest((s,), (), (Reduction("t", "sum", at(flags, s)),)), Nest((), (), (), (Store("y", (), Var("t", int32)),)))
-    assert run(Kernel((), nests, (flags,), (Buffer("y", TensorType((), int32)),)), np.array([3, -5], np.int32), n=2).dtype == np.int32
+    nests = (
+        Nest((s,), (), (Reduction("t", "sum", at(flags, s)),)),
+        Nest((), (), (), (Store("y", (), Var("t", int32)),)),
+    )
+    assert (
+        run(
+            Kernel((), nests, (flags,), (Buffer("y", TensorType((), int32)),)),
+            np.array([3, -5], np.int32),
+            n=2,
+        ).dtype
+        == np.int32
+    )
 
 
 # Functions
@@ -118,10 +161,12 @@ def test_sums_are_accumulated_in_the_dtype_of_the_values() -> None:
 
 POINTS = np.array([-np.inf, -90.0, -20.0, -1.5, -1e-6, 0.0, 1e-6, 0.5, 1.5, 20.0, 90.0, np.inf, np.nan])
 EXACT = {
-    "exp": math.exp, "expm1": math.expm1, "tanh": math.tanh, "erf": math.erf, "sin": math.sin, "cos": math.cos,
+    "exp": math.exp, "expm1": math.expm1, "tanh": math.tanh, "erf": math.erf, "sin": math.sin,
+    "cos": math.cos,
     "logistic": lambda x: 1 / (1 + math.exp(-x)) if x > -700 else 0.0,
     "softplus": lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x))),
-    "absolute": abs, "floor": math.floor, "neg": lambda x: -x, "log": math.log, "log1p": math.log1p, "sqrt": math.sqrt,
+    "absolute": abs, "floor": math.floor, "neg": lambda x: -x, "log": math.log, "log1p": math.log1p,
+    "sqrt": math.sqrt,
     "sign": lambda x: (x > 0) - (x < 0),
 }  # fmt: skip
 
@@ -132,7 +177,11 @@ def apply(function: str, *arrays: np.ndarray, dtype=None) -> np.ndarray:
     buffers = tuple(Buffer(f"x{k}", TensorType((N,), kinds[a.dtype.name])) for k, a in enumerate(arrays))
     value: Expr = call(function, *(at(b, i) for b in buffers), dtype=dtype)
     out = Buffer("y", TensorType((N,), value.dtype))
-    return run(Kernel((i,), (Nest((), (), (), (Store("y", (Index(i),), value),)),), buffers, (out,)), *arrays, n=len(arrays[0]))
+    return run(
+        Kernel((i,), (Nest((), (), (), (Store("y", (Index(i),), value),)),), buffers, (out,)),
+        *arrays,
+        n=len(arrays[0]),
+    )
 
 
 @pytest.mark.parametrize("function", EXACT)
@@ -155,7 +204,12 @@ def test_functions_of_one_value_are_right_to_two_ulp(function: str, dtype: str) 
             continue
         expected = np.array(exact(x)).astype(dtype)
         if np.isfinite(expected):
-            assert abs(float(value) - float(expected)) <= 2 * np.spacing(np.abs(expected)), (function, x, value, expected)
+            assert abs(float(value) - float(expected)) <= 2 * np.spacing(np.abs(expected)), (
+                function,
+                x,
+                value,
+                expected,
+            )
         else:
             assert np.array_equal(value, expected, equal_nan=True), (function, x, value, expected)
 
@@ -172,7 +226,14 @@ def test_binary_functions_follow_numpy() -> None:
 
 def test_comparisons_and_choices_are_bool_and_exact() -> None:
     a, b = np.array([0.0, -0.0, np.nan], np.float32), np.array([-0.0, 1.0, np.nan], np.float32)
-    for name, ufunc in {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}.items():
+    for name, ufunc in {
+        "eq": np.equal,
+        "ne": np.not_equal,
+        "lt": np.less,
+        "le": np.less_equal,
+        "gt": np.greater,
+        "ge": np.greater_equal,
+    }.items():
         found = apply(name, a, b)
         assert found.dtype == np.bool_
         np.testing.assert_array_equal(found, ufunc(a, b))

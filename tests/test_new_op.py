@@ -42,7 +42,9 @@ def softclip_class() -> Iterator[type[Op]]:
             x = load(0, types[0], indices(axes))
             return Body(axes, call("mul", x, self.limit) / (call("absolute", x) + self.limit))
 
-        def vjp(self, inputs: Sequence[fg.Tensor], outputs: Sequence[fg.Tensor], cotangents: Cotangents) -> Cotangents:
+        def vjp(
+            self, inputs: Sequence[fg.Tensor], outputs: Sequence[fg.Tensor], cotangents: Cotangents
+        ) -> Cotangents:
             (g,), (x,) = cotangents, inputs
             magnitude = fg.where(x > 0.0, x, -x)
             root = self.limit / (magnitude + self.limit)
@@ -105,7 +107,9 @@ def test_it_is_drawn(softclip: Op) -> None:
     assert "softClip" in drawn
 
 
-def test_equal_attributes_are_one_op_and_other_attributes_another(softclip: Op, softclip_class: type[Op]) -> None:
+def test_equal_attributes_are_one_op_and_other_attributes_another(
+    softclip: Op, softclip_class: type[Op]
+) -> None:
     x = fg.input("x", (3,))
     merged = optimise(Graph((softclip(x), softclip(x), softclip_class(3.0)(x))))  # type: ignore[call-arg]
     assert merged.outputs[0] is merged.outputs[1] is not merged.outputs[2]

@@ -22,8 +22,17 @@ from tests.support.random_graphs import random_case
 from tests.support.reproduce import failure, report, shrink
 
 # How many graphs down which path. Native backends compile every kernel they meet, so they see fewer.
-GRAPHS = {"optimised": 10_000, "unfused": 10_000, "fused": 10_000, "reference": 2_000, "cpu": 500, "cuda": 100}
-SHARE = float(os.environ.get("FLOWGRAPH_RANDOM_GRAPHS", "1"))  # of these numbers: 0.1 while writing code, 10 overnight
+GRAPHS = {
+    "optimised": 10_000,
+    "unfused": 10_000,
+    "fused": 10_000,
+    "reference": 2_000,
+    "cpu": 500,
+    "cuda": 100,
+}
+SHARE = float(
+    os.environ.get("FLOWGRAPH_RANDOM_GRAPHS", "1")
+)  # of these numbers: 0.1 while writing code, 10 overnight
 CHUNK = 250
 
 
@@ -37,8 +46,12 @@ TOGETHER = ("optimised", "unfused", "fused")  # share the passes' output
 PORTIONS = [*chunks(TOGETHER), *(portion for p in PATHS if p not in TOGETHER for portion in chunks((p,)))]
 
 
-@pytest.mark.parametrize(("paths", "first", "last"), PORTIONS, ids=[f"{'+'.join(p)}-{a}" for p, a, _ in PORTIONS])
-def test_every_path_computes_what_the_declared_graph_means(paths: tuple[str, ...], first: int, last: int) -> None:
+@pytest.mark.parametrize(
+    ("paths", "first", "last"), PORTIONS, ids=[f"{'+'.join(p)}-{a}" for p, a, _ in PORTIONS]
+)
+def test_every_path_computes_what_the_declared_graph_means(
+    paths: tuple[str, ...], first: int, last: int
+) -> None:
     for seed in range(first, last):
         case = random_case(seed)
         oracle = Oracle(case.graph, case.feeds, case.sizes)
@@ -69,7 +82,10 @@ def test_random_graphs_contain_what_makes_compilers_fail() -> None:
     swaps = sum(any((new, old) in c.graph.updates for old, new in c.graph.updates) for c in cases)
     shared = sum(any(len(readers) > 1 for readers in c.graph.consumers().values()) for c in cases)
     several = sum(len(c.graph.outputs) > 2 for c in cases)
-    symbolic = sum(any(not isinstance(s, int) for n in c.graph.nodes() for t in n.outputs for s in t.shape) for c in cases)
+    symbolic = sum(
+        any(not isinstance(s, int) for n in c.graph.nodes() for t in n.outputs for s in t.shape)
+        for c in cases
+    )
     backward = sum(any("backward" in n.origin.passes for n in c.graph.nodes()) for c in cases)
     assert min(swaps, 300) >= 5
     assert min(shared, several, symbolic, backward) > 100
@@ -78,7 +94,9 @@ def test_random_graphs_contain_what_makes_compilers_fail() -> None:
 def test_a_random_graph_is_the_same_for_the_same_seed() -> None:
     one, two = random_case(17), random_case(17)
     assert [n.op.name for n in one.graph.nodes()] == [n.op.name for n in two.graph.nodes()]
-    for a, b in zip(evaluate(one.graph, one.feeds, one.sizes), evaluate(two.graph, two.feeds, two.sizes), strict=True):
+    for a, b in zip(
+        evaluate(one.graph, one.feeds, one.sizes), evaluate(two.graph, two.feeds, two.sizes), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 

@@ -9,23 +9,27 @@ import pytest
 
 from flowgraph.autodiff import backward
 from flowgraph.graph.graph import Graph, verify
-from flowgraph.graph.tensor import Tensor, apply
+from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, as_dtype
-from flowgraph.kernels.build import build_kernels
 from flowgraph.ops.base import Op, Sample
 from flowgraph.ops.elementwise import multiply
 from flowgraph.ops.leaf import constant, input
 from flowgraph.ops.reduce import sum as sum_
 from tests.support.compare import Oracle, evaluate, widened
-from tests.support.paths import PATHS, Feeds, optimise
+from tests.support.paths import PATHS, Feeds
 
-OPS = {name: cls for name, cls in Op.registry.items() if cls.meaning() != "leaf" and cls.__module__.startswith("flowgraph.")}
+OPS = {
+    name: cls
+    for name, cls in Op.registry.items()
+    if cls.meaning() != "leaf" and cls.__module__.startswith("flowgraph.")
+}
 LEAVES = {"input", "parameter", "constant"}
 SAMPLES = {f"{name}-{k}": sample for name, cls in OPS.items() for k, sample in enumerate(cls.samples())}
 DIFFERENTIABLE = {
     name: s
     for name, s in SAMPLES.items()
-    if s.operands and s.op.infer(*(TensorType(a.shape, as_dtype(a.dtype)) for a in s.arrays))[0].dtype.is_float
+    if s.operands
+    and s.op.infer(*(TensorType(a.shape, as_dtype(a.dtype)) for a in s.arrays))[0].dtype.is_float
 }
 
 each_op = pytest.mark.parametrize("op_class", OPS.values(), ids=OPS)
@@ -50,11 +54,15 @@ def test_only_leaves_have_no_meaning() -> None:
 @each_op
 def test_an_op_has_one_meaning_samples_a_docstring_and_a_family(op_class: type[Op]) -> None:
     assert op_class.meaning() in {"body", "expand", "scatter"}
-    assert op_class.__doc__ and not op_class.__doc__.startswith(op_class.__name__ + "(")  # not the dataclass's own
+    assert op_class.__doc__ and not op_class.__doc__.startswith(
+        op_class.__name__ + "("
+    )  # not the dataclass's own
     assert op_class.samples()
     assert op_class.display
     assert op_class.family != "other"
-    for inherited in ("infer", "reference") if op_class.meaning() == "expand" else ("infer", "reference", "vjp"):
+    for inherited in (
+        ("infer", "reference") if op_class.meaning() == "expand" else ("infer", "reference", "vjp")
+    ):
         assert getattr(op_class, inherited) is not getattr(Op, inherited), inherited
 
 
@@ -84,7 +92,7 @@ def test_two_ops_of_one_name_are_refused() -> None:
 
 @each_sample
 def test_the_inferred_type_is_the_type_of_what_the_reference_computes(sample: Sample) -> None:
-    tensor, feeds = applied(sample)
+    tensor, _ = applied(sample)
     result = np.asarray(sample.op.reference(*sample.arrays))
     assert (result.shape, result.dtype) == (tensor.shape, tensor.dtype.numpy)
     verify(Graph((tensor,)))
@@ -134,12 +142,15 @@ def assert_gradients(cost: Tensor, feeds: Feeds, wrt: list[Tensor]) -> list[Tens
             direction = np.random.default_rng(next(seeds)).choice([-1.0, 1.0], size=tensor.shape)
             step = 1e-5
             ends = [
-                evaluate(Graph((cost,)), {**feeds, tensor: feeds[tensor] + s * step * direction}, {})[0] for s in (1, -1)
+                evaluate(Graph((cost,)), {**feeds, tensor: feeds[tensor] + s * step * direction}, {})[0]
+                for s in (1, -1)
             ]
             expected = (ends[0] - ends[1]) / (2 * step)
             found = np.sum(gradient * direction)
             scale = np.abs(gradient).sum() + 1e-3
-            assert abs(found - expected) <= 1e-6 * scale, f"d/d{tensor.label}: {found}, by differences {expected}"
+            assert abs(found - expected) <= 1e-6 * scale, (
+                f"d/d{tensor.label}: {found}, by differences {expected}"
+            )
     return gradients
 
 
@@ -169,5 +180,3 @@ def test_every_path_computes_the_gradients_the_reference_computes(sample: Sample
     cost = sum_(multiply(tensor, constant(weights)))
     graph = Graph((cost, *backward(cost, [list(feeds)[k] for k in sample.operands])))
     assert not Oracle(graph, feeds, {}).mismatch(PATHS[path](graph, feeds, {}))
-
-

@@ -58,8 +58,9 @@ def display_names(graph: Graph) -> dict[Tensor, str]:
         label = tensor.label
         if not label or labels[label] > 1:
             return called[tensor]
-        last = label.rsplit("/", 1)[-1]
-        return last if last and short[last] == 1 else label
+        *scopes, last = label.split("/")
+        scoped = all(part.isidentifier() for part in (*scopes, last))
+        return last if scoped and short[last] == 1 else label
 
     return {t: shown(t) for t in called}
 

@@ -1,9 +1,11 @@
-"""When two results are the same: against float64 truth, with the float32 reference's own error as the yardstick.
+"""When two results are the same: against float64 truth, with the float32 reference's own error as the
+yardstick.
 
-A path may be wrong by 8 times what correct float32 arithmetic is wrong by, plus 4 ulp. What float32 is wrong by is the error
-of the float32 reference; where that was lucky (a sum that happened to round well), it is the error of evaluations in which
-every operand and every result of every op is off by up to one rounding. That follows the conditioning of the graph, so
-neither a cancelling sum nor a long chain needs a tolerance of its own. Integers and bools must be exact.
+A path may be wrong by 8 times what correct float32 arithmetic is wrong by, plus 4 ulp. What float32 is wrong
+by is the error of the float32 reference; where that was lucky (a sum that happened to round well), it is the
+error of evaluations in which every operand and every result of every op is off by up to one rounding. That
+follows the conditioning of the graph, so neither a cancelling sum nor a long chain needs a tolerance of its
+own. Integers and bools must be exact.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ SAMPLES = 8  # of rounding errors, where the reference itself was lucky
 
 
 class Oracle:
-    """What a graph's roots are: `truth` in float64, `own` in the declared dtypes, `error` what rounding may do to each."""
+    """What a graph's roots are: `truth` in float64, `own` in the declared dtypes, `error` what rounding may
+    do to each.
+    """
 
     def __init__(self, graph: Graph, feeds: Mapping[Tensor, np.ndarray], sizes: Mapping[str, int]) -> None:
         self.graph, self.feeds, self.sizes = graph, feeds, sizes
@@ -56,19 +60,24 @@ class Oracle:
         if bad.any():
             return _first(bad, got, own, "exactly")
         clean = ~special & np.isfinite(truth)
-        error = np.where(clean, np.abs(np.where(clean, got, 0).astype(np.float64) - np.where(clean, truth, 0)), 0)
-        allowed = tolerance(np.where(clean, truth, 0), np.where(clean, own - truth, 0), dtype)
+        got, own, truth = (np.where(clean, a, 0).astype(np.float64) for a in (got, own, truth))
+        error = np.abs(got - truth)
+        allowed = tolerance(truth, own - truth, dtype)
         if (error <= allowed).all():
             return ""
         if self._noise is None:
             self._noise = self._rounding_errors()
-        allowed = tolerance(np.where(clean, truth, 0), np.where(clean, self._noise[k], 0), dtype)
+        allowed = tolerance(truth, np.where(clean, self._noise[k], 0), dtype)
         bad = error > allowed
         return _first(bad, got, truth, f"to {allowed[bad].flat[0]:.3g}") if bad.any() else ""
 
     def _rounding_errors(self) -> list[np.ndarray]:
         """The largest error of each element of each root under random rounding."""
-        worst = [np.abs(np.nan_to_num(o.astype(np.float64) - t)) for o, t in zip(self.own, self.truth, strict=True)]
+        with np.errstate(invalid="ignore"):
+            worst = [
+                np.abs(np.nan_to_num(o.astype(np.float64) - t))
+                for o, t in zip(self.own, self.truth, strict=True)
+            ]
         for seed in range(SAMPLES):
             noisy = evaluate(self.graph, self.feeds, self.sizes, wide=True, noise=np.random.default_rng(seed))
             for k, value in enumerate(noisy):
@@ -86,7 +95,8 @@ def tolerance(truth: np.ndarray, own_error: np.ndarray, dtype: DType) -> np.ndar
 
 def _first(bad: np.ndarray, got: np.ndarray, expected: np.ndarray, how: str) -> str:
     place = tuple(int(k) for k in np.argwhere(bad)[0]) if bad.ndim else ()
-    return f"element {place} is {got[place]!r}, expected {expected[place]!r} {how} ({int(bad.sum())} of {bad.size} wrong)"
+    count = f"{int(bad.sum())} of {bad.size} wrong"
+    return f"element {place} is {got[place]!r}, expected {expected[place]!r} {how} ({count})"
 
 
 def evaluate(
@@ -97,7 +107,9 @@ def evaluate(
     wide: bool = False,
     noise: np.random.Generator | None = None,
 ) -> list[np.ndarray]:
-    """The roots by the ops' references; `wide` computes every float in float64, `noise` rounds at random on the way."""
+    """The roots by the ops' references; `wide` computes every float in float64, `noise` rounds at random on
+    the way.
+    """
     found: dict[Tensor, np.ndarray] = {}
     with np.errstate(all="ignore"):
         for node in graph.nodes():
@@ -114,11 +126,17 @@ def evaluate(
                 local = noise if noise is not None and rounds(node) else None
                 value = np.asarray(op.reference(*(_rounded(found[t], t.dtype, local) for t in node.inputs)))
                 value = _rounded(value, tensor.dtype, local)
-            found[tensor] = np.asarray(value, (float64 if wide and tensor.dtype.is_float else tensor.dtype).numpy)
+            found[tensor] = np.asarray(
+                value, (float64 if wide and tensor.dtype.is_float else tensor.dtype).numpy
+            )
     return [found[t] for t in graph.roots]
 
 
-EXACT = frozenset({"select", "cast", "neg", "maximum", "minimum", "absolute", "sign", "floor"}) | COMPARISONS | LOGICAL
+EXACT = (
+    frozenset({"select", "cast", "neg", "maximum", "minimum", "absolute", "sign", "floor"})
+    | COMPARISONS
+    | LOGICAL
+)
 
 
 def rounds(node: Node) -> bool:
@@ -126,7 +144,9 @@ def rounds(node: Node) -> bool:
     if node.op.meaning() != "body":
         return True
     body = node.op.body(*(t.type for t in node.inputs))
-    return body.combiner == "sum" or any(isinstance(e, Apply) and e.function not in EXACT for e in walk(body.value))
+    return body.combiner == "sum" or any(
+        isinstance(e, Apply) and e.function not in EXACT for e in walk(body.value)
+    )
 
 
 def widened(op: Any) -> Any:

@@ -1,7 +1,9 @@
-"""Every way flowgraph has to run a graph, under one signature: `path(graph, feeds, sizes) -> arrays of graph.roots`.
+"""Every way flowgraph has to run a graph, under one signature: `path(graph, feeds, sizes) -> arrays of
+graph.roots`.
 
-`graph` is declared (not optimised), `feeds` gives the inputs, parameters hold their own values and keep them. A path that
-this installation does not have is not in `PATHS`; to add one, write a function here and enter it in the table.
+`graph` is declared (not optimised), `feeds` gives the inputs, parameters hold their own values and keep them.
+A path that this installation does not have is not in `PATHS`; to add one, write a function here and enter it
+in the table.
 """
 
 from __future__ import annotations
@@ -73,7 +75,9 @@ def run_calls(graph: Graph, calls: Sequence[KernelCall], feeds: Feeds, sizes: Si
     """Kernels one after the other, each seeing only what leaves and earlier kernels gave it."""
     memory = leaves(graph, feeds)
     for call in calls:
-        memory.update(zip(call.outputs, interpret(call.kernel, [memory[t] for t in call.inputs], sizes), strict=True))
+        memory.update(
+            zip(call.outputs, interpret(call.kernel, [memory[t] for t in call.inputs], sizes), strict=True)
+        )
     return [memory[t] for t in graph.roots]
 
 
@@ -100,7 +104,9 @@ def single_kernel(op: Any, types: tuple[TensorType, ...]) -> tuple[Kernel, tuple
 
 
 def through_program(device: Any) -> Path:
-    """The path of users: compile for a device, feed by name, read the parameters afterwards (and put them back)."""
+    """The path of users: compile for a device, feed by name, read the parameters afterwards (and put them
+    back).
+    """
 
     def run(graph: Graph, feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
         inputs = [n.outputs[0] for n in graph.nodes() if isinstance(n.op, Input)]

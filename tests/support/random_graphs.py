@@ -1,17 +1,20 @@
-"""Random graphs over every op of the registry, with data: seed in, a `Case` out. Knows no path and no backend.
+"""Random graphs over every op of the registry, with data: seed in, a `Case` out. Knows no path and no
+backend.
 
-A graph grows op by op beside its float64 values, and what would make two correct float32 evaluations differ by more than
-rounding is not built: a float comparison, maximum or kink is only applied where no value is near its jump, and an op only
-where its operands lie in the range its own samples cover. Nothing is thrown away afterwards.
+A graph grows op by op beside its float64 values, and what would make two correct float32 evaluations differ
+by more than rounding is not built: a float comparison, maximum or kink is only applied where no value is near
+its jump, and an op only where its operands lie in the range its own samples cover. Nothing is thrown away
+afterwards.
 
-A new elementwise op takes part by itself (its samples say where it is smooth); any other op needs an entry in `STEPS`.
+A new elementwise op takes part by itself (its samples say where it is smooth); any other op needs an entry in
+`STEPS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -24,13 +27,15 @@ from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import float32, float64
 from flowgraph.ops import classification, contraction, elementwise, indexing, leaf, reduce, shape
 from flowgraph.ops.base import Op
-from flowgraph.ops.leaf import Input, Leaf, Parameter
+from flowgraph.ops.leaf import Leaf
 from flowgraph.program import concrete
 from tests.support.compare import widened
 
 LARGEST = 30.0  # magnitude of values in the forward graph
 MARGIN = 1e-3  # distance from a jump: ten thousand float32 roundings
-MOST_ROWS = 12  # added to one row: every addition to a weight may round it by half an ulp, all in the same direction
+MOST_ROWS = (
+    12  # added to one row: every addition to a weight may round it by half an ulp, all in the same direction
+)
 STATIC: tuple[Size, ...] = (1, 2, 3, 5, 17)  # 17: one more than the 16 lanes of a CPU kernel
 
 
@@ -138,7 +143,9 @@ class _Grower:
         found = [t for t in self.floats[-6:] if t.rank >= at_least and rank in (None, t.rank)]
         if found and self.random.random() < 0.85:
             return self.random.choice(found)
-        return self.new_float(self.some_shape(rank if rank is not None else max(at_least, self.random.randint(0, 3))))
+        return self.new_float(
+            self.some_shape(rank if rank is not None else max(at_least, self.random.randint(0, 3)))
+        )
 
     def partner(self, x: Tensor, pool: list[Tensor]) -> Tensor | None:
         """A tensor of x's dtype that broadcasts with x."""
@@ -157,7 +164,9 @@ class _Grower:
         """Choose outputs, differentiate, update parameters: sometimes by one another's values."""
         pick = self.random
         computed = [t for t in (*self.floats, *self.integers, *self.flags) if not isinstance(t.op, Leaf)]
-        outputs = [pick.choice(computed[-6:]) for _ in range(pick.randint(1, 3))] if computed else [self.floats[0]]
+        outputs = (
+            [pick.choice(computed[-6:]) for _ in range(pick.randint(1, 3))] if computed else [self.floats[0]]
+        )
         gradients: dict[Tensor, Tensor] = {}
         floats = [t for t in self.floats if t.dtype is float32]
         if pick.random() < 0.7 and floats:
@@ -176,9 +185,20 @@ class _Grower:
                 outputs.append(gradient)
         for a in self.parameters:
             for b in self.parameters:
-                if a is not b and a.type == b.type and a not in updates and b not in updates and pick.random() < 0.5:
+                if (
+                    a is not b
+                    and a.type == b.type
+                    and a not in updates
+                    and b not in updates
+                    and pick.random() < 0.5
+                ):
                     updates |= {a: b, b: a}
-        return Case(self.seed, Graph(tuple(outputs), tuple(updates.items()), tuple(self.feeds)), self.feeds, self.sizes)
+        return Case(
+            self.seed,
+            Graph(tuple(outputs), tuple(updates.items()), tuple(self.feeds)),
+            self.feeds,
+            self.sizes,
+        )
 
     def cost(self, floats: list[Tensor]) -> Tensor:
         chosen = self.random.sample(floats[-4:], min(len(floats), self.random.randint(1, 2), 4))
@@ -202,24 +222,30 @@ def _broadcast(a: Shape, b: Shape) -> bool:
 
 Step = Callable[[_Grower], "Tensor | None"]
 COVERED_BY_STEP = {
-    "broadcast", "transpose", "expand_dims", "squeeze", "sum", "mean", "max", "mul", "add_bias", "gather", "scatter_add",
-    "one_hot", "softmax", "cross_ent", "cross_ent_of_softmax", "cast", "where", "greater", "less", "equal", "size", "arange",
-    "copy",
+    "broadcast", "transpose", "expand_dims", "squeeze", "copy", "cast", "sum", "mean", "max", "mul",
+    "add_bias", "gather", "scatter_add", "one_hot", "softmax", "cross_ent", "cross_ent_of_softmax",
+    "where", "greater", "less", "equal", "size", "arange",
 }  # fmt: skip
 
 
-@lru_cache(maxsize=None)
+@cache
 def smooth_elementwise() -> dict[str, tuple[type[Op], tuple[tuple[float, float], ...]]]:
-    """Elementwise float ops by name, with the range of each operand that their differentiable samples cover."""
+    """Elementwise float ops by name, with the range of each operand that their samples cover."""
     found = {}
     for name, cls in Op.registry.items():
         if not issubclass(cls, elementwise.Elementwise) or name in COVERED_BY_STEP:
             continue
         samples = [s for s in cls.samples() if s.arrays[0].dtype.kind == "f" and s.operands]
         arity = len(samples[0].arrays)
-        found[name] = cls, tuple(
-            (min(float(s.arrays[k].min()) for s in samples), max(float(s.arrays[k].max()) for s in samples))
-            for k in range(arity)
+        found[name] = (
+            cls,
+            tuple(
+                (
+                    min(float(s.arrays[k].min()) for s in samples),
+                    max(float(s.arrays[k].max()) for s in samples),
+                )
+                for k in range(arity)
+            ),
         )
     return found
 
@@ -258,18 +284,31 @@ def _clear_of_kinks(op: Op, values: list[np.ndarray]) -> bool:
 def _with_number(g: _Grower) -> Tensor | None:
     x = g.any_float()
     number = g.random.choice((0.0, 1.0, -1.0, 0.5, 2.0, -3.0, 0.1))
-    forms = [lambda: x + number, lambda: number - x, lambda: x * number, lambda: x - number, lambda: -x, lambda: elementwise.Copy()(x)]
+    forms = [
+        lambda: x + number,
+        lambda: number - x,
+        lambda: x * number,
+        lambda: x - number,
+        lambda: -x,
+        lambda: elementwise.Copy()(x),
+    ]
     if number:
         forms += [lambda: x / number, lambda: x * (1.0 / leaf.size_of("batch", x.dtype))]
     return g.random.choice(forms)()
 
 
 def _integers(g: _Grower) -> Tensor | None:
-    x = g.random.choice(g.integers) if g.integers and g.random.random() < 0.7 else g.new_integers(g.some_shape(), 5)
+    x = (
+        g.random.choice(g.integers)
+        if g.integers and g.random.random() < 0.7
+        else g.new_integers(g.some_shape(), 5)
+    )
     y = g.partner(x, g.integers)
     form = g.random.choice((elementwise.add, elementwise.subtract, elementwise.multiply, None))
     if form is None or y is None:
-        return g.random.choice((lambda: -x, lambda: reduce.sum(x), lambda: elementwise.cast(x, "float32"), lambda: x + 1))()
+        return g.random.choice(
+            (lambda: -x, lambda: reduce.sum(x), lambda: elementwise.cast(x, "float32"), lambda: x + 1)
+        )()
     return form(x, y)
 
 
@@ -328,7 +367,11 @@ def _product(g: _Grower) -> Tensor | None:
 def _bias(g: _Grower) -> Tensor | None:
     x = g.any_float(at_least=1)
     found = [t for t in g.floats if t.shape == x.shape[-1:] and t.dtype == x.dtype]
-    b = g.random.choice(found) if found and g.random.random() < 0.5 else g.new_float(x.shape[-1:], -1, 1, x.dtype.name)
+    b = (
+        g.random.choice(found)
+        if found and g.random.random() < 0.5
+        else g.new_float(x.shape[-1:], -1, 1, x.dtype.name)
+    )
     return contraction.add_bias(x, b)
 
 
@@ -337,7 +380,9 @@ def _reduction(g: _Grower) -> Tensor | None:
     axes = tuple(k for k in range(x.rank) if g.random.random() < 0.5) or (x.rank - 1,)
     form = g.random.choice((reduce.sum, reduce.mean, reduce.max))
     if form is reduce.max:
-        ordered = np.sort(np.moveaxis(g.value(x), axes, range(len(axes))).reshape(-1, *_rest(g.value(x), axes)), axis=0)
+        ordered = np.sort(
+            np.moveaxis(g.value(x), axes, range(len(axes))).reshape(-1, *_rest(g.value(x), axes)), axis=0
+        )
         if len(ordered) > 1 and (ordered[-1] - ordered[-2] < MARGIN).any():
             return None
     return form(x, axes, keepdims=g.random.random() < 0.4)
@@ -365,7 +410,9 @@ def _view(g: _Grower) -> Tensor | None:
 
 def _softmax(g: _Grower) -> Tensor | None:
     x = g.any_float(at_least=1)
-    return classification.softmax(x) if g.random.random() < 0.6 else elementwise.log(classification.softmax(x))
+    return (
+        classification.softmax(x) if g.random.random() < 0.6 else elementwise.log(classification.softmax(x))
+    )
 
 
 def _cross_entropy(g: _Grower) -> Tensor | None:
@@ -417,6 +464,7 @@ def _sizes(g: _Grower) -> Tensor | None:
 
 
 STEPS: tuple[Step, ...] = (
-    *(_elementwise,) * 6, *(_with_number,) * 2, _integers, _compare, _choose, _choose, _convert, *(_product,) * 3, _bias,
-    *(_reduction,) * 3, *(_view,) * 2, _softmax, _cross_entropy, _lookup, _accumulate, _classes, _sizes,
+    *(_elementwise,) * 6, *(_with_number,) * 2, *(_product,) * 3, *(_reduction,) * 3, *(_view,) * 2,
+    _choose, _choose, _bias, _softmax, _cross_entropy, _lookup, _accumulate, _classes, _sizes, _integers,
+    _compare, _convert,
 )  # fmt: skip

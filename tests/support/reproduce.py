@@ -1,4 +1,6 @@
-"""From a graph that fails on a path to the smallest one that still does, printed so that a person can start from it."""
+"""From a graph that fails on a path to the smallest one that still does, printed so that a person can start
+from it.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,19 @@ def failure(case: Case, path: Path) -> str:
 
 
 def shrink(case: Case, path: Path) -> Case:
-    """One root, the earliest value that is wrong; then as much as possible of what it depends on fed instead of computed."""
+    """One root, the earliest value that is wrong; then as much as possible of what it depends on fed instead
+    of computed.
+    """
     for smaller in (*_single_roots(case), *_inner_values(case)):
         if len(smaller.graph.nodes()) < len(case.graph.nodes()) and failure(smaller, path):
             case = smaller
     position = 0
     while True:  # from the root backwards: the first cut that works removes most
-        nodes = [n for n in reversed(case.graph.nodes()) if not isinstance(n.op, Leaf) and n.outputs[0] not in case.graph.roots]
+        nodes = [
+            n
+            for n in reversed(case.graph.nodes())
+            if not isinstance(n.op, Leaf) and n.outputs[0] not in case.graph.roots
+        ]
         if position >= len(nodes):
             return case
         smaller = _cut(case, nodes[position].outputs[0])
@@ -49,7 +57,9 @@ def _inner_values(case: Case) -> list[Case]:
 
 def _single_roots(case: Case) -> list[Case]:
     graph = case.graph
-    alone = [Graph((t,)) for t in dict.fromkeys(graph.outputs)] + [Graph((), (pair,)) for pair in graph.updates]
+    alone = [Graph((t,)) for t in dict.fromkeys(graph.outputs)] + [
+        Graph((), (pair,)) for pair in graph.updates
+    ]
     return [replace(case, graph=g) for g in alone]
 
 
@@ -62,14 +72,21 @@ def _cut(case: Case, tensor: Tensor) -> Case:
 
 
 def report(case: Case, path_name: str, path: Path) -> str:
-    """All there is to know of a failing case, small: graph, kernels, data, and how to get the original again."""
+    """All there is to know of a failing case, small: graph, kernels, data, and how to get the original
+    again.
+    """
     small = shrink(case, path)
-    graph, parts = small.graph, [f"seed {case.seed} on path {path_name!r}: {failure(small, path)}", "", to_text(small.graph)]
+    graph, parts = (
+        small.graph,
+        [f"seed {case.seed} on path {path_name!r}: {failure(small, path)}", "", to_text(small.graph)],
+    )
     parts.append(f"sizes {small.sizes}")
     with np.printoptions(precision=9, threshold=60):
         for node in graph.nodes():
             if isinstance(node.op, (Input, Parameter)):
-                fed = node.op.storage.read() if isinstance(node.op, Parameter) else small.feeds[node.outputs[0]]
+                fed = (
+                    node.op.storage.read() if isinstance(node.op, Parameter) else small.feeds[node.outputs[0]]
+                )
                 parts.append(f"{node.outputs[0].label} = {fed!r}")
     try:
         parts += ["", "kernels:", *(str(call.kernel) for call in build_kernels(optimise(graph)))]

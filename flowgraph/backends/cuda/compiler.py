@@ -111,27 +111,34 @@ def compile_ptx(source: KernelSource, capability: Capability) -> KernelIR:
 
 
 def link_cubin(source: KernelSource, capability: Capability) -> Cubin:
-    """Machine code by libNVVM and nvJitLink, optimised at link time; IEEE division, FMA contraction."""
-    try:
-        from cuda.core import Linker, LinkerOptions, ObjectCode
-    except ImportError:  # where it was before 0.6
-        from cuda.core.experimental import Linker, LinkerOptions, ObjectCode
+    """Machine code by libNVVM and nvJitLink, optimised at link time; IEEE division.
+
+    No contraction to FMA: what fusion computes in two places must come out the same (is x its own row's maximum?),
+    and a sum of products that wants FMA says so.
+    """
+    from cuda.bindings import nvjitlink
 
     library, symbol = _library(source, capability)
+    options = ["-arch=sm_{}{}".format(*capability), "-lto", "-fma=0", "-Xptxas=-v"]
     try:
-        linker = Linker(
-            ObjectCode.from_ltoir(library.get_ltoir(cc=capability)),
-            options=LinkerOptions(
-                arch="sm_{}{}".format(*capability), link_time_optimization=True, ptxas_options=["-v"]
-            ),
-        )
-        code = bytes(linker.link("cubin").code)
+        image = bytes(library.get_ltoir(cc=capability))
+        linker = nvjitlink.create(len(options), options)
+        try:
+            kind = nvjitlink.InputType.LTOIR
+            nvjitlink.add_data(linker, kind, image, len(image), source.entry)
+            nvjitlink.complete(linker)
+            code = bytearray(nvjitlink.get_linked_cubin_size(linker))
+            nvjitlink.get_linked_cubin(linker, code)
+            log = bytearray(nvjitlink.get_info_log_size(linker))
+            nvjitlink.get_info_log(linker, log)
+        finally:
+            nvjitlink.destroy(linker)
     except Exception as error:
         raise DeviceError(
             f"kernel '{source.entry}' does not link for sm_{capability[0]}{capability[1]}: {error}",
             hint="the CUDA compiler packages must be of one version; see `flowgraph doctor`",
         ) from error
-    return Cubin(code, symbol, linker.get_info_log())
+    return Cubin(bytes(code), symbol, bytes(log).decode())
 
 
 # ---- the store

@@ -144,7 +144,7 @@ def lower(
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
     flags.debuginfo = flags.dbg_directives_only = lines
-    flags.nvvm_options = {"fastmath": False, "opt": 3}
+    flags.nvvm_options = {"fastmath": False, "opt": 3, "fma": False}
     flags.compute_capability = capability
     flags.lto = True
     with utils.numba_target_override():
