@@ -202,7 +202,8 @@ def test_functions_of_one_value_are_right_to_two_ulp(function: str, dtype: str) 
         if math.isnan(x) or (math.isinf(x) and function not in EXACT):
             assert np.isnan(value)
             continue
-        expected = np.array(exact(x)).astype(dtype)
+        with np.errstate(over="ignore"):
+            expected = np.array(exact(x)).astype(dtype)
         if np.isfinite(expected):
             assert abs(float(value) - float(expected)) <= 2 * np.spacing(np.abs(expected)), (
                 function,
