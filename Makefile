@@ -7,7 +7,7 @@ JOBS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit gpu-check fuzz bench bench-peers-env docs lock clean
+.PHONY: help demo test lint unit gpu-check fuzz bench bench-peers-env pictures docs lock clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -27,7 +27,7 @@ unit: .venv/test.stamp
 	@$(BIN)/python -m pytest -q -n $(JOBS)
 
 gpu-check:  ## run every kernel on this machine's GPU; needs no .venv and no network, only PYTHON's packages
-	@PYTHONPATH=. $(PYTHON) -m tests.gpu_check
+	@$(PYTHON) -m flowgraph.gpu_check
 
 fuzz: .venv/test.stamp  ## random graphs down every path, until stopped
 	@$(BIN)/python -m tests.fuzz
@@ -36,6 +36,9 @@ bench: .venv/demo.stamp bench-peers-env  ## time one training step beside PyTorc
 	@$(BIN)/python -m benchmarks.mlp
 
 bench-peers-env: .venv-peers/peers.stamp  ## PyTorch and JAX, in a virtual environment of their own
+
+pictures: .venv/demo.stamp  ## the pictures in README and docs, from the code they show
+	@$(BIN)/python -m tools.pictures
 
 docs: .venv/docs.stamp  ## the documentation, as HTML
 	@$(BIN)/sphinx-build -W -q docs docs/_build/html && echo "docs/_build/html/index.html"

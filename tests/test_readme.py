@@ -1,0 +1,29 @@
+"""The README is true: its code runs, and the kernels it shows are the kernels it makes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tools.pictures import readme_program
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_runs_and_shows_what_it_makes() -> None:
+    names = readme_program()
+    step, history = names["step"], names["history"]
+    assert history[-1]["val_accuracy"] >= 0.955
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    shown = [text for language, text in blocks if not language]
+    (kernel,) = [b for b in shown if b.startswith("kernel ")]
+    assert kernel.rstrip() in "\n".join(map(str, step.kernels))
+    (source,) = [b for b in shown if b.startswith("def ")]
+    assert source.rstrip() in step.source()
+    assert len(step.kernels) == 9 and "nine kernels" in README
+    assert len(step.graph.nodes()) == 69 and "Sixty-nine nodes" in README
+
+
+def test_every_file_the_readme_links_to_exists() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (Path(__file__).parent.parent / link).exists(), link
