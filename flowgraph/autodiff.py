@@ -52,7 +52,9 @@ def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
 def _accumulate(
     root: Tensor, seed: Tensor, targets: frozenset[Tensor], given: frozenset[Tensor] = frozenset()
 ) -> dict[Tensor, Tensor]:
-    """The cotangents of all tensors between the targets and a root whose own is `seed`. Ends at `given` tensors."""
+    """The cotangents of all tensors between the targets and a root whose own is `seed`. Ends at `given`
+    tensors.
+    """
     nodes = topological([root], given)
     reaches: set[Node] = set()  # nodes through which the root depends on a target
     for node in nodes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowgraph import autodiff
-from flowgraph.backends.select import make_executor
+from flowgraph.backends.select import Device, make_executor
 from flowgraph.errors import GraphError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph, topological
@@ -37,14 +37,15 @@ def compile(
     inputs: Sequence[Tensor] | None = None,
     outputs: Tensor | Sequence[Tensor] = (),
     updates: Mapping[Tensor, Any] | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     threads: int | None = None,
     check: bool = False,
 ) -> Program:
     """Compile a step: what to feed, what to return, which parameters get which new values.
 
     `inputs` fixes what the program takes (all inputs the graph uses, by default); `updates` maps parameters to tensors
-    of their type, all computed from the values before the step. `device` is "cpu", "cuda", "reference" or "auto".
+    of their type, all computed from the values before the step. `device` is "cpu", "cuda", "reference", "auto", or an
+    opened CUDA device.
     `check` runs the verifier after every stage.
 
     Raises GraphError for an update of something that is no parameter or for an input that is not listed, ShapeError

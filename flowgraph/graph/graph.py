@@ -53,8 +53,9 @@ class Graph:
 
 
 def topological(roots: Iterable[Tensor], given: Collection[Tensor] = ()) -> list[Node]:
-    """Nodes that the roots depend on, producers first, not looking behind tensors that are given (iterative: deep graphs
-    are ordinary)."""
+    """Nodes that the roots depend on, producers first, not looking behind tensors that are given (iterative:
+    deep graphs are ordinary).
+    """
     order: list[Node] = []
     state: dict[Node, bool] = {}  # False: open, True: done
     for root in roots:
@@ -78,10 +79,11 @@ Rule = Callable[[Node, tuple[Tensor, ...]], "tuple[Tensor, ...] | None"]
 
 
 def rewrite(graph: Graph, rule: Rule, name: str) -> Graph:
-    """Rebuild a graph bottom-up. `rule(node, new_inputs)` returns replacement outputs, or None to keep the node.
+    """Rebuild a graph bottom-up. `rule(node, new_inputs)` returns replacement outputs, or None to keep the
+    node.
 
-    Nodes whose inputs did not change are kept themselves, so an unchanged graph is the same object. New nodes inherit
-    the origin of the node they replace, marked with the pass's name; labels carry over.
+    Nodes whose inputs did not change are kept themselves, so an unchanged graph is the same object. New nodes
+    inherit the origin of the node they replace, marked with the pass's name; labels carry over.
     """
     new: dict[Tensor, Tensor] = {}
     for node in graph.nodes():

@@ -1,6 +1,7 @@
 """Where a node comes from: the user's lines, the name scope, and the passes that rewrote it.
 
-Every node has an origin; rewrites merge origins, so an error, a profile row or a NaN can always name the user's line.
+Every node has an origin; rewrites merge origins, so an error, a profile row or a NaN can always name the
+user's line.
 """
 
 from __future__ import annotations

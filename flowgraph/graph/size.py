@@ -1,7 +1,7 @@
 """Sizes of dimensions: integers, or integer polynomials over named sizes with floor division.
 
-`Size` is `int | Dim`; every operation returns an int again when nothing symbolic is left, so `Dim("batch") - Dim("batch")`
-is the int 0 and equal shapes compare equal. Values of the names come later, from the data.
+`Size` is `int | Dim`; every operation returns an int again when nothing symbolic is left, so `Dim("batch") -
+Dim("batch")` is the int 0 and equal shapes compare equal. Values of the names come later, from the data.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from flowgraph.errors import ShapeError
 class FloorDiv:
     """The atom `numerator // denominator` where it does not divide exactly."""
 
-    numerator: "Size"
-    denominator: "Size"
+    numerator: Size
+    denominator: Size
 
     def __str__(self) -> str:
         return f"({self.numerator})//({self.denominator})"
@@ -34,27 +34,27 @@ class Dim:
 
     terms: tuple[tuple[Monomial, int], ...]
 
-    def __add__(self, other: "Size") -> "Size":
+    def __add__(self, other: Size) -> Size:
         return _from_terms([*self.terms, *_terms(other)])
 
-    def __mul__(self, other: "Size") -> "Size":
+    def __mul__(self, other: Size) -> Size:
         return _from_terms(
             (_times(a, b), p * q) for a, p in self.terms for b, q in _terms(other)
         )
 
-    def __neg__(self) -> "Size":
+    def __neg__(self) -> Size:
         return self * -1
 
-    def __sub__(self, other: "Size") -> "Size":
+    def __sub__(self, other: Size) -> Size:
         return self + -1 * other
 
-    def __rsub__(self, other: int) -> "Size":
+    def __rsub__(self, other: int) -> Size:
         return -self + other
 
-    def __floordiv__(self, other: "Size") -> "Size":
+    def __floordiv__(self, other: Size) -> Size:
         return floor_divide(self, other)
 
-    def __rfloordiv__(self, other: int) -> "Size":
+    def __rfloordiv__(self, other: int) -> Size:
         return floor_divide(other, self)
 
     __radd__, __rmul__ = __add__, __mul__

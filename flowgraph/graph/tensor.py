@@ -1,8 +1,8 @@
 """Nodes and tensors: an op applied to values, and the values it has.
 
-A graph is immutable: a node is an op, its inputs, the types of its outputs, and its origin. A tensor is one output of
-a node; tensors compare by identity. The only thing that may change is a tensor's `label`, its name in pictures.
-Knows no op: an op is anything with `infer`.
+A graph is immutable: a node is an op, its inputs, the types of its outputs, and its origin. A tensor is one
+output of a node; tensors compare by identity. The only thing that may change is a tensor's `label`, its name
+in pictures. Knows no op: an op is anything with `infer`.
 """
 
 from __future__ import annotations

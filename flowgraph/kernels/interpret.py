@@ -41,7 +41,8 @@ def interpret(
 ) -> tuple[np.ndarray, ...]:
     """Run a kernel on NumPy arrays (one per input buffer, in order); returns its outputs.
 
-    Every value is computed at all points of its axes at once, so a product of m×k and k×n takes m·n·k elements.
+    Every value is computed at all points of its axes at once, so a product of m×k and k×n takes m·n·k
+    elements.
     """
     memory: dict[str, np.ndarray] = {b.name: a for b, a in zip(kernel.inputs, inputs, strict=True)}
     for buffer in kernel.outputs:

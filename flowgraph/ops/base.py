@@ -1,7 +1,8 @@
 """What an op is. One class holds all there is to know of an op; adding one touches one file.
 
 An op has exactly one meaning: `expand` (a graph of other ops), `body` (index notation), or a template
-(`scatter`: index notation with an accumulating store). Leaves (inputs, parameters, constants) have none: they are given.
+(`scatter`: index notation with an accumulating store). Leaves (inputs, parameters, constants) have none: they
+are given.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Cotangents = tuple["Tensor | None", ...]
 class Sample:
     """One case of the registry test: the op applied to these arrays.
 
-    `smooth` lists the operands to differentiate (all floating ones by default); samples stay clear of kinks and ties.
+    `smooth` lists the operands to differentiate (all floating ones by default); samples stay clear of kinks
+    and ties.
     """
 
     op: Op
@@ -73,7 +75,9 @@ class Op:
 
     # 3. derivative
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
-        """Cotangents of the inputs from those of the outputs; None stands for zero. Only called with one not None."""
+        """Cotangents of the inputs from those of the outputs; None stands for zero. Only called with one not
+        None.
+        """
         raise NotImplementedError(type(self).__name__)
 
     # 4. the oracle on NumPy arrays, never derived from 2: every op but inputs and parameters defines it

@@ -189,8 +189,8 @@ def softmax(x: Tensor) -> Tensor:
 def cross_ent(p: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy -sum(y log p) per example, of probabilities p (..., classes).
 
-    y is int class numbers (...) or a distribution (..., classes). Prefer `cross_ent_of_softmax` on logits; where a
-    program contains `cross_ent(softmax(a), y)`, the compiler does that for you.
+    y is int class numbers (...) or a distribution (..., classes). Prefer `cross_ent_of_softmax` on logits;
+    where a program contains `cross_ent(softmax(a), y)`, the compiler does that for you.
     """
     return CrossEnt()(p, y)
 

@@ -1,4 +1,6 @@
-"""Elementwise ops: one scalar function at every element. Operands have equal types; `fg.*` functions broadcast first."""
+"""Elementwise ops: one scalar function at every element. Operands have equal types; `fg.*` functions
+broadcast first.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,20 @@ import numpy as np
 from flowgraph.errors import DTypeError
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType, TensorType, as_dtype, boolean
-from flowgraph.index_notation import Body, call, cast as cast_expr
-from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, require_float, require_numbers, require_same, values
+from flowgraph.index_notation import Body, call
+from flowgraph.index_notation import cast as cast_expr
+from flowgraph.ops.base import (
+    Cotangents,
+    Op,
+    Sample,
+    axes_for,
+    indices,
+    load,
+    require_float,
+    require_numbers,
+    require_same,
+    values,
+)
 from flowgraph.ops.shape import broadcast_operands
 
 
@@ -404,7 +418,9 @@ class Cast(Op):
 
 @dataclass(frozen=True)
 class Copy(Op):
-    """The same values in memory of their own: what an output or an update that is somebody else's value becomes."""
+    """The same values in memory of their own: what an output or an update that is somebody else's value
+    becomes.
+    """
 
     name: ClassVar[str] = "copy"
     family: ClassVar[str] = "elementwise"

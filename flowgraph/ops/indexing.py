@@ -84,7 +84,9 @@ class ScatterAdd(Op):
         return (base,)
 
     def scatter(self, *types: TensorType) -> tuple[tuple[Axis, ...], tuple[Axis, ...], tuple[Expr, ...], Expr]:
-        """(parallel axes, sequential axes, element of the output to add to, value): see `Store.add` in kernels."""
+        """(parallel axes, sequential axes, element of the output to add to, value): see `Store.add` in
+        kernels.
+        """
         base, ids, added = types
         sequential = axes_for(ids.shape, "s")
         parallel = axes_for(base.shape[1:], "i")

@@ -23,8 +23,9 @@ Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
 class Storage:
     """The value of a parameter: one aligned array that compiled programs update in place.
 
-    Drawn from its initialiser on first use; `seed` and the parameter's name fix the numbers. A program on another
-    device sets `pull`, which brings the newest value home before anyone reads it, and is told by `version` of writes.
+    Drawn from its initialiser on first use; `seed` and the parameter's name fix the numbers. A program on
+    another device sets `pull`, which brings the newest value home before anyone reads it, and is told by
+    `version` of writes.
     """
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: DType, init: Initializer | np.ndarray) -> None:
@@ -203,8 +204,8 @@ class Arange(Op):
 def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
     """Declare data that are fed at every call.
 
-    `shape` is a tuple of ints and names of sizes, such as ("batch", 64); sizes of one name must agree when data are fed.
-    Raises ShapeError or DTypeError.
+    `shape` is a tuple of ints and names of sizes, such as ("batch", 64); sizes of one name must agree when
+    data are fed. Raises ShapeError or DTypeError.
 
     >>> import flowgraph as fg
     >>> fg.input("x", ("batch", 64))
@@ -218,8 +219,9 @@ def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
 def parameter(name: str, shape: Any, init: Initializer | np.ndarray | None = None, dtype: Any = "float32") -> Tensor:
     """Declare state that training changes: a weight, a bias.
 
-    `shape` is a tuple of ints. `init` is an initialiser (see `fg.init`), an array of that shape, or None for zeros.
-    The value is `parameter.value`, a NumPy array, readable and settable. Raises ShapeError or DTypeError.
+    `shape` is a tuple of ints. `init` is an initialiser (see `fg.init`), an array of that shape, or None for
+    zeros. The value is `parameter.value`, a NumPy array, readable and settable. Raises ShapeError or
+    DTypeError.
 
     >>> import flowgraph as fg
     >>> fg.parameter("b", (3,)).value

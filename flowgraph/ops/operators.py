@@ -1,4 +1,6 @@
-"""Gives symbolic tensors Python's operators. The graph knows no op, so this is done from here, once, on import."""
+"""Gives symbolic tensors Python's operators. The graph knows no op, so this is done from here, once, on
+import.
+"""
 
 from __future__ import annotations
 

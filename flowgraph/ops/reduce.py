@@ -145,7 +145,7 @@ Axes = "int | Sequence[int] | None"
 def _reduce(kind: type[Reduction], x: Tensor, axis: int | Sequence[int] | None, keepdims: bool) -> Tensor:
     given = range(x.rank) if axis is None else (axis,) if isinstance(axis, int) else axis
     axes = tuple(sorted(a + x.rank if a < 0 else a for a in given))
-    if not axes and axis is None or axes == ():
+    if (not axes and axis is None) or axes == ():
         return x  # a scalar, or no axes: nothing to combine
     if any(not 0 <= a < x.rank for a in axes) or len(set(axes)) != len(axes):
         raise ShapeError(

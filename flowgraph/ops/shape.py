@@ -1,5 +1,6 @@
-"""Ops that move elements and compute nothing: each output element is one input element (they are never materialised
-when the consumer can read through them)."""
+"""Ops that move elements and compute nothing: each output element is one input element (they are never
+materialised when the consumer can read through them).
+"""
 
 from __future__ import annotations
 
@@ -219,7 +220,9 @@ def common_shape(what: str, *shapes: Shape) -> Shape:
 
 
 def broadcast_operands(what: str, *operands: Any, like: Tensor | None = None) -> tuple[Tensor, ...]:
-    """Tensors of one shape from tensors, numbers and arrays; Python numbers take the dtype of the first tensor."""
+    """Tensors of one shape from tensors, numbers and arrays; Python numbers take the dtype of the first
+    tensor.
+    """
     typed = next((o for o in operands if isinstance(o, Tensor)), None)
     made = [as_tensor(o, typed, what) for o in operands]
     shapes = [t.shape for t in made] + ([like.shape] if like is not None else [])

@@ -6,7 +6,6 @@ from flowgraph.errors import VerificationError
 from flowgraph.graph.graph import Graph, rewrite
 from flowgraph.graph.tensor import Node, Tensor
 
-
 DEEPEST = 8  # levels of composites made of composites
 
 

@@ -1,4 +1,6 @@
-"""Every output and every update gets memory of its own: a leaf, or a value that already updates another parameter, is copied."""
+"""Every output and every update gets memory of its own: a leaf, or a value that already updates another
+parameter, is copied.
+"""
 
 from __future__ import annotations
 

@@ -22,8 +22,10 @@ Pass = Callable[[Graph], Graph]
 
 
 def before_differentiation(graph: Graph, targets: Sequence[Tensor]) -> Graph:
-    """The forward graph made stable. Gradients are asked for tensors, not for values: a target must stay on its way to the
-    cost and must not become one with another of equal value, so folding and CSE wait for `OPTIMISE`."""
+    """The forward graph made stable. Gradients are asked for tensors, not for values: a target must stay on
+    its way to the cost and must not become one with another of equal value, so folding and CSE wait for
+    `OPTIMISE`.
+    """
     return stabilise(graph, keep=frozenset(targets))
 
 

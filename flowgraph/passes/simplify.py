@@ -21,7 +21,9 @@ FOLD_LIMIT = 4096  # elements: a larger constant is cheaper to compute than to c
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """Compute what depends on constants alone, by the ops' references. A broadcast scalar stays a scalar, of any shape."""
+    """Compute what depends on constants alone, by the ops' references. A broadcast scalar stays a scalar, of
+    any shape.
+    """
 
     def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if not inputs or len(node.outputs) != 1 or isinstance(node.op, Broadcast):
@@ -79,9 +81,9 @@ def simplify_algebra(graph: Graph) -> Graph:
         if isinstance(op, (Add, Subtract, Multiply, Divide)):
             x, y = inputs
             a, b = scalar_value(x), scalar_value(y)
-            if isinstance(op, (Add, Subtract)) and b == 0 or isinstance(op, (Multiply, Divide)) and b == 1:
+            if (isinstance(op, (Add, Subtract)) and b == 0) or (isinstance(op, (Multiply, Divide)) and b == 1):
                 return (x,)
-            if isinstance(op, Add) and a == 0 or isinstance(op, Multiply) and a == 1:
+            if (isinstance(op, Add) and a == 0) or (isinstance(op, Multiply) and a == 1):
                 return (y,)
             if isinstance(op, Multiply) and b == -1:
                 return (Negative()(x),)
@@ -110,7 +112,7 @@ def simplify_algebra(graph: Graph) -> Graph:
         if isinstance(op, Broadcast):
             if op.shape == inputs[0].shape:
                 return inputs
-            if isinstance(inputs[0].op, Broadcast) and _stacks(inputs[0].op.shape, inputs[0].node.inputs[0]):
+            if isinstance(inputs[0].op, Broadcast):
                 return (op(inputs[0].node.inputs[0]),)
         return None
 
@@ -118,7 +120,9 @@ def simplify_algebra(graph: Graph) -> Graph:
 
 
 def _without_ones(op: Op, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    """f(expand_dims(a), expand_dims(b)) is expand_dims(f(a, b)): what `keepdims` leaves is one number a row, not a row."""
+    """f(expand_dims(a), expand_dims(b)) is expand_dims(f(a, b)): what `keepdims` leaves is one number a row,
+    not a row.
+    """
     expanded = next((t for t in inputs if isinstance(t.op, ExpandDims)), None)
     if expanded is None:
         return None
@@ -150,11 +154,6 @@ def _reciprocal(tensor: Tensor) -> Tensor | None:
     for step in reversed(path):
         result = step.op(result)
     return result
-
-
-def _stacks(shape: Shape, inner: Tensor) -> bool:
-    """Broadcasting twice is broadcasting once if the first step added no axis that the second stretches."""
-    return len(shape) == inner.rank or inner.rank == 0
 
 
 def eliminate_common_subexpressions(graph: Graph) -> Graph:

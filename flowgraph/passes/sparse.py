@@ -1,6 +1,8 @@
 """A lookup's gradient straight into the update: w - r*scatter_add(0, ids, g) becomes scatter_add(w, ids, -r*g).
 
-There is no sparse type; what looked up a few rows touches a few rows. Holds for any factor that is the same for all rows.
+There is no sparse type; what looked up a few rows touches a few rows. Holds for any finite factor that is the same for
+all rows: numbers, and scalar inputs and parameters (a learning rate). Were such a scalar infinite or NaN, the dense
+form would spoil every row of the table, this one only those that were looked up.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ import math
 
 from flowgraph.graph.graph import Graph, rewrite
 from flowgraph.graph.tensor import Node, Tensor
-from flowgraph.ops.elementwise import Add, Multiply, Negative, Subtract, multiply, negative
+from flowgraph.ops.elementwise import Add, Cast, Multiply, Negative, Subtract, multiply, negative
 from flowgraph.ops.indexing import ScatterAdd
+from flowgraph.ops.leaf import Input, Parameter
+from flowgraph.ops.shape import Broadcast, ExpandDims
 from flowgraph.passes.simplify import scalar_value
 
 
@@ -24,32 +28,46 @@ def sparse_updates(graph: Graph) -> Graph:
         found = _scaled_scatter(y)
         if found is None:
             return None
-        ids, added, factor = found
-        if factor not in (1, -1) and not (added.dtype.is_float and math.isfinite(factor)):
+        ids, added, number, scalars = found
+        if number not in (1, -1) and not (added.dtype.is_float and math.isfinite(number)):
             return None
+        for scalar in scalars:
+            added = multiply(scalar, added)
         if isinstance(node.op, Subtract):
-            factor = -factor
-        scaled = added if factor == 1 else negative(added) if factor == -1 else multiply(factor, added)
+            number = -number
+        scaled = added if number == 1 else negative(added) if number == -1 else multiply(number, added)
         return (ScatterAdd()(x, ids, scaled),)
 
     return rewrite(graph, rule, "sparse")
 
 
-def _scaled_scatter(tensor: Tensor) -> tuple[Tensor, Tensor, float] | None:
-    """(ids, values, factor) if the tensor is factor * scatter_add(0, ids, values)."""
-    factor = 1.0
+def _scaled_scatter(tensor: Tensor) -> tuple[Tensor, Tensor, float, list[Tensor]] | None:
+    """(ids, values, number, scalars) if the tensor is number * scalars * scatter_add(0, ids, values)."""
+    number, scalars = 1.0, list[Tensor]()
     while True:
         if isinstance(tensor.op, Negative):
-            factor, tensor = -factor, tensor.node.inputs[0]
+            number, tensor = -number, tensor.node.inputs[0]
         elif isinstance(tensor.op, Multiply):
-            a, b = tensor.node.inputs
-            if scalar_value(a) is not None:
-                factor, tensor = factor * scalar_value(a), b  # type: ignore[operator]
-            elif scalar_value(b) is not None:
-                factor, tensor = factor * scalar_value(b), a  # type: ignore[operator]
+            for factor, rest in (tensor.node.inputs, tensor.node.inputs[::-1]):
+                value, scalar = scalar_value(factor), _given_scalar(factor)
+                if value is not None or scalar is not None:
+                    break
             else:
                 return None
+            if value is not None:
+                number *= value
+            elif scalar is not None:
+                scalars.append(scalar)
+            tensor = rest
         elif isinstance(tensor.op, ScatterAdd) and scalar_value(tensor.node.inputs[0]) == 0:
-            return tensor.node.inputs[1], tensor.node.inputs[2], factor
+            return tensor.node.inputs[1], tensor.node.inputs[2], number, scalars
         else:
             return None
+
+
+def _given_scalar(tensor: Tensor) -> Tensor | None:
+    """The scalar, if the tensor is a broadcast scalar input or parameter (or one in another dtype)."""
+    while isinstance(tensor.op, (Broadcast, ExpandDims)):
+        tensor = tensor.node.inputs[0]
+    source = tensor.node.inputs[0] if isinstance(tensor.op, Cast) else tensor
+    return tensor if tensor.shape == () and isinstance(source.op, (Input, Parameter)) else None

@@ -1,7 +1,7 @@
 """crossEnt(softMax(a), y) -> crossEntOfSoftMax(a, y), and log(softMax(a)) -> its stable form.
 
-Runs before differentiation too, so that the gradient inherits P - Y instead of 0/0. There it must not lead past a tensor
-that a gradient is asked for: `keep` are left on the way from the leaves to the cost.
+Runs before differentiation too, so that the gradient inherits P - Y instead of 0/0. There it must not lead
+past a tensor that a gradient is asked for: `keep` are left on the way from the leaves to the cost.
 """
 
 from __future__ import annotations

@@ -113,8 +113,8 @@ def compile_ptx(source: KernelSource, capability: Capability) -> KernelIR:
 def link_cubin(source: KernelSource, capability: Capability) -> Cubin:
     """Machine code by libNVVM and nvJitLink, optimised at link time; IEEE division.
 
-    No contraction to FMA: what fusion computes in two places must come out the same (is x its own row's maximum?),
-    and a sum of products that wants FMA says so.
+    No contraction to FMA: what fusion computes in two places must come out the same (is x its own row's
+    maximum?), and a sum of products that wants FMA says so.
     """
     from cuda.bindings import nvjitlink
 
