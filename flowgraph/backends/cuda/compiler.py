@@ -110,6 +110,9 @@ def compile_ptx(source: KernelSource, capability: Capability) -> KernelIR:
     return KernelIR(text, symbol[1])
 
 
+LINK_OPTIONS = ("-lto", "-fma=0", "-Xptxas=-v")
+
+
 def link_cubin(source: KernelSource, capability: Capability) -> Cubin:
     """Machine code by libNVVM and nvJitLink, optimised at link time; IEEE division.
 
@@ -119,7 +122,7 @@ def link_cubin(source: KernelSource, capability: Capability) -> Cubin:
     from cuda.bindings import nvjitlink
 
     library, symbol = _library(source, capability)
-    options = ["-arch=sm_{}{}".format(*capability), "-lto", "-fma=0", "-Xptxas=-v"]
+    options = ["-arch=sm_{}{}".format(*capability), *LINK_OPTIONS]
     try:
         image = bytes(library.get_ltoir(cc=capability))
         linker = nvjitlink.create(len(options), options)
@@ -157,8 +160,9 @@ def _versions() -> str:
         except metadata.PackageNotFoundError:
             return "absent"
 
-    names = ("numba-cuda", "cuda-core", "nvidia-nvvm", "nvidia-cuda-nvcc", "nvidia-nvjitlink", "llvmlite")
-    return ";".join([*(f"{name}={version(name)}" for name in names), f"prelude={PRELUDE_VERSION}"])
+    names = ("numba-cuda", "cuda-bindings", "nvidia-nvvm", "nvidia-cuda-nvcc", "nvidia-nvjitlink", "llvmlite")
+    versions = [f"{name}={version(name)}" for name in names]
+    return ";".join([*versions, *LINK_OPTIONS, f"prelude={PRELUDE_VERSION}"])
 
 
 def default_folder() -> Path:
