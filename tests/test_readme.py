@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
-from tools.pictures import readme_program
+from tools.pictures import readme_program, run_block
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -27,3 +29,17 @@ def test_the_readme_runs_and_shows_what_it_makes() -> None:
 def test_every_file_the_readme_links_to_exists() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert (Path(__file__).parent.parent / link).exists(), link
+
+
+def test_the_page_on_the_lecture_prints_what_it_shows() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "lecture.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    names: dict[str, object] = {}
+    checked = 0
+    for (language, code), (_, expected) in zip(blocks, blocks[1:], strict=False):
+        if language == "python":
+            with redirect_stdout(StringIO()) as printed:
+                run_block(code, f"docs/lecture.md {checked}", names)
+            assert printed.getvalue().strip() == expected.strip()
+            checked += 1
+    assert checked == 2

@@ -15,10 +15,14 @@ def readme_program() -> dict[str, Any]:
     names: dict[str, Any] = {}
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)):
-        name = f"README.md block {number}"
-        linecache.cache[name] = (len(block), None, block.splitlines(keepends=True), name)  # as if it were a file
-        exec(compile(block, name, "exec"), names)
+        run_block(block, f"README.md block {number}", names)
     return names
+
+
+def run_block(block: str, name: str, names: dict[str, Any]) -> None:
+    """Runs a block of a page as if it were a file of that name: flowgraph reads variables' names off its lines."""
+    linecache.cache[name] = (len(block), None, block.splitlines(keepends=True), name)
+    exec(compile(block, name, "exec"), names)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from flowgraph.graph.text import to_text
 from flowgraph.program import Program
 from flowgraph.viz import svg
 from flowgraph.viz.dot import to_dot
-from flowgraph.viz.graphs import from_graph
+from flowgraph.viz.graphs import from_graph, to_formulas
 from flowgraph.viz.kernels import from_kernels
 from flowgraph.viz.mermaid import to_mermaid
 from flowgraph.viz.picture import Picture
@@ -37,6 +37,7 @@ class Shown:
 
     picture: Picture
     text: str
+    formulas: str = ""  # a line a box, as a person would write it; "" for kernels
 
     @cached_property
     def svg(self) -> str:
@@ -97,7 +98,7 @@ def show(
         shown = Shown(from_kernels(what.graph, what.calls, title or "kernels"), text)
     else:
         graph = _graph(what, stage)
-        shown = Shown(from_graph(graph, detail=detail, title=title or "flowgraph"), to_text(graph))
+        shown = Shown(from_graph(graph, detail=detail, title=title or "flowgraph"), to_text(graph), to_formulas(graph))
     if path is not None:
         shown.save(path)
     return shown

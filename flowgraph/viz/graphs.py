@@ -29,6 +29,18 @@ def from_graph(graph: Graph, *, detail: bool = False, title: str = "flowgraph") 
     return _Drawing(graph, detail).picture(title)
 
 
+def to_formulas(graph: Graph) -> str:
+    """The graph as a person would write it, a line a box: `dA2 = (softMax - one_hot)/batch`."""
+    drawing = _Drawing(graph, detail=False)
+    lines = []
+    for node in drawing.drawn:
+        if node in drawing.box:
+            shown = [drawing.names[t] for t in node.outputs if t in drawing.oval]
+            lines.append(f"{', '.join(shown) or spelling(node)} = {drawing.formulas.label(node, full=True)}")
+    lines += [f"{drawing.names[p]} <- {drawing.names[new]}" for p, new in graph.updates]
+    return "\n".join(lines) + "\n"
+
+
 def phases(graph: Graph) -> dict[Node, str]:
     """ "backward" for what autodiff made, "update" for what only a parameter's next value needs, else
     "forward".
