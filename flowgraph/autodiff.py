@@ -32,7 +32,9 @@ def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
         )
     for tensor in (cost, *wrt):
         if not tensor.dtype.is_float:
-            raise DTypeError(f"no gradient for {tensor.type}: only floating-point tensors have one", where=tensor.origin)
+            raise DTypeError(
+                f"no gradient for {tensor.type}: only floating-point tensors have one", where=tensor.origin
+            )
     with origins.at(cost.origin.by("backward")):
         one = constant(1.0, cost.dtype)
     cotangents = _accumulate(cost, one, frozenset(wrt))
@@ -74,7 +76,9 @@ def _accumulate(
                 if contribution is None or (tensor not in targets and tensor.node not in reaches):
                     continue
                 if contribution.type != tensor.type:
-                    raise ShapeError(f"{node.op.name}.vjp gave {contribution.type} for {tensor.type}", where=node.origin)
+                    raise ShapeError(
+                        f"{node.op.name}.vjp gave {contribution.type} for {tensor.type}", where=node.origin
+                    )
                 known = cotangents.get(tensor)
                 cotangents[tensor] = contribution if known is None else add(known, contribution)
     return cotangents

@@ -108,6 +108,8 @@ def test_gradients_through_the_front_door_are_the_gradients_of_the_declared_grap
 
     case = random_case(seed)
     floats = [t for n in case.graph.nodes() for t in n.outputs if t.dtype.name == "float32"]
+    if not floats:
+        return  # a graph of integers
     cost = mean(floats[-1])
     plain, stable = backward(cost, floats), grad(cost, floats)
     graph = Graph(tuple(plain))

@@ -41,7 +41,9 @@ class Graph:
         """The same graph computing these roots instead."""
         outputs = tuple(roots[: len(self.outputs)])
         news = roots[len(self.outputs) :]
-        return Graph(outputs, tuple((p, new) for (p, _), new in zip(self.updates, news, strict=True)), self.inputs)
+        return Graph(
+            outputs, tuple((p, new) for (p, _), new in zip(self.updates, news, strict=True)), self.inputs
+        )
 
     def consumers(self) -> dict[Tensor, list[Node]]:
         """For every tensor the nodes that read it, once per use."""
@@ -71,7 +73,9 @@ def topological(roots: Iterable[Tensor], given: Collection[Tensor] = ()) -> list
                 continue
             state[node] = False
             stack.append((node, True))
-            stack.extend((t.node, False) for t in reversed(node.inputs) if t not in given and t.node not in state)
+            stack.extend(
+                (t.node, False) for t in reversed(node.inputs) if t not in given and t.node not in state
+            )
     return order
 
 
@@ -125,7 +129,9 @@ def verify(graph: Graph, after: str = "") -> Graph:
     """Check every invariant of G; raises VerificationError (a bug in flowgraph) naming the pass before."""
 
     def fail(node: Node, message: str) -> Any:
-        raise VerificationError(f"after {after or 'declaration'}: {node.op.name}: {message}", where=node.origin)
+        raise VerificationError(
+            f"after {after or 'declaration'}: {node.op.name}: {message}", where=node.origin
+        )
 
     position: dict[Node, int] = {}
     for index, node in enumerate(graph.nodes()):

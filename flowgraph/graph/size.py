@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Union
 
 from flowgraph.errors import ShapeError
 
@@ -24,7 +23,7 @@ class FloorDiv:
         return f"({self.numerator})//({self.denominator})"
 
 
-Atom = Union[str, FloorDiv]
+Atom = str | FloorDiv
 Monomial = tuple[tuple[Atom, int], ...]  # ((atom, power), ...), sorted; () is the constant term
 
 
@@ -38,9 +37,7 @@ class Dim:
         return _from_terms([*self.terms, *_terms(other)])
 
     def __mul__(self, other: Size) -> Size:
-        return _from_terms(
-            (_times(a, b), p * q) for a, p in self.terms for b, q in _terms(other)
-        )
+        return _from_terms((_times(a, b), p * q) for a, p in self.terms for b, q in _terms(other))
 
     def __neg__(self) -> Size:
         return self * -1
@@ -71,7 +68,7 @@ class Dim:
     __repr__ = __str__
 
 
-Size = Union[int, Dim]
+Size = int | Dim
 Shape = tuple[Size, ...]
 
 
@@ -125,7 +122,9 @@ def names_in(size: Size) -> frozenset[str]:
     found: set[str] = set()
     for monomial, _ in size.terms:
         for atom, _power in monomial:
-            found |= {atom} if isinstance(atom, str) else names_in(atom.numerator) | names_in(atom.denominator)
+            found |= (
+                {atom} if isinstance(atom, str) else names_in(atom.numerator) | names_in(atom.denominator)
+            )
     return frozenset(found)
 
 
@@ -150,7 +149,12 @@ def is_name(size: Size) -> str | None:
     """The name, if the size is exactly one named size."""
     if isinstance(size, Dim) and len(size.terms) == 1:
         (monomial, coefficient) = size.terms[0]
-        if coefficient == 1 and len(monomial) == 1 and monomial[0][1] == 1 and isinstance(monomial[0][0], str):
+        if (
+            coefficient == 1
+            and len(monomial) == 1
+            and monomial[0][1] == 1
+            and isinstance(monomial[0][0], str)
+        ):
             return monomial[0][0]
     return None
 

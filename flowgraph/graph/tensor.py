@@ -32,9 +32,11 @@ class Operation(Protocol):
 class Node:
     """An op applied to tensors. `serial` orders nodes by creation."""
 
-    __slots__ = ("op", "inputs", "outputs", "origin", "serial")
+    __slots__ = ("inputs", "op", "origin", "outputs", "serial")
 
-    def __init__(self, op: Any, inputs: Sequence[Tensor], types: Sequence[TensorType], origin: Origin) -> None:
+    def __init__(
+        self, op: Any, inputs: Sequence[Tensor], types: Sequence[TensorType], origin: Origin
+    ) -> None:
         self.op = op
         self.inputs = tuple(inputs)
         self.origin = origin
@@ -48,7 +50,7 @@ class Node:
 class Tensor:
     """A symbolic value: output `index` of `node`, with a shape and a dtype known before anything runs."""
 
-    __slots__ = ("node", "index", "type", "label", "__weakref__")
+    __slots__ = ("__weakref__", "index", "label", "node", "type")
     # NumPy must hand `array * tensor` to the tensor instead of broadcasting over it.
     __array_ufunc__ = None
 
@@ -115,7 +117,9 @@ class Tensor:
 
     def __iter__(self) -> Any:
         raise FlowgraphError(
-            "a symbolic tensor cannot be iterated over", where=origins.here(), hint="its values exist only when a program runs"
+            "a symbolic tensor cannot be iterated over",
+            where=origins.here(),
+            hint="its values exist only when a program runs",
         )
 
     if TYPE_CHECKING:  # installed by flowgraph.ops.operators: the graph itself knows no op

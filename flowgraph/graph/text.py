@@ -25,9 +25,7 @@ def to_text(graph: Graph, *, lines: bool = True) -> str:
         comment = ", ".join(line.short for line in node.origin.lines[:3])
         rows.append((f"{left} = {call}", ", ".join(str(t.type) for t in node.outputs), comment))
     width = [min(60, max((len(r[k]) for r in rows), default=0)) for k in (0, 1)]
-    text = [
-        f"{a:<{width[0]}}  {b:<{width[1]}}" + (f"  # {c}" if c and lines else "") for a, b, c in rows
-    ]
+    text = [f"{a:<{width[0]}}  {b:<{width[1]}}" + (f"  # {c}" if c and lines else "") for a, b, c in rows]
     text += [f"return {', '.join(called[t] for t in graph.outputs)}"] if graph.outputs else []
     text += [f"update {called[p]} <- {called[new]}" for p, new in graph.updates]
     return "\n".join(line.rstrip() for line in text) + "\n"

@@ -27,12 +27,14 @@ def _erf(x: np.ndarray) -> np.ndarray:
 
 
 FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "floordiv": np.floor_divide, "mod": np.mod,
-    "neg": np.negative, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-    "ge": np.greater_equal, "and": np.logical_and, "or": np.logical_or, "not": np.logical_not, "select": np.where,
-    "minimum": np.minimum, "maximum": np.maximum, "absolute": np.abs, "sign": np.sign, "floor": np.floor, "exp": np.exp,
-    "log": np.log, "log1p": np.log1p, "expm1": np.expm1, "tanh": np.tanh, "logistic": _logistic, "softplus": _softplus,
-    "erf": _erf, "sin": np.sin, "cos": np.cos, "power": np.power, "sqrt": np.sqrt,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
+    "neg": np.negative, "floordiv": np.floor_divide, "mod": np.mod, "power": np.power,
+    "minimum": np.minimum, "maximum": np.maximum,
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+    "ge": np.greater_equal, "and": np.logical_and, "or": np.logical_or, "not": np.logical_not,
+    "select": np.where, "absolute": np.abs, "sign": np.sign, "floor": np.floor, "sqrt": np.sqrt,
+    "exp": np.exp, "log": np.log, "log1p": np.log1p, "expm1": np.expm1, "tanh": np.tanh, "erf": _erf,
+    "sin": np.sin, "cos": np.cos, "logistic": _logistic, "softplus": _softplus,
 }  # fmt: skip
 
 
@@ -80,7 +82,11 @@ class _Point:
     """Expressions evaluated at all points of some axes, as arrays that broadcast to those axes."""
 
     def __init__(
-        self, axes: Sequence[Axis], extents: Sequence[int], memory: Mapping[str, np.ndarray], sizes: Mapping[str, int]
+        self,
+        axes: Sequence[Axis],
+        extents: Sequence[int],
+        memory: Mapping[str, np.ndarray],
+        sizes: Mapping[str, int],
     ) -> None:
         self.axes, self.extents, self.memory, self.sizes = list(axes), extents, memory, sizes
         self.values: dict[str, np.ndarray] = {}

@@ -3,4 +3,15 @@
 from flowgraph.ops import classification, contraction, elementwise, indexing, leaf, operators, reduce, shape
 from flowgraph.ops.base import Op, Sample
 
-__all__ = ["Op", "Sample", "classification", "contraction", "elementwise", "indexing", "leaf", "operators", "reduce", "shape"]
+__all__ = [
+    "Op",
+    "Sample",
+    "classification",
+    "contraction",
+    "elementwise",
+    "indexing",
+    "leaf",
+    "operators",
+    "reduce",
+    "shape",
+]

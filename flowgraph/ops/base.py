@@ -96,8 +96,10 @@ class Op:
 
     @classmethod
     def meaning(cls) -> str:
-        """"expand", "body", "scatter" or "leaf": which of the four the class defines."""
-        defined = [m for m in ("expand", "body", "scatter") if getattr(cls, m, None) is not getattr(Op, m, None)]
+        """ "expand", "body", "scatter" or "leaf": which of the four the class defines."""
+        defined = [
+            m for m in ("expand", "body", "scatter") if getattr(cls, m, None) is not getattr(Op, m, None)
+        ]
         if len(defined) > 1:
             raise TypeError(f"{cls.__name__} has more than one meaning: {defined}")
         return defined[0] if defined else "leaf"
@@ -137,13 +139,19 @@ def load(operand: int, type_: TensorType, index: Sequence[Expr]) -> Load:
 def require_float(op: Op, *types: TensorType) -> None:
     for t in types:
         if not t.dtype.is_float:
-            raise DTypeError(f"{op.display} needs floating-point values, got {t}", hint="convert with fg.cast(x, 'float32')")
+            raise DTypeError(
+                f"{op.display} needs floating-point values, got {t}",
+                hint="convert with fg.cast(x, 'float32')",
+            )
 
 
 def require_numbers(op: Op, *types: TensorType) -> None:
     for t in types:
         if t.dtype.kind == "bool":
-            raise DTypeError(f"{op.display} needs numbers, got {t}", hint="convert with fg.cast(x, 'float32'), or use fg.where")
+            raise DTypeError(
+                f"{op.display} needs numbers, got {t}",
+                hint="convert with fg.cast(x, 'float32'), or use fg.where",
+            )
 
 
 def require_same(op: Op, *types: TensorType) -> None:
@@ -156,7 +164,9 @@ def require_same(op: Op, *types: TensorType) -> None:
                 hint="nothing is promoted silently: convert one with fg.cast",
             )
         if t.shape != first.shape:
-            raise ShapeError(f"{op.display} needs equal shapes, got {show_shape(first.shape)} and {show_shape(t.shape)}")
+            raise ShapeError(
+                f"{op.display} needs equal shapes, got {show_shape(first.shape)} and {show_shape(t.shape)}"
+            )
 
 
 def values(
@@ -170,4 +180,3 @@ def values(
     if kind == "i":
         return rng.integers(int(low), int(high), shape).astype(dtype)
     return rng.uniform(low, high, shape).astype(dtype)
-

@@ -52,7 +52,10 @@ class Softmax(Op):
     @classmethod
     def samples(cls) -> list[Sample]:
         large = (np.array([[1e4, -1e4, 0.0], [1e4, 1e4, -1e4]], np.float32),)
-        return [*(Sample(cls(), (values(*s),)) for s in ((29, 10), (1, 1), (3, 70), (2, 3, 17), (5,))), Sample(cls(), large, smooth=())]
+        return [
+            *(Sample(cls(), (values(*s),)) for s in ((29, 10), (1, 1), (3, 70), (2, 3, 17), (5,))),
+            Sample(cls(), large, smooth=()),
+        ]
 
 
 def _check_targets(op: Op, predictions: TensorType, y: TensorType) -> TensorType:
@@ -72,7 +75,9 @@ def _check_targets(op: Op, predictions: TensorType, y: TensorType) -> TensorType
             hint="targets are class numbers (dtype='int32') or a distribution of the predictions' dtype",
         )
     elif y.shape != predictions.shape:
-        raise ShapeError(f"{op.display}: {shapes} do not fit", hint="a target distribution needs the predictions' shape")
+        raise ShapeError(
+            f"{op.display}: {shapes} do not fit", hint="a target distribution needs the predictions' shape"
+        )
     return TensorType(predictions.shape[:-1], predictions.dtype)
 
 
@@ -95,7 +100,7 @@ class _BoundedTargets(Op):
 
 @dataclass(frozen=True)
 class CrossEnt(_BoundedTargets):
-    """-sum(y log p) per example, for probabilities p (..., classes) and targets y (class numbers or a distribution).
+    """-sum(y log p) per example, for probabilities p (..., classes) and targets y (numbers or distribution).
 
     Classes whose target is 0 contribute nothing, whatever their probability.
     """
@@ -130,7 +135,11 @@ class CrossEnt(_BoundedTargets):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        return [s for shape in ((29, 10), (1, 2), (4, 40)) for s in _target_samples(cls(), values(*shape, low=0.05, high=1.0))]
+        return [
+            s
+            for shape in ((29, 10), (1, 2), (4, 40))
+            for s in _target_samples(cls(), values(*shape, low=0.05, high=1.0))
+        ]
 
 
 @dataclass(frozen=True)
@@ -201,4 +210,3 @@ def cross_ent_of_softmax(logits: Tensor, y: Tensor) -> Tensor:
     logits (..., classes); y is int class numbers (...) or a distribution (..., classes).
     """
     return CrossEntOfSoftmax()(logits, y)
-

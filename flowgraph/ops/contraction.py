@@ -32,18 +32,22 @@ class Mul(Op):
         if x.dtype != y.dtype:
             raise DTypeError(f"mul needs equal dtypes, got {x} and {y}", hint="convert one with fg.cast")
         if x.rank != 2 or y.rank != 2:
-            raise ShapeError(f"mul multiplies matrices, got shapes {shapes}", hint="fg.multiply, or *, is elementwise")
+            raise ShapeError(
+                f"mul multiplies matrices, got shapes {shapes}", hint="fg.multiply, or *, is elementwise"
+            )
         if x.shape[1] != y.shape[0]:
             raise ShapeError(
                 f"mul: shapes {shapes} do not fit: {x.shape[1]} columns meet {y.shape[0]} rows",
-                hint="the columns of the first factor must equal the rows of the second; fg.transpose swaps them",
+                hint="the columns of the first factor must equal the rows of the second, see fg.transpose",
             )
         return (TensorType((x.shape[0], y.shape[1]), x.dtype),)
 
     def body(self, *types: TensorType) -> Body:
         x, y = types
         i, j, k = Axis("i", x.shape[0]), Axis("j", y.shape[1]), Axis("k", x.shape[1])
-        return Body((i, j), call("mul", load(0, x, indices((i, k))), load(1, y, indices((k, j)))), (k,), "sum")
+        return Body(
+            (i, j), call("mul", load(0, x, indices((i, k))), load(1, y, indices((k, j)))), (k,), "sum"
+        )
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
@@ -58,7 +62,10 @@ class Mul(Op):
     def samples(cls) -> list[Sample]:
         sizes = [(29, 17, 10), (1, 1, 1), (32, 40, 33), (8, 5, 64), (65, 3, 70), (3, 200, 1)]
         made = [Sample(cls(), (values(m, k), values(k, n, seed=1))) for m, k, n in sizes]
-        return [*made, Sample(cls(), (values(9, 21, dtype="float64"), values(21, 19, dtype="float64", seed=1)))]
+        return [
+            *made,
+            Sample(cls(), (values(9, 21, dtype="float64"), values(21, 19, dtype="float64", seed=1))),
+        ]
 
 
 @dataclass(frozen=True)
@@ -74,12 +81,13 @@ class AddBias(Op):
         shapes = f"{show_shape(x.shape)} and {show_shape(b.shape)}"
         if b.rank != 1:
             raise ShapeError(
-                f"add* adds a bias vector to every row, got shapes {shapes}: the bias has rank {b.rank}, not 1",
-                hint="declare the bias with one axis, such as fg.parameter('b', (n,)), or use + to add equal shapes",
+                f"add* adds a vector to every row, got shapes {shapes}: the bias has rank {b.rank}, not 1",
+                hint="declare the bias with one axis, as in fg.parameter('b', (n,)), or add equal shapes",
             )
         if x.rank < 1 or x.shape[-1] != b.shape[0]:
             raise ShapeError(
-                f"add*: shapes {shapes} do not fit: the rows have {x.shape[-1] if x.rank else 'no'} elements, the bias {b.shape[0]}",
+                f"add*: shapes {shapes} do not fit: the rows have {x.shape[-1] if x.rank else 'no'} values, "
+                f"the bias {b.shape[0]}",
                 hint="the bias needs one element a column",
             )
         if x.dtype != b.dtype:
@@ -102,7 +110,8 @@ class AddBias(Op):
     @classmethod
     def samples(cls) -> list[Sample]:
         return [
-            Sample(cls(), (values(*shape), values(shape[-1], seed=1))) for shape in ((29, 17), (1, 1), (2, 3, 40), (5,))
+            Sample(cls(), (values(*shape), values(shape[-1], seed=1)))
+            for shape in ((29, 17), (1, 1), (2, 3, 40), (5,))
         ]
 
 

@@ -58,7 +58,9 @@ class Elementwise(Op):
             for shape in ((29, 17), (3,), (), (1, 1), (2, 3, 5), (70,))
         ]
         made.append(
-            Sample(cls(), tuple(values(5, 33, low=low, high=high, dtype="float64", seed=k) for k in range(arity)))
+            Sample(
+                cls(), tuple(values(5, 33, low=low, high=high, dtype="float64", seed=k) for k in range(arity))
+            )
         )
         return made
 
@@ -84,7 +86,10 @@ class Add(Elementwise):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        ints = (values(7, 5, low=-9, high=9, dtype="int32"), values(7, 5, low=-9, high=9, dtype="int32", seed=1))
+        ints = (
+            values(7, 5, low=-9, high=9, dtype="int32"),
+            values(7, 5, low=-9, high=9, dtype="int32", seed=1),
+        )
         return [*cls._samples(2), Sample(cls(), ints)]
 
 
@@ -216,7 +221,9 @@ class Logistic(Elementwise):
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))).astype(x.dtype)
+            return np.where(
+                x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))
+            ).astype(x.dtype)
 
     @classmethod
     def samples(cls) -> list[Sample]:
@@ -245,8 +252,14 @@ class Relu(Elementwise):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        away = [Sample(s.op, tuple(np.where(np.abs(a) < 0.01, a.dtype.type(0.5), a) for a in s.arrays)) for s in cls._samples(1)]
-        return [*away, Sample(cls(), (np.array([0.0, -0.0, np.nan, np.inf, -np.inf], np.float32),), smooth=())]
+        away = [
+            Sample(s.op, tuple(np.where(np.abs(a) < 0.01, a.dtype.type(0.5), a) for a in s.arrays))
+            for s in cls._samples(1)
+        ]
+        return [
+            *away,
+            Sample(cls(), (np.array([0.0, -0.0, np.nan, np.inf, -np.inf], np.float32),), smooth=()),
+        ]
 
 
 @dataclass(frozen=True)
@@ -307,7 +320,10 @@ class Comparison(Elementwise):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        a, b = values(9, 21, low=-3, high=3, dtype="int32"), values(9, 21, low=-3, high=3, dtype="int32", seed=1)
+        a, b = (
+            values(9, 21, low=-3, high=3, dtype="int32"),
+            values(9, 21, low=-3, high=3, dtype="int32", seed=1),
+        )
         floats = tuple(v.astype(np.float32) for v in (a, b))
         edge = np.array([np.nan, 0.0, np.inf], np.float32), np.array([np.nan, -0.0, np.inf], np.float32)
         return [Sample(cls(), (a, b)), Sample(cls(), floats, smooth=()), Sample(cls(), edge, smooth=())]
@@ -408,7 +424,11 @@ class Cast(Op):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        floats, ints, flags = values(7, 19, low=-50, high=50), values(7, 19, low=-9, high=9, dtype="int32"), values(20, dtype="bool")
+        floats, ints, flags = (
+            values(7, 19, low=-50, high=50),
+            values(7, 19, low=-9, high=9, dtype="int32"),
+            values(20, dtype="bool"),
+        )
         return [
             Sample(cls(as_dtype(to)), (x,), smooth=())
             for x in (floats, ints, ints.astype(np.int64), flags)
@@ -440,7 +460,11 @@ class Copy(Op):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        return [Sample(cls(), (values(29, 17),)), Sample(cls(), (values(40, dtype="bool"),)), Sample(cls(), (values(),))]
+        return [
+            Sample(cls(), (values(29, 17),)),
+            Sample(cls(), (values(40, dtype="bool"),)),
+            Sample(cls(), (values(),)),
+        ]
 
 
 # The user's functions: broadcast, then apply.
@@ -521,4 +545,3 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     """x in another dtype."""
     kind = as_dtype(dtype)
     return x if x.dtype == kind else Cast(kind)(x)
-

@@ -28,7 +28,9 @@ class Storage:
     `version` of writes.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], dtype: DType, init: Initializer | np.ndarray) -> None:
+    def __init__(
+        self, name: str, shape: tuple[int, ...], dtype: DType, init: Initializer | np.ndarray
+    ) -> None:
         self.name, self.shape, self.dtype, self._init = name, shape, dtype, init
         self._array: np.ndarray | None = None
         self.version = 0
@@ -66,11 +68,14 @@ class Storage:
         array = np.asarray(value)
         if array.shape != self.shape:
             raise ShapeError(
-                f"parameter {self.name!r} has shape {show_shape(self.shape)}, the new value {show_shape(array.shape)}",
+                f"parameter {self.name!r} has shape {show_shape(self.shape)}, "
+                f"the new value {show_shape(array.shape)}",
                 where=origins.here(),
             )
         if not np.can_cast(array.dtype, self.dtype.numpy, "same_kind"):
-            raise DTypeError(f"parameter {self.name!r} is {self.dtype}, the new value {array.dtype}", where=origins.here())
+            raise DTypeError(
+                f"parameter {self.name!r} is {self.dtype}, the new value {array.dtype}", where=origins.here()
+            )
         self.write(array.astype(self.dtype.numpy))
 
     def write(self, value: np.ndarray) -> None:
@@ -216,7 +221,9 @@ def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
     return apply(Input(str(name), type_, key))[0].named(str(name))
 
 
-def parameter(name: str, shape: Any, init: Initializer | np.ndarray | None = None, dtype: Any = "float32") -> Tensor:
+def parameter(
+    name: str, shape: Any, init: Initializer | np.ndarray | None = None, dtype: Any = "float32"
+) -> Tensor:
     """Declare state that training changes: a weight, a bias.
 
     `shape` is a tuple of ints. `init` is an initialiser (see `fg.init`), an array of that shape, or None for
@@ -229,7 +236,9 @@ def parameter(name: str, shape: Any, init: Initializer | np.ndarray | None = Non
     """
     dims = _shape(shape)
     if not all(isinstance(d, int) for d in dims):
-        raise ShapeError(f"parameter {name!r} needs a shape of ints, got {show_shape(dims)}", where=origins.here())
+        raise ShapeError(
+            f"parameter {name!r} needs a shape of ints, got {show_shape(dims)}", where=origins.here()
+        )
     concrete = tuple(int(d) for d in dims)  # type: ignore[arg-type]
     kind = as_dtype(dtype)
     if init is None:
@@ -238,7 +247,8 @@ def parameter(name: str, shape: Any, init: Initializer | np.ndarray | None = Non
         init = np.asarray(init)
         if init.shape != concrete:
             raise ShapeError(
-                f"parameter {name!r} has shape {show_shape(concrete)}, its initial array {show_shape(init.shape)}",
+                f"parameter {name!r} has shape {show_shape(concrete)}, "
+                f"its initial array {show_shape(init.shape)}",
                 where=origins.here(),
             )
     label = f"{origins.current_scope()}/{name}" if origins.current_scope() else str(name)

@@ -14,15 +14,20 @@ def _swap(function: Any) -> Any:
     return lambda self, other: function(other, self)
 
 
-for _name, _function in {
+_BINARY = {
     "add": elementwise.add,
     "sub": elementwise.subtract,
     "mul": elementwise.multiply,
     "truediv": elementwise.divide,
-}.items():
+    "matmul": contraction.mul,
+    "gt": elementwise.greater,
+    "lt": elementwise.less,
+}
+_REFLECTED = ("add", "sub", "mul", "truediv")  # what NumPy arrays and numbers may stand to the left of
+
+for _name, _function in _BINARY.items():
     setattr(Tensor, f"__{_name}__", lambda self, other, f=_function: f(self, other))
-    setattr(Tensor, f"__r{_name}__", _swap(_function))
-setattr(Tensor, "__matmul__", lambda self, other: contraction.mul(self, other))
-setattr(Tensor, "__neg__", lambda self: elementwise.negative(self))
-setattr(Tensor, "__gt__", lambda self, other: elementwise.greater(self, other))
-setattr(Tensor, "__lt__", lambda self, other: elementwise.less(self, other))
+for _name in _REFLECTED:
+    setattr(Tensor, f"__r{_name}__", _swap(_BINARY[_name]))
+for _name, _unary in {"neg": elementwise.negative}.items():
+    setattr(Tensor, f"__{_name}__", lambda self, f=_unary: f(self))

@@ -32,7 +32,9 @@ class Reduction(Op):
         (x,) = types
         require_numbers(self, x)
         if not self.axes or any(not 0 <= a < x.rank for a in self.axes):
-            raise ShapeError(f"{self.display} over axes {self.axes} of a tensor of shape {show_shape(x.shape)}")
+            raise ShapeError(
+                f"{self.display} over axes {self.axes} of a tensor of shape {show_shape(x.shape)}"
+            )
         return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), x.dtype),)
 
     def body(self, *types: TensorType) -> Body:
@@ -48,7 +50,8 @@ class Reduction(Op):
     @classmethod
     def _samples(cls) -> list[Sample]:
         cases: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
-            ((29, 17), (1,)), ((29, 17), (0,)), ((29, 17), (0, 1)), ((70,), (0,)), ((3, 5, 18), (0, 2)), ((3, 5, 18), (1,)),
+            ((29, 17), (1,)), ((29, 17), (0,)), ((29, 17), (0, 1)), ((70,), (0,)), ((3, 5, 18), (0, 2)),
+            ((3, 5, 18), (1,)),
             ((1, 1), (1,)), ((5, 130), (1,)), ((130, 40), (0,)),
         ]  # fmt: skip
         made = [Sample(cls(axes), (_distinct(shape),)) for shape, axes in cases]

@@ -89,7 +89,9 @@ class Transpose(Injective):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
         if sorted(self.axes) != list(range(x.rank)):
-            raise ShapeError(f"transpose axes {self.axes} are no permutation of the axes of {show_shape(x.shape)}")
+            raise ShapeError(
+                f"transpose axes {self.axes} are no permutation of the axes of {show_shape(x.shape)}"
+            )
         return (TensorType(tuple(x.shape[k] for k in self.axes), x.dtype),)
 
     def body(self, *types: TensorType) -> Body:
@@ -142,7 +144,11 @@ class ExpandDims(Injective):
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        return [Sample(cls((1,)), (values(29),)), Sample(cls((0, 2)), (values(5, 18),)), Sample(cls((0,)), (values(),))]
+        return [
+            Sample(cls((1,)), (values(29),)),
+            Sample(cls((0, 2)), (values(5, 18),)),
+            Sample(cls((0,)), (values(),)),
+        ]
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,7 @@ def common_shape(what: str, *shapes: Shape) -> Shape:
                     raise ShapeError(
                         f"{what}: shapes {shown} do not broadcast: {result[k]} against {size} at axis {k}",
                         where=origins.here(),
-                        hint="only a static 1 or a missing leading axis is stretched; use fg.expand_dims to insert one",
+                        hint="only a static 1 or a missing leading axis is stretched: see fg.expand_dims",
                     )
                 result[k] = size
     return tuple(result)

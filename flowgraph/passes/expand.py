@@ -21,4 +21,6 @@ def expand_composites(graph: Graph) -> Graph:
             return graph
         graph = expanded
     left = sorted({node.op.name for node in graph.nodes() if node.op.meaning() == "expand"})
-    raise VerificationError(f"{', '.join(left)} still expand after {DEEPEST} levels: an op that expands to itself?")
+    raise VerificationError(
+        f"{', '.join(left)} still expand after {DEEPEST} levels: an op that expands to itself?"
+    )

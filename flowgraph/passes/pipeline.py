@@ -65,7 +65,7 @@ class Record:
 
 
 def run_passes(graph: Graph, passes: Sequence[Pass], *, check: bool = False) -> tuple[Graph, list[Record]]:
-    """Apply the passes in order; `check` runs the verifier after each. Returns the graph and what happened."""
+    """Apply the passes in order, verified after each if `check`. Returns the graph and what happened."""
     records = []
     for function in passes:
         start = time.perf_counter()
@@ -74,7 +74,15 @@ def run_passes(graph: Graph, passes: Sequence[Pass], *, check: bool = False) -> 
         if check:
             verify(after, function.__name__)
         records.append(
-            Record(function.__name__, seconds, len(graph.nodes()), len(after.nodes()), after is not graph, graph, after)
+            Record(
+                function.__name__,
+                seconds,
+                len(graph.nodes()),
+                len(after.nodes()),
+                after is not graph,
+                graph,
+                after,
+            )
         )
         graph = after
     return graph, records

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from flowgraph.graph.graph import Graph, clone, rewrite
-from flowgraph.graph.size import Shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.ops.base import Op
 from flowgraph.ops.elementwise import Add, Cast, Divide, Elementwise, Multiply, Negative, Subtract
@@ -81,7 +80,9 @@ def simplify_algebra(graph: Graph) -> Graph:
         if isinstance(op, (Add, Subtract, Multiply, Divide)):
             x, y = inputs
             a, b = scalar_value(x), scalar_value(y)
-            if (isinstance(op, (Add, Subtract)) and b == 0) or (isinstance(op, (Multiply, Divide)) and b == 1):
+            if (isinstance(op, (Add, Subtract)) and b == 0) or (
+                isinstance(op, (Multiply, Divide)) and b == 1
+            ):
                 return (x,)
             if (isinstance(op, Add) and a == 0) or (isinstance(op, Multiply) and a == 1):
                 return (y,)

@@ -1,8 +1,9 @@
-"""A lookup's gradient straight into the update: w - r*scatter_add(0, ids, g) becomes scatter_add(w, ids, -r*g).
+"""A lookup's gradient straight into the update: w - r*scatter_add(0, ids, g) becomes scatter_add(w, ids,
+-r*g).
 
-There is no sparse type; what looked up a few rows touches a few rows. Holds for any finite factor that is the same for
-all rows: numbers, and scalar inputs and parameters (a learning rate). Were such a scalar infinite or NaN, the dense
-form would spoil every row of the table, this one only those that were looked up.
+There is no sparse type; what looked up a few rows touches a few rows. Holds for any finite factor that is the
+same for all rows: numbers, and scalar inputs and parameters (a learning rate). Were such a scalar infinite or
+NaN, the dense form would spoil every row of the table, this one only those that were looked up.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def _scaled_scatter(tensor: Tensor) -> tuple[Tensor, Tensor, float, list[Tensor]
         if isinstance(tensor.op, Negative):
             number, tensor = -number, tensor.node.inputs[0]
         elif isinstance(tensor.op, Multiply):
-            for factor, rest in (tensor.node.inputs, tensor.node.inputs[::-1]):
+            for factor, rest in (tensor.node.inputs, tensor.node.inputs[::-1]):  # noqa: B007
                 value, scalar = scalar_value(factor), _given_scalar(factor)
                 if value is not None or scalar is not None:
                     break
