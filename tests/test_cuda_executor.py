@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -173,6 +174,25 @@ def test_a_program_gives_its_memory_back(device: EmulatedDevice) -> None:
     del program, parameters
     gc.collect()
     assert len(device._buffers.live) == before
+
+
+def test_a_value_outlives_the_program_and_the_device_that_made_it() -> None:
+    program, w = counter(EmulatedDevice())
+    program(x=ONES)
+    del program
+    gc.collect()
+    np.testing.assert_array_equal(w.value, ONES)
+
+
+def test_a_device_is_released_with_its_programs() -> None:
+    device = EmulatedDevice()
+    program, w = counter(device)
+    program(x=ONES)
+    np.testing.assert_array_equal(w.value, ONES)
+    reference = weakref.ref(device)
+    del program, device
+    gc.collect()
+    assert reference() is None
 
 
 def test_the_memory_of_few_sizes_is_kept(device: EmulatedDevice) -> None:

@@ -39,7 +39,8 @@ from flowgraph.schedule.cuda import (
     choose,
 )
 from flowgraph.schedule.lower_cuda import BlockLoops, lower, lower_with
-from tests.test_registry import DIFFERENTIABLE, SAMPLES, applied, optimise
+from tests.support.paths import optimise
+from tests.test_registry import DIFFERENTIABLE, SAMPLES, applied
 
 ARCHITECTURES = ((8, 0), (9, 0))
 
@@ -293,6 +294,15 @@ def test_the_tiled_product_runs_on_wide_loads_without_spills(
     assert found.count("LDS(?!.128)") == 0
     assert found.count("FFMA") >= 16 * MIDDLE.depth
     assert found.registers <= 128  # two blocks a multiprocessor at least
+
+
+@pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)
+def test_the_small_tile_fetches_16_bytes_a_thread(capability: tuple[int, int]) -> None:
+    found = report(lower(kernel_of(batch(784) @ fg.input("w", (784, 10))))[0], capability)
+    assert not found.spills
+    assert found.count(r"LDG\.E\.128") == 4  # both tiles, before and in the loop
+    assert found.count("FFMA") >= SMALL.depth
+    assert found.registers <= 64
 
 
 @pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)

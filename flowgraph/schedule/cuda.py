@@ -68,7 +68,8 @@ class Tile:
 
 CudaSchedule = Elementwise | Serial | Rows | Columns | Tile
 
-SMALL, MIDDLE, LARGE = Tile(16, 16, 16, 1), Tile(64, 64, 16, 4), Tile(128, 128, 8, 8)
+# A small result has few blocks, so each is bound by latency: the deeper its tiles, the fewer times it waits.
+SMALL, MIDDLE, LARGE = Tile(16, 16, 64, 1), Tile(64, 64, 16, 4), Tile(128, 128, 8, 8)
 
 
 def choose(kernel: Kernel) -> CudaSchedule:

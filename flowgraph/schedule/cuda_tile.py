@@ -126,7 +126,8 @@ class _Maker:
         buffer, summed = self.point.kernel.buffer(str(load.source)), self.found.k
         along = next((a for a in (summed, own) if stride_along(buffer.type.shape, load.index, a) == 1), None)
         fits = None
-        if self.tile.each > 1 and along is not None and is_vector(buffer, load.index, along):
+        carried = extent * self.tile.depth // self.tile.threads
+        if carried == VECTOR and along is not None and is_vector(buffer, load.index, along):
             fits = whole_fours(self.point.sizes, [along.extent, buffer.type.shape[-1]])
         return _Operand(letter, load, own, summed, extent, start, along or summed, fits)
 
@@ -229,14 +230,12 @@ class _Maker:
         if operand.fits is None:
             return list(single)
         spot = variable(operand.name("spot"))
-        if operand.along == operand.summed:
-            pitch = self._pitch(operand)
-            wide = [
-                Do(Call(store, (tile, plus(spot, number(q * pitch)), value)))
-                for q, value in enumerate(values)
-            ]
-        else:
+        if operand.along == operand.own and self._step:
             wide = [Do(Call(f"shared_store4_{code}", (tile, spot, *values)))]
+        else:
+            apart = self._pitch(operand) if operand.along == operand.summed else 1
+            places = [plus(spot, number(q * apart)) for q in range(VECTOR)]
+            wide = [Do(Call(store, (tile, at, value))) for at, value in zip(places, values, strict=True)]
         return [If(Var(operand.name("wide"), boolean), tuple(wide), tuple(single))]
 
     # the sum

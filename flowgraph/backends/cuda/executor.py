@@ -6,9 +6,11 @@ steps. May not know CUDA's driver, nor what a kernel computes.
 
 from __future__ import annotations
 
+import gc
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -185,7 +187,8 @@ class CudaExecutor:
             for launch in launches:
                 target.launch(launch.handle, launch.grid, launch.block, launch.arguments)
 
-        binding.step = target.capture(step)
+        with _no_collection():
+            binding.step = target.capture(step)
         return binding
 
     def _launch(
@@ -241,6 +244,18 @@ class CudaExecutor:
         ]
         head = f"# One step is these launches, recorded once and replayed, on {self.target.name}:\n"
         return "\n\n".join([*parts, head + "\n".join(rows) + "\n"])
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Garbage gives memory back, and the device waits for that: not while launches are being recorded."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def compile_call(call: KernelCall, in_place: set[Tensor]) -> Compiled:

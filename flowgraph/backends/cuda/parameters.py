@@ -14,8 +14,10 @@ from flowgraph.backends.cuda.device import CudaDevice
 from flowgraph.ops.leaf import Storage
 
 
-@dataclass
+@dataclass(eq=False)
 class _Copy:
+    """A parameter in device memory, which is given back when nobody holds this any more."""
+
     address: int
     version: int = -1  # of the storage that the device's value belongs to
 
@@ -28,11 +30,11 @@ class DeviceParameters:
         self._copies: weakref.WeakKeyDictionary[Storage, _Copy] = weakref.WeakKeyDictionary()
 
     def address(self, storage: Storage) -> int:
-        """Where the device keeps it, for as long as the parameter lives."""
+        """Where the device keeps it, for as long as the parameter and this object live."""
         copy = self._copies.get(storage)
         if copy is None:
             copy = self._copies[storage] = _Copy(self._device.alloc(storage.array.nbytes))
-            weakref.finalize(storage, self._device.free, copy.address).atexit = False
+            weakref.finalize(copy, self._device.free, copy.address).atexit = False
         return copy.address
 
     def bring(self, storage: Storage) -> None:
@@ -60,11 +62,17 @@ class DeviceParameters:
         storage.pull = pull
 
 
-_held: weakref.WeakKeyDictionary[CudaDevice, DeviceParameters] = weakref.WeakKeyDictionary()
+_held: weakref.WeakKeyDictionary[CudaDevice, weakref.ref[DeviceParameters]] = weakref.WeakKeyDictionary()
 
 
 def parameters_of(device: CudaDevice) -> DeviceParameters:
-    """The parameters of a device: every program on it must use the same copies."""
-    if device not in _held:
-        _held[device] = DeviceParameters(device)
-    return _held[device]
+    """The parameters of a device: every program on it must use the same copies.
+
+    They live as long as a program of the device, or a parameter whose newest value is there.
+    """
+    reference = _held.get(device)
+    found = reference() if reference is not None else None
+    if found is None:
+        found = DeviceParameters(device)
+        _held[device] = weakref.ref(found)
+    return found
