@@ -33,13 +33,13 @@ GRAPHS = {
 SHARE = float(
     os.environ.get("FLOWGRAPH_RANDOM_GRAPHS", "1")
 )  # of these numbers: 0.1 while writing code, 10 overnight
-CHUNK = 250
+PORTION = {"cpu": 50, "cuda": 20}  # of seeds that one test takes
 
 
 def chunks(paths: tuple[str, ...]) -> list[tuple[tuple[str, ...], int, int]]:
     """Paths that share the same seeds, in portions that several processes can take."""
-    count = round(SHARE * min(GRAPHS[p] for p in paths))
-    return [(paths, first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
+    count, portion = round(SHARE * min(GRAPHS[p] for p in paths)), PORTION.get(paths[0], 250)
+    return [(paths, first, min(first + portion, count)) for first in range(0, count, portion)]
 
 
 TOGETHER = ("optimised", "unfused", "fused")  # share the passes' output
