@@ -254,3 +254,22 @@ def test_the_source_shows_kernels_and_launches(device: EmulatedDevice) -> None:
     assert "test_cuda_executor.py" in text  # where the user wrote it
     assert "blocks of 256 threads" in text
     compile(text, "source", "exec")
+
+
+def test_the_trainer_learns_as_on_the_cpu(device: EmulatedDevice) -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=(70, 20)).astype("f4")
+    data = {"x": values, "y": values[:, :3].argmax(1).astype("i4")}
+    found = []
+    for where in ("cpu", device):
+        x, y = fg.input("x", ("batch", 20)), fg.input("y", ("batch",), dtype="int32")
+        w, v = (
+            fg.parameter(n, s, init=fg.init.glorot_uniform()) for n, s in (("w", (20, 16)), ("v", (16, 3)))
+        )
+        cost = fg.mean(fg.cross_ent_of_softmax(fg.tanh(x @ w) @ v, y))
+        optimizer = fg.optim.SGD(0.1, momentum=0.9)
+        trainer = fg.Trainer(cost, optimizer=optimizer, device=where, seed=0)  # type: ignore[arg-type]
+        trainer.fit(data, epochs=2, batch_size=32, progress=False)  # the last minibatch is smaller
+        found.append((w.value, v.value))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
