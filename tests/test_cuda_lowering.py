@@ -16,11 +16,13 @@ from flowgraph.codegen.cuda_source import cuda_source
 from flowgraph.compile import declare
 from flowgraph.errors import DeviceError
 from flowgraph.graph.graph import Graph
-from flowgraph.graph.size import evaluate
+from flowgraph.graph.size import evaluate, named
 from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.types import TensorType, float32
+from flowgraph.index_notation import Axis, Index, Load, Var
 from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.interpret import interpret
-from flowgraph.kernels.kernel import Kernel
+from flowgraph.kernels.kernel import Buffer, Kernel, Let, Nest, Reduction, Store
 from flowgraph.ops.elementwise import multiply
 from flowgraph.ops.leaf import constant
 from flowgraph.ops.reduce import sum as sum_
@@ -249,6 +251,36 @@ def test_bits_do_not_depend_on_the_grid_or_the_order_of_threads(program: str) ->
             first, launch(loops, kernel, arrays, sizes, device=device, blocks=blocks), strict=True
         ):
             assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("schedule", [Serial(), Rows(32), Rows(128)], ids=str)
+def test_a_scalar_replaced_in_place_is_read_by_all_lanes_first(schedule: CudaSchedule, reverse: bool) -> None:
+    i, r, c = Axis("i", named("n")), Axis("r", 40), Axis("c", 40)
+    total = Var("total", float32)
+    kernel = Kernel(
+        axes=(i,),
+        nests=(
+            Nest((r,), reductions=(Reduction("total", "sum", Load("x0", (Index(i), Index(r)), float32)),)),
+            Nest(lets=(Let("new", Load("x1", (Index(i),), float32) + total),), stores=(
+                Store("y0", (Index(i),), Var("new", float32)),
+            )),
+            Nest((c,), stores=(Store("y1", (Index(i), Index(c)), Var("new", float32) * 2.0),)),
+        ),
+        inputs=(Buffer("x0", TensorType((named("n"), 40))), Buffer("x1", TensorType((named("n"),)))),
+        outputs=(Buffer("y0", TensorType((named("n"),))), Buffer("y1", TensorType((named("n"), 40)))),
+    )  # fmt: skip
+    loops, n = lower_with(kernel, schedule), 5
+    device = EmulatedDevice(reverse=reverse)
+    x, old, out = np.ones((n, 40), "f4"), np.arange(n, dtype="f4"), np.empty((n, 40), "f4")
+    first, second, third = (device.alloc(a.nbytes) for a in (x, old, out))
+    device.to_device(first, x)
+    device.to_device(second, old)
+    handle = device.load(cuda_source(loops), loops.name, address_and_size_signature(4, len(loops.sizes)))
+    words = [evaluate(s, {"n": n}) for s in loops.sizes]
+    device.launch(handle, (2, 1, 1), (loops.threads, 1, 1), (first, second, second, third, *words))
+    device.to_host(third, out)
+    np.testing.assert_array_equal(out, np.repeat(2 * (np.arange(n) + 40), 40).reshape(n, 40))
 
 
 def test_nan_survives_a_maximum_in_any_lane() -> None:

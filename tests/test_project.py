@@ -118,7 +118,7 @@ def test_make_lists_every_command_a_person_may_give() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     named = re.findall(r"^  make (\S+)", listed, flags=re.MULTILINE)
     assert named == [
-        "help", "demo", "test", "gpu-check", "fuzz", "bench", "bench-peers-env", "docs", "lock", "clean",
+        "help", "demo", "test", "gpu-check", "fuzz", "bench", "bench-peers-env", "pictures", "docs", "lock", "clean",
     ]  # fmt: skip
 
 

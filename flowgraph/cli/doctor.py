@@ -55,10 +55,10 @@ def _version(package: str) -> str:
 
 
 def _processor() -> str:
-    from llvmlite import binding
+    from flowgraph.backends.cpu.machine_code import host
 
-    features = binding.get_host_cpu_features()
-    return f"{binding.get_host_cpu_name()}: {' '.join(f for f in FEATURES if features.get(f))}"
+    enabled = {f.removeprefix("+") for f in host().features.split(",") if f.startswith("+")}
+    return f"{host().cpu}: {' '.join(f for f in FEATURES if f in enabled)}"
 
 
 def _kept() -> str:
