@@ -13,9 +13,10 @@ from flowgraph.errors import DTypeError, GraphError, InputError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.origin import Origin
-from flowgraph.graph.size import Dim, Size, evaluate, is_name, names_in, show_shape
+from flowgraph.graph.size import Size, evaluate, is_name, names_in, show_shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.kernels.kernel import KernelCall
+from flowgraph.ops.elementwise import Cast
 from flowgraph.ops.indexing import Gather
 from flowgraph.ops.leaf import Input
 from flowgraph.ops.shape import Injective
@@ -192,7 +193,7 @@ def index_bounds(graph: Graph) -> dict[Tensor, list[Bound]]:
             known = found.setdefault(tensor, [])
             if all(b.limit != bound.limit for b in known):
                 known.append(bound)
-        elif isinstance(node.op, (Injective, Gather)):
+        elif isinstance(node.op, (Injective, Gather, Cast)):
             trace(node.inputs[0], bound)
 
     for node in graph.nodes():
@@ -207,11 +208,9 @@ def sizes_of(graph: Graph) -> dict[str, Origin]:
     """The named sizes a graph depends on, by its shapes and its ops, and where each is first needed."""
     found: dict[str, Origin] = {}
     for node in graph.nodes():
-        attributes = [getattr(node.op, f.name) for f in dataclasses.fields(node.op)]
-        for part in (*attributes, *(t.shape for t in node.outputs)):
-            for size in part if isinstance(part, tuple) else (part,):
-                for name in sorted(names_in(size)) if isinstance(size, Dim) else ():
-                    found.setdefault(name, node.origin)
+        shapes = (size for t in node.outputs for size in t.shape)
+        for name in sorted(node.op.named_sizes().union(*map(names_in, shapes))):
+            found.setdefault(name, node.origin)
     return found
 
 

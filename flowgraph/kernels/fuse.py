@@ -77,14 +77,14 @@ def _body(op: Op, types: tuple[TensorType, ...]) -> Body:
 
 
 def costs_nothing(node: Node) -> bool:
-    """No arithmetic, no reduction: loads, sizes, indices, comparisons and choices of constants."""
+    """No reduction, and no arithmetic but on integers: loads, sizes, row numbers, comparisons and choices."""
     if node.op.meaning() != "body":
         return False
     body = body_of(node)
     if body.reduce:
         return False
-    functions = {e.function for e in walk(body.value) if isinstance(e, Apply)}
-    return functions <= {"cast", "eq", "select"}
+    floats = {e.function for e in walk(body.value) if isinstance(e, Apply) and e.dtype.kind != "int"}
+    return floats <= {"cast", "eq", "select"}
 
 
 def fuse(graph: Graph) -> Fusion:

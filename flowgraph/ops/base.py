@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from flowgraph.errors import DTypeError, ShapeError
-from flowgraph.graph.size import Shape, show_shape
+from flowgraph.graph.size import Dim, Shape, names_in, show_shape
 from flowgraph.graph.tensor import Tensor, apply
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Body, Expr, Index, Load
@@ -109,6 +109,15 @@ class Op:
         return ", ".join(
             f"{f.name}={_show(getattr(self, f.name))}" for f in dataclasses.fields(self) if f.repr
         )
+
+    def named_sizes(self) -> frozenset[str]:
+        """The named sizes among the attributes: the op has no reference until they have values."""
+        found: frozenset[str] = frozenset()
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            for part in value if isinstance(value, tuple) else (value,):
+                found |= names_in(part) if isinstance(part, Dim) else frozenset()
+        return found
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return apply(self, *inputs)[0]

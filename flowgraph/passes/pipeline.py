@@ -13,6 +13,7 @@ from flowgraph.graph.graph import Graph, verify
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.text import to_text
 from flowgraph.passes.expand import expand_composites
+from flowgraph.passes.guard import guard_indices
 from flowgraph.passes.materialise import materialise_roots
 from flowgraph.passes.simplify import eliminate_common_subexpressions, fold_constants, simplify_algebra
 from flowgraph.passes.sparse import sparse_updates
@@ -35,6 +36,7 @@ OPTIMISE: tuple[Pass, ...] = (
     eliminate_common_subexpressions,
     stabilise,
     sparse_updates,
+    guard_indices,
     expand_composites,
     fold_constants,
     simplify_algebra,
