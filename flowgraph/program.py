@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,8 +38,8 @@ class Executor(Protocol):
         """Returns the outputs of the last step; `on_chunk(done)` is called now and then with the steps done so far."""
         ...
 
-    def source(self) -> str:
-        """The generated code, for people."""
+    def files(self) -> dict[str, str]:
+        """The generated code, for people, by file name."""
         ...
 
 
@@ -84,7 +85,17 @@ class Program:
 
     def source(self) -> str:
         """The generated kernels and the table that runs them, as a readable step."""
-        return self.executor.source()
+        return "\n\n".join(self.executor.files().values())
+
+    def write_source(self, folder: str | Path) -> list[Path]:
+        """Write the generated source as files: one a kernel, named after what it computes, and the table of launches."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name, text in self.executor.files().items():
+            (target / name).write_text(text, encoding="utf-8")
+            written.append(target / name)
+        return written
 
     def __call__(self, **inputs: Any) -> tuple[np.ndarray, ...]:
         """Run one step. Arrays must have the declared dtypes and shapes; named sizes take their value from them."""

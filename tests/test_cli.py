@@ -31,9 +31,9 @@ def test_the_demo_reaches_its_goal_and_says_where_everything_is(capsys, tmp_path
     assert "Held-out accuracy 9" in out and "kernels a step" in out and "First steps done" in out
     rows = [line.split() for line in out.splitlines() if line.strip()[:1].isdigit()]
     assert [row[0] for row in rows] == [str(k) for k in range(1, 31)]
-    for name in (*(f"{stage}.svg" for stage in STAGES), "source.py"):
-        assert str(tmp_path / "demo" / name) in out
-        assert (tmp_path / "demo" / name).stat().st_size > 1000
+    for name in (*(f"{stage}.svg" for stage in STAGES), "source/step.py"):
+        assert str(tmp_path / "demo" / Path(name).parts[0]) in out
+        assert (tmp_path / "demo" / name).stat().st_size > 500
 
 
 def test_the_demo_fails_where_the_network_does_not_learn(capsys, tmp_path):
@@ -55,7 +55,7 @@ def test_train_reports_and_writes_what_it_learned(capsys, tmp_path):
         assert {name: learned[name].shape for name in learned.files} == {
             "W1": (64, 32), "B1": (32,), "W2": (32, 10), "B2": (10,)
         }  # fmt: skip
-    assert (tmp_path / "source.py").read_text() and all(
+    assert (tmp_path / "source" / "graph.txt").read_text() and all(
         (tmp_path / f"{stage}.svg").exists() for stage in STAGES
     )
 
@@ -99,8 +99,15 @@ def test_show_prints_and_draws_every_stage(capsys, tmp_path, stage):
 def test_source_is_printed_or_written(capsys, tmp_path):
     status, out, _ = run(capsys, "source", DIGITS, "--device", "cpu")
     assert status == 0 and "def " in out and "digits.fg:" in out
-    assert run(capsys, "source", DIGITS, "--device", "cpu", "-o", tmp_path / "s.py")[0] == 0
-    assert (tmp_path / "s.py").read_text().strip() == out.strip()
+    assert run(capsys, "source", DIGITS, "--device", "cpu", "-o", tmp_path / "s")[0] == 0
+    files = sorted((tmp_path / "s").iterdir())
+    assert "\n\n".join(f.read_text() for f in files).strip() == out.strip()
+    assert files[0].name == "00_mul_add_bias_tanh_kernel.py" and len(files) == 10
+
+
+def test_the_source_for_a_gpu_needs_no_gpu(capsys):
+    status, out, _ = run(capsys, "source", DIGITS, "--device", "cuda")
+    assert status == 0 and "cuda.threadIdx" in out and "blocks of" in out
 
 
 def test_nothing_shown_comes_from_the_commands_own_lines(capsys):

@@ -62,7 +62,21 @@ def test_a_lookup_update_writes_only_the_rows_it_read() -> None:
     plan = planned([cost], {table: table - 0.5 * fg.grad(cost, table)})
     assert [p for p, _ in plan.in_place] == [table]
     (scatter,) = [c for c in plan.calls if "scatter_add" in c.kernel.name]
-    assert table in scatter.inputs
+    assert table not in scatter.inputs and [n.stores[0].add for n in scatter.kernel.nests] == [True]
+
+
+@pytest.mark.parametrize("device", ["reference", "cpu"])
+@pytest.mark.parametrize("base", ["zeros", "other", "itself"])
+def test_a_scatter_into_a_parameter_starts_from_its_own_base(device: str, base: str) -> None:
+    w = fg.parameter("w", (4,), np.full(4, 10, "f"))
+    u = fg.parameter("u", (4,), np.array([1, 2, 3, 4], "f"))
+    ids = fg.input("ids", ("n",), "int32")
+    start = {"zeros": fg.broadcast_to(fg.constant(0.0), (4,)), "other": u, "itself": w}[base]
+    ones = fg.broadcast_to(fg.constant(1.0), ("n",))
+    step = fg.compile([ids], [], {w: fg.scatter_add(start, ids, ones)}, device=device)
+    step(ids=np.array([1, 1, 3], np.int32))
+    expected = {"zeros": [0, 2, 0, 1], "other": [1, 4, 3, 5], "itself": [10, 12, 10, 11]}[base]
+    assert w.value.tolist() == expected
 
 
 blocks = st.builds(

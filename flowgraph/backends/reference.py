@@ -8,6 +8,7 @@ import numpy as np
 
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.text import to_text
 from flowgraph.ops.leaf import Input, Leaf, Parameter
 from flowgraph.program import OnChunk, Sizes, concrete
 
@@ -50,7 +51,6 @@ class ReferenceExecutor:
                 on_chunk(done)
         return outputs
 
-    def source(self) -> str:
-        from flowgraph.graph.text import to_text
-
-        return to_text(self.graph)
+    def files(self) -> dict[str, str]:
+        """What runs is the graph itself, as text."""
+        return {"graph.txt": to_text(self.graph)}

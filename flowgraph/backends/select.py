@@ -11,6 +11,7 @@ from flowgraph.errors import DeviceError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.kernels.kernel import KernelCall
+from flowgraph.plan.plan import make_plan
 from flowgraph.program import Executor
 
 if TYPE_CHECKING:
@@ -39,6 +40,20 @@ def make_executor(device: Device, graph: Graph, calls: Sequence[KernelCall], thr
     raise DeviceError(
         f"unknown device {device!r}", where=origins.here(), hint="use one of " + ", ".join(map(repr, DEVICES))
     )
+
+
+def generated_source(device: str, graph: Graph, calls: Sequence[KernelCall]) -> dict[str, str]:
+    """The source a device would run, by file name. Needs no such device."""
+    plan = make_plan(graph, calls)
+    if device == "cuda":
+        from flowgraph.backends.cuda import executor as cuda
+
+        return cuda.generated_files([cuda.prepare(call) for call in plan.calls])
+    if device in ("cpu", "auto"):
+        from flowgraph.backends.cpu import executor as cpu
+
+        return cpu.generated_files([cpu.prepare(call) for call in plan.calls])
+    return ReferenceExecutor(graph).files()
 
 
 def first_cuda_device() -> CudaDevice:

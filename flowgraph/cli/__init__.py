@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     one = command("source", commands, "print the generated kernels of a model's training step")
     _model(one)
     _device(one)
-    one.add_argument("-o", "--output", type=Path, help="write to this file")
+    one.add_argument("-o", "--output", type=Path, help="write to this folder, a file a kernel")
 
     command("doctor", doctor, "what flowgraph finds on this machine")
     return top

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flowgraph.backends.select import generated_source
 from flowgraph.cli.model import Model, feed_digits, parse_shapes, read_arrays, read_model
 from flowgraph.datasets import load_digits
 from flowgraph.errors import FlowgraphError
@@ -39,7 +40,7 @@ def train(arguments: Namespace) -> int:
         values = {p.op.label: p.op.storage.read() for p in trainer.parameters}
         np.savez(arguments.out / "parameters.npz", **values)
         write_pictures(model.step(arguments.rate, "reference"), arguments.out)
-        (arguments.out / "source.py").write_text(trainer.program.source(), encoding="utf-8")
+        trainer.program.write_source(arguments.out / "source")
         print(f"parameters, pictures and generated source: {arguments.out}")
     return 0
 
@@ -54,14 +55,17 @@ def show(arguments: Namespace) -> int:
 
 
 def source(arguments: Namespace) -> int:
-    """Print the generated source of the training step."""
+    """Print the generated source of the training step, or write it as files; needs no such device."""
     model = read_model(arguments.file, parse_shapes(arguments.shape), arguments.cost)
-    text = model.step(rate=0.1, device=arguments.device).source()
-    if arguments.output is not None:
-        arguments.output.write_text(text, encoding="utf-8")
-        print(f"source: {arguments.output}")
-    else:
-        print(text.rstrip("\n"))
+    step = model.step(rate=0.1, device="reference")
+    files = generated_source(arguments.device, step.graph, step.calls)
+    if arguments.output is None:
+        print("\n\n".join(files.values()).rstrip("\n"))
+        return 0
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (arguments.output / name).write_text(text, encoding="utf-8")
+        print(arguments.output / name)
     return 0
 
 

@@ -105,8 +105,8 @@ class Lines:
 def _write(model: Model, trainer: Trainer, arguments: Namespace) -> None:
     folder = arguments.out
     pictures = write_pictures(model.step(arguments.rate, "reference"), folder)
-    source = folder / "source.py"
-    source.write_text(trainer.program.source(), encoding="utf-8")
+    source = folder / "source"
+    trainer.program.write_source(source)
     about = (
         "what the lecture's listing declares",
         "with the derived gradients and updates",

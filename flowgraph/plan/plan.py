@@ -60,9 +60,9 @@ def make_plan(graph: Graph, calls: Sequence[KernelCall]) -> Plan:
             and not any(_reaches(after, writer, k) for k in waits)
         )
         if safe:
-            for k in waits:
-                after[writer].add(k)
+            after[writer].update(waits)
             in_place.append((parameter, new))
+            calls[writer] = start_from_old(calls[writer], parameter, new)
         else:
             copies.append((parameter, new))
     for parameter, new in copies:
@@ -138,7 +138,7 @@ def _order(after: list[set[int]]) -> list[int]:
 
 def may_overwrite(call: KernelCall, old: Tensor, new: Tensor) -> bool:
     """Whether a kernel may write `new` over `old`: it reads each old element only to compute the same element, before
-    storing it, and never again."""
+    storing it, and never again. (A kernel that does not read `old` may write over it at any time.)"""
     kernel = call.kernel
     target = kernel.outputs[call.outputs.index(new)].name
     if old not in call.inputs:
@@ -173,13 +173,18 @@ def _only_copied(kernel: Kernel, source: str, target: str) -> bool:
     return first.buffer == target and isinstance(first.value, Load) and loads == [first.value] and first.value.index == first.index
 
 
-def without_copy(kernel: Kernel, target: str) -> Kernel:
-    """A scatter kernel whose target already holds the old values: the copying nest is left out."""
-    nests = tuple(
-        n for n in kernel.nests if not (n.stores and n.stores[0].buffer == target and not n.stores[0].add and not n.lets)
-    )
-    used = {str(e.source) for n in nests for x in n.expressions() for e in walk(x) if isinstance(e, Load)}
-    return replace(kernel, nests=nests, inputs=tuple(b for b in kernel.inputs if b.name in used))
+def start_from_old(call: KernelCall, old: Tensor, new: Tensor) -> KernelCall:
+    """A scatter into the memory of the table it starts from: the nest that copies that table is left out."""
+    kernel = call.kernel
+    target = kernel.outputs[call.outputs.index(new)].name
+    adds = any(s.add for nest in kernel.nests for s in nest.stores if s.buffer == target)
+    if not adds or old not in call.inputs:
+        return call
+    source = kernel.inputs[call.inputs.index(old)].name
+    assert _only_copied(kernel, source, target)
+    kept = [k for k, buffer in enumerate(kernel.inputs) if buffer.name != source]
+    kernel = replace(kernel, nests=kernel.nests[1:], inputs=tuple(kernel.inputs[k] for k in kept))
+    return replace(call, kernel=kernel, inputs=tuple(call.inputs[k] for k in kept))
 
 
 def verify_plan(plan: Plan, graph: Graph) -> Plan:

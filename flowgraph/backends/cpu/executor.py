@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ import numpy as np
 from flowgraph.backends.cpu.store import KernelSource
 from flowgraph.backends.cpu.team import CpuRuntime
 from flowgraph.backends.cpu.words import Row
+from flowgraph.backends.listing import source_files
 from flowgraph.codegen.cpu_prelude import default_tile
 from flowgraph.codegen.cpu_source import cpu_source
 from flowgraph.graph.graph import Graph
@@ -20,12 +22,13 @@ from flowgraph.kernels.kernel import Kernel, KernelCall
 from flowgraph.ops.leaf import aligned
 from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
 from flowgraph.plan.layout import Block, pack
-from flowgraph.plan.plan import Plan, make_plan, without_copy
+from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.schedule.cpu import CpuSchedule
 from flowgraph.schedule.loops import Loops
 from flowgraph.schedule.lower_cpu import lower
 
+MOST_BINDINGS = 16  # sizes of a program whose memory is kept
 NANOSECONDS_A_THREAD = 1500  # less work than this is not worth waking another thread for
 
 
@@ -34,7 +37,6 @@ class Compiled:
     """A kernel with its schedule, loops and source."""
 
     call: KernelCall
-    kernel: Kernel
     schedule: CpuSchedule
     loops: Loops
     source: str
@@ -61,32 +63,38 @@ class CpuExecutor:
         self.graph = graph
         self.plan: Plan = make_plan(graph, calls)
         self.runtime = runtime or shared_runtime(threads)
-        in_place = {new for _, new in self.plan.in_place}
-        self.compiled = [compile_call(call, in_place) for call in self.plan.calls]
+        self.compiled = [prepare(call) for call in self.plan.calls]
         self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
+        self._lock = threading.Lock()  # the arena and the argument words belong to one run at a time
 
     @cached_property
     def addresses(self) -> list[int]:
         """Native addresses of the kernels: compiled, or loaded from the store, on first use."""
-        sources = [KernelSource(c.kernel.name, c.source, c.kernel.name) for c in self.compiled]
+        sources = [KernelSource(c.loops.name, c.source, c.loops.name) for c in self.compiled]
         return self.runtime.store.load(sources)
 
     def run(
         self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int, on_chunk: OnChunk | None
     ) -> tuple[np.ndarray, ...]:
+        with self._lock:
+            binding = self._binding(sizes)
+            for parameter in self._parameters:
+                parameter.op.storage.read()
+            fed = {t: self._apart(inputs[t]) for t in binding.input_words}
+            for tensor, places in binding.input_words.items():
+                binding.words[places] = fed[tensor].ctypes.data
+            self.runtime.run(binding.table, steps, on_chunk=on_chunk)
+            for parameter, _ in self.graph.updates:
+                parameter.op.storage.version += 1
+            return tuple(output.copy() for output in binding.outputs)
+
+    def _binding(self, sizes: Sizes) -> Binding:
         key = tuple(sorted(sizes.items()))
         if key not in self._bindings:
+            if len(self._bindings) == MOST_BINDINGS:
+                del self._bindings[next(iter(self._bindings))]
             self._bindings[key] = self._bind(sizes)
-        binding = self._bindings[key]
-        for parameter in self._parameters:
-            parameter.op.storage.read()
-        fed = {t: self._apart(inputs[t]) for t in binding.input_words}
-        for tensor, places in binding.input_words.items():
-            binding.words[places] = fed[tensor].ctypes.data
-        self.runtime.run(binding.table, steps, on_chunk=on_chunk)
-        for parameter, _ in self.graph.updates:
-            parameter.op.storage.version += 1
-        return tuple(output.copy() for output in binding.outputs)
+        return self._bindings[key]
 
     @cached_property
     def _parameters(self) -> list[Tensor]:
@@ -158,7 +166,7 @@ class CpuExecutor:
         teams, counts = [], []
         for compiled in self.compiled:
             tasks = evaluate(compiled.loops.tasks, sizes)
-            worth = cost(compiled.kernel, sizes) / NANOSECONDS_A_THREAD
+            worth = cost(compiled.call.kernel, sizes) / NANOSECONDS_A_THREAD
             teams.append(max(1, min(self.runtime.threads, tasks, int(worth))))
             counts.append(tasks)
         return teams, counts
@@ -183,15 +191,15 @@ class CpuExecutor:
             made.append(Access(tuple(span(t) for t in compiled.call.inputs), tuple(writes), team))
         return made
 
-    def source(self) -> str:
-        """Every kernel with what it computes and where the user wrote it, then the table of launches."""
-        parts = []
-        for number, compiled in enumerate(self.compiled):
-            kernel = compiled.kernel
-            comments = [f"kernel {number}: {kernel.name}", f"because: {compiled.call.kernel.reason}", f"schedule: {compiled.schedule}", *kernel.comments]
-            parts.append(cpu_source(compiled.loops, comments))
-        rows = [f"# {k:>3}  {c.kernel.name:<44} {c.loops.tasks} tasks" for k, c in enumerate(self.compiled)]
-        return "\n\n".join([*parts, "# One step is this table of launches, walked by the native driver:\n" + "\n".join(rows) + "\n"])
+    def files(self) -> dict[str, str]:
+        """The generated source: every kernel with what it computes and where the user wrote it, and the table."""
+        return generated_files(self.compiled)
+
+
+def generated_files(compiled: Sequence[Compiled]) -> dict[str, str]:
+    """The source of prepared kernels, by file name."""
+    head = "One step is this table of launches, walked by the native driver:"
+    return source_files(compiled, cpu_source, lambda loops: f"{loops.tasks} tasks", head)
 
 
 def cost(kernel: Kernel, sizes: Sizes) -> float:
@@ -210,16 +218,12 @@ def cost(kernel: Kernel, sizes: Sizes) -> float:
     return total
 
 
-def compile_call(call: KernelCall, in_place: set[Tensor]) -> Compiled:
+def prepare(call: KernelCall) -> Compiled:
     """Schedule, lower and print a kernel."""
-    kernel = call.kernel
-    for buffer, tensor in zip(kernel.outputs, call.outputs, strict=True):
-        if tensor in in_place and any(s.add for n in kernel.nests for s in n.stores if s.buffer == buffer.name):
-            kernel = without_copy(kernel, buffer.name)
-    dtypes = {b.type.dtype for b in kernel.buffers if b.type.dtype.is_float}
+    dtypes = {b.type.dtype for b in call.kernel.buffers if b.type.dtype.is_float}
     code = "f64" if any(d.itemsize == 8 for d in dtypes) else "f32"
-    loops, schedule = lower(kernel, default_tile(code))
-    return Compiled(call, kernel, schedule, loops, cpu_source(loops))
+    loops, schedule = lower(call.kernel, default_tile(code))
+    return Compiled(call, schedule, loops, cpu_source(loops))
 
 
 _runtimes: dict[int | None, CpuRuntime] = {}

@@ -7,6 +7,7 @@ steps. May not know CUDA's driver, nor what a kernel computes.
 from __future__ import annotations
 
 import gc
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,14 +21,15 @@ import numpy as np
 from flowgraph.backends.cuda.compiler import address_and_size_signature
 from flowgraph.backends.cuda.device import CudaDevice, Extent
 from flowgraph.backends.cuda.parameters import parameters_of
+from flowgraph.backends.listing import source_files
 from flowgraph.codegen.cuda_source import cuda_source
 from flowgraph.errors import DeviceError
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Size, evaluate, product
 from flowgraph.graph.tensor import Tensor
-from flowgraph.kernels.kernel import Kernel, KernelCall
+from flowgraph.kernels.kernel import KernelCall
 from flowgraph.plan.layout import Block, pack
-from flowgraph.plan.plan import Plan, make_plan, without_copy
+from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.schedule.cuda import CudaSchedule
 from flowgraph.schedule.lower_cuda import BlockLoops, lower
@@ -43,7 +45,6 @@ class Compiled:
     """A kernel with its schedule, loops and source."""
 
     call: KernelCall
-    kernel: Kernel
     schedule: CudaSchedule
     loops: BlockLoops
     source: str
@@ -77,26 +78,27 @@ class CudaExecutor:
         self.graph, self.target = graph, target
         self.plan: Plan = make_plan(graph, calls)
         self.parameters = parameters_of(target)
-        in_place = {new for _, new in self.plan.in_place}
-        self.compiled = [compile_call(call, in_place) for call in self.plan.calls]
+        self.compiled = [prepare(call) for call in self.plan.calls]
         self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
+        self._lock = threading.Lock()  # the device's memory belongs to one run at a time
 
     def run(
         self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int, on_chunk: OnChunk | None
     ) -> tuple[np.ndarray, ...]:
-        binding = self._binding(sizes)
-        for storage in self._storages:
-            self.parameters.bring(storage)
-        for tensor, address in binding.inputs.items():
-            self.target.to_device(address, np.asarray(inputs[tensor], order="C"))
-        self._replay(binding.step, steps, on_chunk)
-        for parameter, _ in self.graph.updates:
-            self.parameters.changed(parameter.op.storage)
-        results = []
-        for address, shape, dtype in binding.outputs:
-            results.append(np.empty(shape, dtype))
-            self.target.to_host(address, results[-1])
-        return tuple(results)
+        with self._lock:
+            binding = self._binding(sizes)
+            for storage in self._storages:
+                self.parameters.bring(storage)
+            for tensor, address in binding.inputs.items():
+                self.target.to_device(address, np.asarray(inputs[tensor], order="C"))
+            self._replay(binding.step, steps, on_chunk)
+            for parameter, _ in self.graph.updates:
+                self.parameters.changed(parameter.op.storage)
+            results = []
+            for address, shape, dtype in binding.outputs:
+                results.append(np.empty(shape, dtype))
+                self.target.to_host(address, results[-1])
+            return tuple(results)
 
     def _replay(self, step: Callable[[], None], steps: int, on_chunk: OnChunk | None) -> None:
         """The step, many times; now and then wait, so that Ctrl-C and progress follow the device."""
@@ -220,30 +222,21 @@ class CudaExecutor:
         for tensor in self.plan.places:
             check(tensor.type.count, tensor.label or tensor.op.name, tensor.origin)
         for compiled in self.compiled:
-            kernel = compiled.kernel
+            kernel = compiled.call.kernel
             for axes in (kernel.axes, *(nest.axes for nest in kernel.nests)):
                 check(product(a.extent for a in axes), f"a loop of {kernel.name}", kernel.origin)
 
     # for people
 
-    def source(self) -> str:
-        """Every kernel with what it computes and where the user wrote it, then the table of launches."""
-        parts = []
-        for number, compiled in enumerate(self.compiled):
-            kernel = compiled.kernel
-            comments = [
-                f"kernel {number}: {kernel.name}",
-                f"because: {compiled.call.kernel.reason}",
-                f"schedule: {compiled.schedule}",
-                *kernel.comments,
-            ]
-            parts.append(cuda_source(compiled.loops, comments))
-        rows = [
-            f"# {k:>3}  {c.kernel.name:<44} {c.loops.blocks} blocks of {c.loops.threads} threads"
-            for k, c in enumerate(self.compiled)
-        ]
-        head = f"# One step is these launches, recorded once and replayed, on {self.target.name}:\n"
-        return "\n\n".join([*parts, head + "\n".join(rows) + "\n"])
+    def files(self) -> dict[str, str]:
+        """The generated source: every kernel with what it computes and where the user wrote it, and the table."""
+        return generated_files(self.compiled)
+
+
+def generated_files(compiled: Sequence[Compiled]) -> dict[str, str]:
+    """The source of prepared kernels, by file name. Needs no device."""
+    head = "One step is these launches, recorded once and replayed:"
+    return source_files(compiled, cuda_source, lambda loops: f"{loops.blocks} blocks of {loops.threads} threads", head)
 
 
 @contextmanager
@@ -258,13 +251,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def compile_call(call: KernelCall, in_place: set[Tensor]) -> Compiled:
+def prepare(call: KernelCall) -> Compiled:
     """Schedule, lower and print a kernel."""
-    kernel = call.kernel
-    for buffer, tensor in zip(kernel.outputs, call.outputs, strict=True):
-        if tensor in in_place and any(
-            s.add for n in kernel.nests for s in n.stores if s.buffer == buffer.name
-        ):
-            kernel = without_copy(kernel, buffer.name)
-    loops, schedule = lower(kernel)
-    return Compiled(call, kernel, schedule, loops, cuda_source(loops))
+    loops, schedule = lower(call.kernel)
+    return Compiled(call, schedule, loops, cuda_source(loops))
