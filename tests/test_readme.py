@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 from tools.pictures import readme_program, run_block
@@ -15,7 +16,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 def test_the_readme_runs_and_shows_what_it_makes() -> None:
     names = readme_program()
     step, history = names["step"], names["history"]
-    assert history[-1]["val_accuracy"] >= 0.955
+    assert history[-1]["val_accuracy"] >= 0.965
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
     shown = [text for language, text in blocks if not language]
     (kernel,) = [b for b in shown if b.startswith("kernel ")]
@@ -27,7 +28,9 @@ def test_the_readme_runs_and_shows_what_it_makes() -> None:
 
 
 def test_every_file_the_readme_links_to_exists() -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert len(links) >= 4
+    for link in links:
         assert (Path(__file__).parent.parent / link).exists(), link
 
 
@@ -36,7 +39,7 @@ def test_the_page_on_the_lecture_prints_what_it_shows() -> None:
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     names: dict[str, object] = {}
     checked = 0
-    for (language, code), (_, expected) in zip(blocks, blocks[1:], strict=False):
+    for (language, code), (_, expected) in pairwise(blocks):
         if language == "python":
             with redirect_stdout(StringIO()) as printed:
                 run_block(code, f"docs/lecture.md {checked}", names)
