@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flowgraph import autodiff
 from flowgraph.backends.select import Device, make_executor
-from flowgraph.errors import GraphError, ShapeError
+from flowgraph.errors import DeviceError, DTypeError, GraphError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph, topological
 from flowgraph.graph.names import adopt_names
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.build import build_kernels
-from flowgraph.ops.leaf import Input, Parameter
-from flowgraph.ops.shape import as_tensor, broadcast_to
+from flowgraph.ops.leaf import Input, Parameter, as_tensor
+from flowgraph.ops.shape import broadcast_to
 from flowgraph.passes.pipeline import OPTIMISE, before_differentiation, run_passes
-from flowgraph.program import Program
+from flowgraph.program import Program, whole_number
 
 
 def grad(cost: Tensor, wrt: Tensor | Sequence[Tensor]) -> Any:
     """The gradient of a scalar cost with respect to a tensor, or to each of several: tensors of their shapes.
 
-    The forward graph is stabilised first, so the gradient of `cross_ent(softmax(a), y)` is P - Y. The result is a graph
-    like any other and may be differentiated again. Raises ShapeError unless the cost is a scalar.
+    The forward graph is stabilised first, so the gradient of `cross_ent(softmax(a), y)` is P - Y. The result
+    is a graph like any other and may be differentiated again. Raises ShapeError unless the cost is a scalar.
     """
-    targets = [wrt] if isinstance(wrt, Tensor) else list(wrt)
+    targets = several(wrt, "what to differentiate by")
+    for tensor in (cost, *targets):
+        if not isinstance(tensor, Tensor):
+            raise GraphError(f"grad takes tensors, got {tensor!r}", where=origins.here(), hint="fg.grad(cost, [w, b])")
     declared = Graph((cost, *targets))
     adopt_names(declared)
     stable = before_differentiation(declared, targets)
@@ -43,15 +46,27 @@ def compile(
 ) -> Program:
     """Compile a step: what to feed, what to return, which parameters get which new values.
 
-    `inputs` fixes what the program takes (all inputs the graph uses, by default); `updates` maps parameters to tensors
-    of their type, all computed from the values before the step. `device` is "cpu", "cuda", "reference", "auto", or an
-    opened CUDA device.
-    `check` runs the verifier after every stage.
+    `inputs` fixes what the program takes (all inputs the graph uses, by default); `updates` maps parameters
+    to tensors of their type, all computed from the values before the step. `device` is "cpu", "cuda",
+    "reference", "auto", or an opened CUDA device. `check` runs the verifier after every stage.
 
-    Raises GraphError for an update of something that is no parameter or for an input that is not listed, ShapeError
-    for an update of another shape, DeviceError for a device that cannot be used.
+    Raises GraphError for an update of something that is no parameter, for an input that is not listed and for
+    two inputs or two parameters of one name, ShapeError or DTypeError for an update of another type,
+    DeviceError for a device that cannot be used.
     """
+    if threads is not None:
+        threads = whole_number(threads, "threads", least=1)
+    if not isinstance(device, str) and not hasattr(device, "launch"):
+        raise DeviceError(
+            f"a device is a name, got {device!r}",
+            where=origins.here(),
+            hint="'cpu', 'cuda', 'reference' or 'auto'",
+        )
     declared = declare(inputs, outputs, updates)
+    require_distinct("inputs", declared.inputs, "rename one")
+    updated = (target for target, _ in declared.updates)
+    state = [n.outputs[0] for n in topological((*declared.roots, *updated)) if isinstance(n.op, Parameter)]
+    require_distinct("parameters", state, "rename one, or declare it in a scope of its own: with fg.scope('name')")
     optimised, records = run_passes(declared, OPTIMISE, check=check)
     calls = build_kernels(optimised)
     executor = make_executor(device, optimised, calls, threads)
@@ -62,17 +77,26 @@ def declare(
     inputs: Sequence[Tensor] | None, outputs: Tensor | Sequence[Tensor], updates: Mapping[Tensor, Any] | None
 ) -> Graph:
     """The graph a program is compiled from, checked."""
-    results = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    results = tuple(as_tensor(t, what="an output") for t in several(outputs, "outputs"))
     pairs = []
+    if not isinstance(updates or {}, Mapping):
+        raise GraphError(
+            f"updates are a dict of new values by parameter, got {type(updates).__name__}",
+            where=origins.here(),
+        )
     for target, value in (updates or {}).items():
         if not isinstance(target, Tensor) or not isinstance(target.op, Parameter):
             raise GraphError(
-                f"only parameters can be updated, got {target!r}", where=origins.here(), hint="declare it with fg.parameter"
+                f"only parameters can be updated, got {target!r}",
+                where=origins.here(),
+                hint="declare it with fg.parameter",
             )
         new = as_tensor(value, target, "an update")
-        if new.dtype != target.dtype or new.rank > target.rank or (new.shape != target.shape and new.shape != ()):
-            raise ShapeError(
-                f"the update of {target.op.label!r} has type {new.type}, the parameter {target.type}", where=new.origin
+        if new.dtype != target.dtype or new.shape not in (target.shape, ()):
+            wrong = DTypeError if new.dtype != target.dtype else ShapeError
+            raise wrong(
+                f"the update of {target.op.label!r} has type {new.type}, the parameter {target.type}",
+                where=new.origin,
             )
         pairs.append((target, broadcast_to(new, target.shape)))
     if not results and not pairs:
@@ -82,12 +106,34 @@ def declare(
     used = [n.outputs[0] for n in topological(graph.roots) if isinstance(n.op, Input)]
     if inputs is None:
         inputs = sorted(used, key=lambda t: t.node.serial)
+    inputs = several(inputs, "inputs")
     for tensor in inputs:
         if not isinstance(tensor, Tensor) or not isinstance(tensor.op, Input):
             raise GraphError(f"{tensor!r} is not an input", where=origins.here(), hint="declare it with fg.input")
     for tensor in used:
         if tensor not in inputs:
             raise GraphError(
-                f"the graph reads input {tensor.op.label!r}, which is not among `inputs`", where=tensor.origin, hint="add it to inputs=[...]"
+                f"the graph reads input {tensor.op.label!r}, which is not among `inputs`",
+                where=tensor.origin,
+                hint="add it to inputs=[...]",
             )
     return Graph(results, tuple(pairs), tuple(inputs))
+
+
+def several(given: Any, what: str) -> list[Any]:
+    """A list of one tensor or of several."""
+    if isinstance(given, Tensor):
+        return [given]
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise GraphError(f"{what}: a tensor or a list of tensors, got {given!r}", where=origins.here())
+    return list(given)
+
+
+def require_distinct(what: str, tensors: Iterable[Tensor], hint: str) -> None:
+    """Inputs are fed by name; parameters are drawn and saved by it."""
+    first: dict[str, Tensor] = {}
+    for tensor in tensors:
+        other = first.setdefault(tensor.op.label, tensor)
+        if other.op is not tensor.op:
+            problem = f"two {what} are called {tensor.op.label!r}; the other is at {other.origin}"
+            raise GraphError(problem, where=tensor.origin, hint=hint)

@@ -1,4 +1,4 @@
-"""A compiled program: checks what is fed, runs, returns NumPy arrays. How it runs is an executor's business."""
+"""A compiled program: checks what is fed, runs, returns NumPy arrays. How it runs is the executor's part."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, GraphError, InputError, ShapeError
+from flowgraph.errors import DTypeError, InputError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.origin import Origin
-from flowgraph.graph.size import Size, evaluate, is_name, names_in, show_shape
+from flowgraph.graph.size import Shape, Size, evaluate, is_name, names_in, show_shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.kernels.kernel import KernelCall
 from flowgraph.ops.elementwise import Cast
 from flowgraph.ops.indexing import Gather
-from flowgraph.ops.leaf import Input
+from flowgraph.ops.leaf import Constant, Input, as_array, fits
 from flowgraph.ops.shape import Injective
 from flowgraph.passes.pipeline import Record
 
@@ -35,7 +35,7 @@ class Executor(Protocol):
     def run(
         self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int, on_chunk: OnChunk | None
     ) -> tuple[np.ndarray, ...]:
-        """Returns the outputs of the last step; `on_chunk(done)` is called now and then with the steps done so far."""
+        """Returns the last step's outputs; `on_chunk(done)` is told now and then how many steps are done."""
         ...
 
     def files(self) -> dict[str, str]:
@@ -45,15 +45,25 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class Bound:
-    """Integers of an input must lie in [0, limit): they select rows or classes at `origin`."""
+    """Integers of an input or a constant must lie in [0, limit): they select rows or classes at `origin`."""
 
     limit: Size
     op: str
     origin: Origin
 
 
+@dataclass(frozen=True)
+class Nonempty:
+    """A size that may not be 0 where a result of this shape has elements."""
+
+    size: Size
+    shape: Shape
+    problem: str
+    origin: Origin
+
+
 class Program:
-    """A compiled step. Call it with the inputs by name; it returns the outputs and has updated the parameters."""
+    """A compiled step. Called with inputs by name, it returns the outputs and has updated the parameters."""
 
     def __init__(
         self,
@@ -65,14 +75,17 @@ class Program:
     ) -> None:
         self.declared, self.graph, self.calls, self.passes = declared, optimised, tuple(calls), tuple(passes)
         self.executor = executor
-        self.inputs: dict[str, Tensor] = {}
-        for tensor in declared.inputs:
-            label = tensor.op.label
-            if label in self.inputs:
-                raise GraphError(f"two inputs are called {label!r}", where=tensor.origin, hint="rename one")
-            self.inputs[label] = tensor
-        self._bounds = index_bounds(declared)
+        self.inputs: dict[str, Tensor] = {tensor.op.label: tensor for tensor in declared.inputs}
         self._sizes = sizes_of(optimised)
+        of_inputs = (names_in(size) for tensor in declared.inputs for size in tensor.shape)
+        self.sizes = frozenset(sizes_of(declared)).union(self._sizes, *of_inputs)  # names that may be given
+        self._nonempty = nonempty_sizes(optimised)
+        self._bounds = index_bounds(declared)
+        for tensor in [t for t in self._bounds if isinstance(t.op, Constant)]:
+            for bound in self._bounds[tensor]:
+                if isinstance(bound.limit, int):  # known now, and for good
+                    _check_bound("a constant", tensor.op.array, bound, {})
+            self._bounds[tensor] = [b for b in self._bounds[tensor] if not isinstance(b.limit, int)]
 
     @property
     def device(self) -> str:
@@ -88,7 +101,7 @@ class Program:
         return "\n\n".join(self.executor.files().values())
 
     def write_source(self, folder: str | Path) -> list[Path]:
-        """Write the generated source as files: one a kernel, named after what it computes, and the table of launches."""
+        """Write the generated source: a file a kernel, named after what it computes, and the launches."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         written = []
@@ -98,59 +111,70 @@ class Program:
         return written
 
     def __call__(self, **inputs: Any) -> tuple[np.ndarray, ...]:
-        """Run one step. Arrays must have the declared dtypes and shapes; named sizes take their value from them."""
+        """Run one step on arrays of the declared dtypes and shapes; they also give named sizes a value."""
         return self.run(1, inputs)
 
     def run(
-        self, steps: int, inputs: Mapping[str, Any], *, sizes: Sizes | None = None, on_chunk: OnChunk | None = None
+        self,
+        steps: int,
+        inputs: Mapping[str, Any],
+        *,
+        sizes: Sizes | None = None,
+        on_chunk: OnChunk | None = None,
     ) -> tuple[np.ndarray, ...]:
         """Run the step `steps` times on the same inputs and return the outputs of the last.
 
-        `sizes` gives named sizes that no input determines. Nothing of Python runs between the steps on a native device.
+        `sizes` gives named sizes that no input determines. On a native device nothing of Python runs between
+        the steps.
         """
-        if steps < 1:
-            raise InputError(f"cannot run {steps} steps")
+        steps = whole_number(steps, "the number of steps", least=1)
         arrays, found = self.check(inputs, sizes)
         return self.executor.run(found, arrays, steps, on_chunk)
 
-    def check(self, inputs: Mapping[str, Any], sizes: Sizes | None = None) -> tuple[dict[Tensor, np.ndarray], dict[str, int]]:
-        """Validate data against the declaration; returns arrays by tensor and the value of every named size."""
+    def check(
+        self, inputs: Mapping[str, Any], sizes: Sizes | None = None
+    ) -> tuple[dict[Tensor, np.ndarray], dict[str, int]]:
+        """Compare data with the declaration; returns arrays by tensor and the value of every named size."""
         unknown = [name for name in inputs if name not in self.inputs]
         missing = [name for name in self.inputs if name not in inputs]
         if unknown or missing:
             problem = " and ".join(
-                f"{what} input{'s' * (len(n) > 1)} {', '.join(map(repr, n))}" for what, n in (("missing", missing), ("unknown", unknown)) if n
+                f"{what} input{'s' * (len(n) > 1)} {', '.join(map(repr, n))}"
+                for what, n in (("missing", missing), ("unknown", unknown))
+                if n
             )
             where = self.inputs[missing[0]].origin if missing else origins.here()
-            raise InputError(problem, where=where, hint=f"this program takes {', '.join(map(repr, self.inputs)) or 'no inputs'}")
-        arrays = {tensor: self._array(name, tensor, inputs[name]) for name, tensor in self.inputs.items()}
-        found = self._solve(arrays, sizes or {})
+            raise InputError(
+                problem,
+                where=where,
+                hint=f"this program takes {', '.join(map(repr, self.inputs)) or 'no inputs'}",
+            )
+        arrays = {tensor: as_declared(name, tensor, inputs[name]) for name, tensor in self.inputs.items()}
+        found = self._solve(arrays, self._given(sizes or {}))
         for tensor, bounds in self._bounds.items():
-            if tensor in arrays:
+            fixed = isinstance(tensor.op, Constant)
+            if fixed or tensor in arrays:
+                array, name = (tensor.op.array, "a constant") if fixed else (arrays[tensor], tensor.op.label)
                 for bound in bounds:
-                    self._check_bound(tensor, arrays[tensor], bound, found)
+                    _check_bound(name, array, bound, found)
+        for need in self._nonempty:
+            if evaluate(need.size, found) == 0 and all(evaluate(s, found) for s in need.shape):
+                named = "" if isinstance(need.size, int) else f": {need.size} = 0"
+                raise InputError(need.problem + named, where=need.origin, hint="feed at least one element")
         return arrays, found
 
-    def _array(self, name: str, tensor: Tensor, value: Any) -> np.ndarray:
-        array = np.asarray(value)
-        if not isinstance(value, (np.ndarray, np.generic)) and np.can_cast(array.dtype, tensor.dtype.numpy, "same_kind"):
-            array = array.astype(tensor.dtype.numpy)  # numbers and lists have no dtype of their own
-        if array.dtype != tensor.dtype.numpy:
-            raise DTypeError(
-                f"input {name!r} is declared {tensor.dtype}, got {array.dtype}",
-                where=tensor.origin,
-                hint=f"convert it: {name}.astype('{tensor.dtype}')",
+    def _given(self, sizes: Sizes) -> dict[str, int]:
+        unknown = [name for name in sizes if name not in self.sizes]
+        if unknown:
+            raise InputError(
+                f"unknown size{'s' * (len(unknown) > 1)} {', '.join(map(repr, unknown))}",
+                where=origins.here(),
+                hint=f"this program has {', '.join(map(repr, sorted(self.sizes))) or 'no named sizes'}",
             )
-        if array.ndim != tensor.rank:
-            raise ShapeError(
-                f"input {name!r} is declared with shape {show_shape(tensor.shape)}, got {show_shape(array.shape)}",
-                where=tensor.origin,
-                hint=f"it needs {tensor.rank} axes",
-            )
-        return np.asarray(array, order="C")  # ascontiguousarray makes scalars vectors
+        return {name: whole_number(value, f"the size {name!r}", least=0) for name, value in sizes.items()}
 
-    def _solve(self, arrays: Mapping[Tensor, np.ndarray], given: Sizes) -> dict[str, int]:
-        found, source = dict(given), {name: "the sizes given" for name in given}
+    def _solve(self, arrays: Mapping[Tensor, np.ndarray], given: dict[str, int]) -> dict[str, int]:
+        found, source = given, dict.fromkeys(given, "the sizes given")
         pending: list[tuple[str, Tensor, int, Size, int]] = []
         for name, tensor in self.inputs.items():
             for axis, (size, actual) in enumerate(zip(tensor.shape, arrays[tensor].shape, strict=True)):
@@ -166,8 +190,9 @@ class Program:
             if expected != actual:
                 by = [f"{n} = {found[n]} by {source[n]}" for n in sorted(names_in(size))]
                 raise ShapeError(
-                    f"input {name!r} is declared with shape {show_shape(tensor.shape)}, got {show_shape(arrays[tensor].shape)}: "
-                    f"axis {axis} is {actual}, not {expected}" + (f" ({', '.join(by)})" if by else ""),
+                    f"input {name!r} is declared with shape {show_shape(tensor.shape)}, "
+                    f"got {show_shape(arrays[tensor].shape)}: axis {axis} is {actual}, not {expected}"
+                    + (f" ({', '.join(by)})" if by else ""),
                     where=tensor.origin,
                     hint="feed arrays whose sizes agree",
                 )
@@ -180,30 +205,68 @@ class Program:
                 )
         return found
 
-    def _check_bound(self, tensor: Tensor, array: np.ndarray, bound: Bound, sizes: Sizes) -> None:
-        limit = evaluate(bound.limit, sizes)
-        bad = (array < 0) | (array >= limit)
-        if bad.any():
-            place = tuple(int(k) for k in np.argwhere(bad)[0])
-            shown = f"[{', '.join(map(str, place))}]" if place else ""
-            raise InputError(
-                f"{tensor.op.label}{shown} = {array[place]} is out of range: {bound.op} takes integers from 0 to {limit - 1} "
-                f"({int(bad.sum())} of {array.size} are out of range)",
-                where=bound.origin,
-                hint=f"check the data, or the {limit} classes or rows declared at {bound.origin.lines[0].short if bound.origin.lines else 'the op'}",
-            )
+
+def as_declared(name: str, tensor: Tensor, value: Any) -> np.ndarray:
+    """What is fed to an input as a contiguous array of its dtype and rank. Only numbers and lists, which have
+    no dtype of their own, are converted.
+    """
+    array = as_array(value, f"input {name!r}", tensor.origin)
+    has_dtype = hasattr(value, "dtype")
+    if not has_dtype and fits(array, tensor.dtype):
+        array = array.astype(tensor.dtype.numpy)
+    if array.dtype != tensor.dtype.numpy:
+        raise DTypeError(
+            f"input {name!r} is declared {tensor.dtype}, got {array.dtype}",
+            where=tensor.origin,
+            hint=f"convert it: {name}.astype('{tensor.dtype}')" if has_dtype else f"give {tensor.dtype} numbers",
+        )
+    if array.ndim != tensor.rank:
+        raise ShapeError(
+            f"input {name!r} is declared with shape {show_shape(tensor.shape)}, got {show_shape(array.shape)}",
+            where=tensor.origin,
+            hint=f"it needs {tensor.rank} axes",
+        )
+    return np.asarray(array, order="C")  # ascontiguousarray makes scalars vectors
+
+
+def whole_number(value: Any, what: str, least: int, most: int | None = None) -> int:
+    """An int from an int of any make; InputError for anything else, and outside of [least, most]."""
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_whole or value < least or (most is not None and value > most):
+        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise InputError(f"{what} is a whole number {limits}, got {value!r}", where=origins.here())
+    return int(value)
+
+
+def _check_bound(name: str, array: np.ndarray, bound: Bound, sizes: Sizes) -> None:
+    limit = evaluate(bound.limit, sizes)
+    bad = (array < 0) | (array >= limit)
+    if bad.any():
+        place = tuple(int(k) for k in np.argwhere(bad)[0])
+        shown = f"[{', '.join(map(str, place))}]" if place else ""
+        allowed = f"takes integers from 0 to {limit - 1}" if limit else "has no rows"
+        count = f" ({int(bad.sum())} of {array.size} are out of range)" if array.ndim else ""
+        declared = bound.origin.lines[0].short if bound.origin.lines else "the op"
+        raise InputError(
+            f"{name}{shown} = {array[place]} is out of range: {bound.op} {allowed}{count}",
+            where=bound.origin,
+            hint=f"check the data, or the {limit} classes or rows declared at {declared}",
+        )
 
 
 def index_bounds(graph: Graph) -> dict[Tensor, list[Bound]]:
-    """The ranges that ops demand of integer inputs, traced back through views and lookups."""
+    """The ranges that ops demand of integer inputs and constants, traced back through views and lookups."""
     found: dict[Tensor, list[Bound]] = {}
 
     def trace(tensor: Tensor, bound: Bound) -> None:
         node: Node = tensor.node
-        if isinstance(node.op, Input):
+        if isinstance(node.op, (Input, Constant)):
             known = found.setdefault(tensor, [])
-            if all(b.limit != bound.limit for b in known):
+            same = next((k for k, b in enumerate(known) if b.limit == bound.limit), None)
+            if same is None:
                 known.append(bound)
+            elif known[same].origin.passes and not bound.origin.passes:
+                known[same] = bound  # the user's own op says more than what was made from it
         elif isinstance(node.op, (Injective, Gather, Cast)):
             trace(node.inputs[0], bound)
 
@@ -213,6 +276,16 @@ def index_bounds(graph: Graph) -> dict[Tensor, list[Bound]]:
             for operand, limit in bounds(*(t.type for t in node.inputs)).items():
                 trace(node.inputs[operand], Bound(limit, node.op.display, node.origin))
     return found
+
+
+def nonempty_sizes(graph: Graph) -> list[Nonempty]:
+    """The sizes that ops cannot take as 0."""
+    return [
+        Nonempty(size, node.outputs[0].shape, problem, node.origin)
+        for node in graph.nodes()
+        for size, problem in node.op.nonempty(*(t.type for t in node.inputs)).items()
+        if size == 0 or not isinstance(size, int)
+    ]
 
 
 def sizes_of(graph: Graph) -> dict[str, Origin]:

@@ -93,3 +93,10 @@ def test_settings_that_make_no_sense_are_refused():
         fg.optim.SGD(0.1, nesterov=True)
     with pytest.raises(fg.ShapeError, match="scalar"):
         fg.optim.SGD(fg.parameter("rates", (3,)))
+
+
+def test_parameters_of_two_dtypes_have_rates_of_two_names():
+    narrow, wide = fg.parameter("a", (), 1.0), fg.parameter("b", (), 1.0, "float64")
+    optimizer = fg.optim.SGD(0.5)
+    fg.compile(updates=optimizer.updates([narrow, wide], [narrow * 1.0, wide * 1.0]), device="reference")()
+    assert (narrow.value, wide.value) == (0.5, 0.5)

@@ -56,11 +56,7 @@ def test_a_product_of_something_that_is_no_matrix() -> None:
 def test_a_bias_of_the_wrong_rank() -> None:
     x, b = fg.input("x", ("batch", 10)), fg.parameter("b", (1, 10))
     message = told(ShapeError, lambda: fg.add_bias(x, b))
-    assert (
-        "(batch, 10) and (1, 10)" in message
-        and "rank 2, not 1" in message
-        and "fg.parameter('b', (n,))" in message
-    )
+    assert "(batch, 10) and (1, 10)" in message and "rank 2, not 1" in message and "fg.parameter('b', (n,))" in message
 
 
 def test_a_bias_of_the_wrong_length() -> None:
@@ -129,7 +125,123 @@ def test_a_constant_row_number_out_of_range() -> None:
     assert HERE in str(caught.value)
 
 
+def test_an_integer_that_does_not_fit_its_dtype() -> None:
+    y = fg.input("y", (3,), "int32")
+    for action in (
+        lambda: fg.constant(3_000_000_000),
+        lambda: y + 3_000_000_000,
+        lambda: fg.constant([0, -(2**31) - 1]),
+        lambda: fg.constant(2**63),
+        lambda: fg.constant(np.int64(2**31), "int32"),
+    ):
+        assert "does not fit int32" in told(DTypeError, action)
+    assert fg.constant(3_000_000_000, "int64").op.array == 3_000_000_000
+    assert fg.constant(2**31 - 1).op.array == 2**31 - 1
+
+
+def test_a_parameter_of_integers_does_not_begin_with_halves() -> None:
+    message = told(DTypeError, lambda: fg.parameter("n", (2,), np.array([0.5, 1.0]), "int32"))
+    assert "'n' is int32" in message and "float64" in message
+    told(DTypeError, lambda: fg.parameter("n", (), np.int64(2**40), "int32"))
+
+
+def test_axes_are_never_taken_modulo_the_rank() -> None:
+    x = fg.input("x", ("batch", 3, 1))
+    for action in (
+        lambda: fg.transpose(x, (3, 1, 2)),
+        lambda: fg.transpose(x, (0, 0, 1)),
+        lambda: fg.squeeze(x, 5),
+        lambda: fg.squeeze(x, -4),
+        lambda: fg.expand_dims(x, 4),
+        lambda: fg.expand_dims(x, (0, 0)),
+        lambda: fg.sum(x, axis=-4),
+    ):
+        message = told(ShapeError, action)
+        assert "(batch, 3, 1)" in message and "axes run from" in message
+    for action in (
+        lambda: fg.transpose(x, (0.0, 1, 2)),
+        lambda: fg.squeeze(x, 2.0),
+        lambda: fg.expand_dims(x, "0"),
+        lambda: fg.max(x, axis=1.0),
+    ):
+        assert "are no axes" in told(ShapeError, action)
+
+
+def test_a_maximum_of_no_elements() -> None:
+    x = fg.input("x", ("batch", 0))
+    for action in (lambda: fg.max(x, axis=1), lambda: fg.max(x), lambda: fg.softmax(x)):
+        with pytest.raises(ShapeError, match=r"\(batch, 0\)") as caught:
+            action()
+        assert HERE in str(caught.value)
+
+
+def test_a_comparison_of_tensors_by_python_s_own_sign() -> None:
+    x = fg.input("x", (3,))
+    message = told(GraphError, lambda: fg.where(x == 0, 1.0, x))
+    assert "got False" in message and "fg.equal" in message
+
+
+def test_what_is_no_tensor_is_refused_by_every_function() -> None:
+    x = fg.input("x", (3, 3))
+    for function in (fg.tanh, fg.sum, fg.transpose, fg.softmax, fg.log, lambda t: fg.cast(t, "int32")):
+        for wrong in ("x", None, object(), [x, x], [[1.0], [1.0, 2.0]]):
+            with pytest.raises(FlowgraphError) as caught:
+                function(wrong)
+            assert HERE in str(caught.value)
+    for action in (
+        lambda: x @ "x",
+        lambda: x + None,
+        lambda: fg.gather(x, "rows"),
+        lambda: fg.cast(x, "float16"),
+        lambda: x * np.ones((3, 3), np.float16),
+    ):
+        with pytest.raises(FlowgraphError) as caught:
+            action()
+        assert HERE in str(caught.value)
+
+
 # While a step is compiled
+
+
+def test_a_gradient_of_or_by_something_that_is_no_tensor() -> None:
+    _, _, w, cost = classifier()
+    for action in (
+        lambda: fg.grad(cost, "w"),
+        lambda: fg.grad(cost, None),
+        lambda: fg.grad(cost, [w, "w"]),
+        lambda: fg.grad(1.0, w),
+    ):
+        with pytest.raises(GraphError, match="tensor") as caught:
+            action()
+        assert HERE in str(caught.value)
+
+
+def test_settings_of_a_program_that_make_no_sense() -> None:
+    _, _, w, cost = classifier()
+    for threads in (0, -1, 1.5, "2"):
+        with pytest.raises(InputError, match="threads is a whole number of at least 1") as caught:
+            fg.compile(outputs=cost, device="reference", threads=threads)
+        assert HERE in str(caught.value)
+    assert "got 0" in told(DeviceError, lambda: fg.compile(outputs=cost, device=0))
+    for wrong in ({"outputs": 1.5}, {"outputs": "w"}, {"outputs": [None]}, {"updates": [w]}, {"inputs": 3}):
+        with pytest.raises(GraphError) as caught:
+            fg.compile(**({"outputs": cost} | wrong), device="reference")
+        assert HERE in str(caught.value)
+
+
+def test_two_inputs_or_two_parameters_of_one_name() -> None:
+    x, other = fg.input("x", (3,)), fg.input("x", (3,))
+    message = told(GraphError, lambda: fg.compile(outputs=x + other, device="reference"))
+    assert "two inputs are called 'x'" in message and message.count(HERE) == 2
+    first = fg.parameter("w", (3,), fg.init.normal())
+    second = fg.parameter("w", (3,), fg.init.normal())
+    message = told(GraphError, lambda: fg.compile(outputs=first * second, device="reference"))
+    assert "two parameters are called 'w'" in message and message.count(HERE) == 2
+    assert "first = fg.parameter" in message and "second = fg.parameter" in message and "fg.scope" in message
+    told(GraphError, lambda: fg.compile(updates={first: first * 2.0, second: 0.0}, device="reference"))
+    with fg.scope("other"):
+        second = fg.parameter("w", (3,), fg.init.normal())
+    fg.compile(outputs=first * second, device="reference")
 
 
 def test_a_gradient_of_something_that_is_no_scalar() -> None:
@@ -155,13 +267,9 @@ def test_an_update_of_another_shape() -> None:
 
 def test_an_update_of_another_dtype_says_so() -> None:
     _, _, w, cost = classifier()
-    with pytest.raises(FlowgraphError) as caught:
+    with pytest.raises(DTypeError) as caught:
         fg.compile(outputs=cost, updates={w: fg.cast(w, "float64")}, device="reference")
-    assert (
-        "float64(4, 3)" in str(caught.value)
-        and "float32(4, 3)" in str(caught.value)
-        and HERE in str(caught.value)
-    )
+    assert "float64(4, 3)" in str(caught.value) and "float32(4, 3)" in str(caught.value) and HERE in str(caught.value)
 
 
 def test_an_input_that_is_not_listed() -> None:
@@ -205,9 +313,7 @@ def test_a_class_number_out_of_range() -> None:
     for wrong in (3, -1):
         labels = np.array([0, 1, wrong, 2, wrong], np.int32)
         message = told_anywhere(InputError, lambda labels=labels: program()(x=X, y=labels))
-        assert (
-            f"y[2] = {wrong} is out of range" in message and "from 0 to 2" in message and "2 of 5" in message
-        )
+        assert f"y[2] = {wrong} is out of range" in message and "from 0 to 2" in message and "2 of 5" in message
         assert "crossEntOfSoftMax" in message
 
 
@@ -217,6 +323,40 @@ def test_a_row_number_out_of_range_is_found_through_views() -> None:
     step = fg.compile(outputs=rows, device="reference")
     message = told(InputError, lambda: step(ids=np.array([0, 6], np.int32)))
     assert "ids[1] = 6" in message and "from 0 to 5" in message
+
+
+def test_a_constant_row_number_beyond_a_table_whose_rows_are_named() -> None:
+    table = fg.input("table", ("rows", 2))
+    for ids in (fg.constant([0, 3]), fg.expand_dims(fg.constant([0, 3]), 1)):
+        step = fg.compile(outputs=fg.gather(table, ids), device="reference")
+        assert step(table=np.ones((4, 2), np.float32))[0].size == 4
+        message = told(InputError, lambda step=step: step(table=np.ones((3, 2), np.float32)))
+        assert "= 3 is out of range" in message and "from 0 to 2" in message
+
+
+def test_a_constant_row_number_behind_a_view_is_found_when_the_step_is_compiled() -> None:
+    rows = fg.gather(fg.parameter("t", (3, 2)), fg.expand_dims(fg.constant([0, 3]), 1))
+    message = told(InputError, lambda: fg.compile(outputs=rows, device="reference"))
+    assert "a constant[1, 0] = 3" in message or "= 3 is out of range" in message
+
+
+def test_a_maximum_over_a_named_size_that_is_0() -> None:
+    x = fg.input("x", ("batch", "time"))
+    step = fg.compile(outputs=fg.max(x, axis=1), device="reference")
+    message = told(InputError, lambda: step(x=np.zeros((2, 0), np.float32)))
+    assert "max over an axis of size 0: time = 0" in message
+    assert step(x=np.zeros((0, 0), np.float32))[0].shape == (0,)
+    probabilities = fg.compile(outputs=fg.softmax(x), device="reference")
+    told(InputError, lambda: probabilities(x=np.zeros((2, 0), np.float32)))
+
+
+def test_a_computed_row_number_of_a_table_without_rows() -> None:
+    table, ids = fg.input("table", ("rows", 2)), fg.input("ids", ("batch",), "int32")
+    step = fg.compile(outputs=fg.gather(table, ids + 1), device="reference")
+    none = np.zeros((0, 2), np.float32)
+    message = told(InputError, lambda: step(table=none, ids=np.zeros(3, np.int32)))
+    assert "the table has no rows: rows = 0" in message
+    assert step(table=none, ids=np.zeros(0, np.int32))[0].shape == (0, 2)
 
 
 def test_data_of_the_wrong_dtype() -> None:
@@ -230,6 +370,13 @@ def test_lists_of_real_numbers_are_not_taken_for_class_numbers() -> None:
     told_anywhere(DTypeError, lambda: program()(x=X, y=[0.0, 1.5, 2.0, 0.0, 1.0]))
     (cost,) = program()(x=X.tolist(), y=[0, 1, 2, 0, 1])
     assert cost.dtype == np.float32 and np.isfinite(cost)
+
+
+def test_lists_are_no_way_around_the_range_of_a_dtype() -> None:
+    message = told_anywhere(DTypeError, lambda: program()(x=X, y=[0, 1, 2, 0, 2**32]))
+    assert "'y' is declared int32, got int64" in message
+    with pytest.raises(ShapeError, match="rows differ in length"):
+        program()(x=[[1.0], [1.0, 2.0]], y=Y)
 
 
 def test_data_of_the_wrong_rank() -> None:
@@ -272,7 +419,81 @@ def test_a_size_that_no_input_has() -> None:
     assert found == 21
 
 
+def test_sizes_and_steps_that_make_no_sense() -> None:
+    x = fg.input("x", ("batch",))
+    step = fg.compile(outputs=fg.sum(x) * fg.size_of("time"), device="reference")
+    data = {"x": np.ones(3, np.float32)}
+    message = told(InputError, lambda: step.run(1, data, sizes={"time": 7, "typo": 5}))
+    assert "unknown size 'typo'" in message and "'batch', 'time'" in message
+    for wrong in (-1, 2.0, "7", True):
+        with pytest.raises(InputError, match="the size 'time' is a whole number of at least 0"):
+            step.run(1, data, sizes={"time": wrong})
+    for wrong in (0, -1, 1.5, "2", None):
+        with pytest.raises(InputError, match="the number of steps is a whole number of at least 1") as caught:
+            step.run(wrong, data, sizes={"time": 7})
+        assert HERE in str(caught.value)
+    assert step.run(np.int64(2), data, sizes={"time": np.int32(7)})[0] == 21
+
+
 # What is not an error
+
+
+def test_arrays_lists_and_numbers_stand_where_tensors_may() -> None:
+    x, ids = fg.input("x", (2, 3)), np.array([1, 0, 1])
+    w, rows = fg.parameter("w", (2, 3)), np.ones((3, 3), np.float32)
+    made = {
+        "matrix on the right": x @ np.eye(3, dtype=np.float32),
+        "matrix on the left": np.eye(2, dtype=np.float32) @ x,
+        "list as a matrix": x @ [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]],
+        "bias": fg.add_bias(x, [0.5, 1.5, 2.5]),
+        "number": fg.tanh(1.0),
+        "rows": fg.gather(x, [0, 1]),
+        "row": fg.gather(x, 1),
+        "scatter": fg.scatter_add(w, ids, rows),
+        "labels": fg.cross_ent_of_softmax(x, np.array([0, 2])),
+        "accuracy": fg.nn.accuracy(x, [0, 2]),
+        "condition": fg.where(np.array([True, False, True]), x, 0.0),
+    }
+    value = np.arange(6, dtype=np.float32).reshape(2, 3)
+    found = fg.compile([x], list(made.values()), device="reference")(x=value)
+    found = dict(zip(made, found, strict=True))
+    np.testing.assert_array_equal(found["matrix on the right"], value)
+    np.testing.assert_array_equal(found["matrix on the left"], value)
+    np.testing.assert_array_equal(found["list as a matrix"], value @ [[1, 2], [3, 4], [5, 6]])
+    np.testing.assert_array_equal(found["bias"], value + np.array([0.5, 1.5, 2.5]))
+    assert found["number"] == np.tanh(np.float32(1.0)) and found["row"].tolist() == [3, 4, 5]
+    np.testing.assert_array_equal(found["scatter"], [[1] * 3, [2] * 3])
+    np.testing.assert_array_equal(found["condition"], value * [1, 0, 1])
+    assert found["rows"].shape == (2, 3) and found["labels"].shape == (2,) and found["accuracy"] == 0.5
+
+
+def test_lists_of_numbers_take_the_dtype_of_what_they_meet() -> None:
+    for dtype in ("float32", "float64"):
+        x = fg.input("x", (3,), dtype)
+        for made in (fg.add(x, [1.0, 2.0, 3.0]), [1, 2, 3] * x, x / (1.0, 2.0, 4.0), 0.5 - x):
+            assert made.type == x.type
+    with pytest.raises(DTypeError, match=r"fg\.cast"):  # an array has a dtype of its own
+        fg.input("x", (3,)) + np.ones(3)
+
+
+def test_axes_may_be_numpy_s_integers() -> None:
+    x = fg.input("x", (2, 1, 3))
+    zero, one = np.int64(0), np.int32(-2)
+    assert fg.sum(x, axis=zero).shape == (1, 3) and fg.squeeze(x, one).shape == (2, 3)
+    assert fg.expand_dims(x, np.int64(-1)).shape == (2, 1, 3, 1)
+    assert fg.transpose(x, np.array([2, 0, -2])).shape == (3, 2, 1)
+
+
+def test_an_array_that_a_parameter_began_with_stays_the_caller_s() -> None:
+    begun = np.ones(3, np.float32)
+    w = fg.parameter("w", (3,), begun)
+    begun[:] = 7
+    np.testing.assert_array_equal(w.value, [1, 1, 1])
+
+
+def test_an_output_may_be_a_constant() -> None:
+    found = fg.compile(outputs=[1.0, np.arange(3)], device="reference")()
+    assert found[0] == 1.0 and found[1].tolist() == [0, 1, 2]
 
 
 def test_all_updates_read_the_values_from_before_the_step() -> None:

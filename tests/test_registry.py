@@ -12,6 +12,7 @@ from flowgraph.graph.graph import Graph, verify
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, as_dtype
 from flowgraph.ops.base import Op, Sample
+from flowgraph.ops.classification import CrossEnt
 from flowgraph.ops.elementwise import multiply
 from flowgraph.ops.leaf import constant, input
 from flowgraph.ops.reduce import sum as sum_
@@ -28,8 +29,7 @@ SAMPLES = {f"{name}-{k}": sample for name, cls in OPS.items() for k, sample in e
 DIFFERENTIABLE = {
     name: s
     for name, s in SAMPLES.items()
-    if s.operands
-    and s.op.infer(*(TensorType(a.shape, as_dtype(a.dtype)) for a in s.arrays))[0].dtype.is_float
+    if s.operands and s.op.infer(*(TensorType(a.shape, as_dtype(a.dtype)) for a in s.arrays))[0].dtype.is_float
 }
 
 each_op = pytest.mark.parametrize("op_class", OPS.values(), ids=OPS)
@@ -54,15 +54,11 @@ def test_only_leaves_have_no_meaning() -> None:
 @each_op
 def test_an_op_has_one_meaning_samples_a_docstring_and_a_family(op_class: type[Op]) -> None:
     assert op_class.meaning() in {"body", "expand", "scatter"}
-    assert op_class.__doc__ and not op_class.__doc__.startswith(
-        op_class.__name__ + "("
-    )  # not the dataclass's own
+    assert op_class.__doc__ and not op_class.__doc__.startswith(op_class.__name__ + "(")  # not the dataclass's own
     assert op_class.samples()
     assert op_class.display
     assert op_class.family != "other"
-    for inherited in (
-        ("infer", "reference") if op_class.meaning() == "expand" else ("infer", "reference", "vjp")
-    ):
+    for inherited in ("infer", "reference") if op_class.meaning() == "expand" else ("infer", "reference", "vjp"):
         assert getattr(op_class, inherited) is not getattr(Op, inherited), inherited
 
 
@@ -148,9 +144,7 @@ def assert_gradients(cost: Tensor, feeds: Feeds, wrt: list[Tensor]) -> list[Tens
             expected = (ends[0] - ends[1]) / (2 * step)
             found = np.sum(gradient * direction)
             scale = np.abs(gradient).sum() + 1e-3
-            assert abs(found - expected) <= 1e-6 * scale, (
-                f"d/d{tensor.label}: {found}, by differences {expected}"
-            )
+            assert abs(found - expected) <= 1e-6 * scale, f"d/d{tensor.label}: {found}, by differences {expected}"
     return gradients
 
 
@@ -180,3 +174,13 @@ def test_every_path_computes_the_gradients_the_reference_computes(sample: Sample
     cost = sum_(multiply(tensor, constant(weights)))
     graph = Graph((cost, *backward(cost, [list(feeds)[k] for k in sample.operands])))
     assert not Oracle(graph, feeds, {}).mismatch(PATHS[path](graph, feeds, {}))
+
+
+def test_the_second_derivative_of_cross_entropy_is_finite_where_a_class_has_no_probability() -> None:
+    p, y = input("p", (3,), "float64"), input("y", (), "int32")
+    (first,) = backward(CrossEnt()(p, y), [p])
+    (second,) = backward(sum_(first), [p])
+    feeds = {p: np.array([0.0, 0.5, 0.5]), y: np.array(1, np.int32)}
+    for path in PATHS.values():
+        found = path(Graph((first, second)), feeds, {})
+        np.testing.assert_array_equal(found, [[0, -2, 0], [0, 4, 0]])

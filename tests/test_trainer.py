@@ -42,9 +42,7 @@ class Model:
 
 def fit(model: Model | None = None, device="reference", seed=0, data=DATA, **settings) -> Model:
     model = model or Model()
-    model.trainer(device, seed=seed).fit(
-        data, **({"epochs": 2, "batch_size": 16, "progress": False} | settings)
-    )
+    model.trainer(device, seed=seed).fit(data, **({"epochs": 2, "batch_size": 16, "progress": False} | settings))
     return model
 
 
@@ -82,9 +80,7 @@ def test_training_in_order_is_what_numpy_computes_partial_last_batch_included(ba
 def test_each_epoch_has_its_own_order_and_sees_every_example_once(device):
     model = Model()
     trainer = model.trainer(device, seed=3)
-    orders = [
-        np.random.Generator(np.random.Philox(key=np.array([3, e], np.uint64))).permutation(70) for e in (0, 1)
-    ]
+    orders = [np.random.Generator(np.random.Philox(key=np.array([3, e], np.uint64))).permutation(70) for e in (0, 1)]
     expected = plain_numpy(model.parameters, orders, 16)
     trainer.fit(DATA, epochs=2, batch_size=16, progress=False)
     assert not np.array_equal(*orders)
@@ -106,9 +102,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(device):
         model = Model()
         model.trainer(device, seed=1, threads=threads).fit(DATA, epochs=2, batch_size=16, progress=False)
         trained.append(model.parameters)
-    assert all(map(np.array_equal, trained[0], trained[1])) and all(
-        map(np.array_equal, trained[0], trained[2])
-    )
+    assert all(map(np.array_equal, trained[0], trained[1])) and all(map(np.array_equal, trained[0], trained[2]))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -217,9 +211,7 @@ def test_history_has_a_row_an_epoch_and_a_loss_a_step():
     assert history[-1]["val_loss"] == trainer.evaluate(DATA, 16)["loss"]
     assert history["loss"][0] > history["loss"][2]
     table = str(history).splitlines()
-    assert (
-        len(table) == 4 and table[0].split() == list(history[0]) and len({len(line) for line in table}) == 1
-    )
+    assert len(table) == 4 and table[0].split() == list(history[0]) and len({len(line) for line in table}) == 1
 
 
 def test_training_metrics_are_taken_before_the_update():
@@ -227,9 +219,7 @@ def test_training_metrics_are_taken_before_the_update():
     trainer = model.trainer()
     before = trainer.evaluate(DATA)
     row = trainer.fit(DATA, batch_size=EXAMPLES, progress=False)[0]
-    assert {name: row[name] for name in before} == {
-        name: pytest.approx(v, rel=1e-6) for name, v in before.items()
-    }
+    assert {name: row[name] for name in before} == {name: pytest.approx(v, rel=1e-6) for name, v in before.items()}
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -333,12 +323,7 @@ def with_bad(name: str, index, value) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_data_that_are_not_finite_are_named_with_their_place_and_line(value):
     text = message(fg.NumericsError, lambda: fit(data=with_bad("x", (12, 3), value)))
-    assert (
-        f"x[12, 3] = {value}" in text
-        and "1 of 420" in text
-        and "test_trainer.py" in text
-        and 'fg.input("x"' in text
-    )
+    assert f"x[12, 3] = {value}" in text and "1 of 420" in text and "test_trainer.py" in text and 'fg.input("x"' in text
 
 
 def test_a_class_number_out_of_range_is_named_with_its_place_and_line():
@@ -361,6 +346,34 @@ def test_a_wrong_dtype_says_how_to_convert():
     assert "'x'" in text and "float32" in text and "astype" in text
 
 
+def test_lists_are_converted_as_a_program_converts_them():
+    lists = {name: array.tolist() for name, array in DATA.items()}
+    assert all(map(np.array_equal, fit(data=lists).parameters, fit().parameters))
+    for labels in ([0.7] * EXAMPLES, [2**32] * EXAMPLES):
+        text = message(fg.DTypeError, lambda labels=labels: fit(data=DATA | {"y": labels}))
+        assert "'y' is declared int32" in text and "test_trainer.py" in text
+
+
+def test_a_class_out_of_range_is_blamed_on_the_users_own_op():
+    text = message(fg.InputError, lambda: fit(data=with_bad("y", 40, 4)))
+    assert "crossEntOfSoftMax takes integers from 0 to 3" in text and "self.c = fg.cross_ent" in text
+
+
+@pytest.mark.parametrize("part", ["data", "validation"])
+def test_data_that_are_refused_change_nothing(part):
+    once, model = fit(seed=4), Model()
+    trainer = model.trainer(seed=4)
+    before = model.parameters
+    bad = {"data": DATA, "validation": DATA} | {part: with_bad("y", 40, 4)}
+    text = message(fg.InputError, lambda: trainer.fit(**bad, epochs=2, batch_size=16, progress=False))
+    assert "y[40] = 4" in text
+    assert all(map(np.array_equal, before, model.parameters))
+    assert len(trainer.history) == len(trainer.history.losses) == 0
+    trainer.fit(DATA, epochs=2, batch_size=16, progress=False)
+    assert all(map(np.array_equal, once.parameters, model.parameters))
+    assert [row["epoch"] for row in trainer.history] == [1, 2]
+
+
 def test_missing_and_unknown_data_are_named():
     assert "missing data: 'y'" in message(fg.InputError, lambda: fit(data={"x": DATA["x"]}))
     assert "unknown data: 'z'" in message(fg.InputError, lambda: fit(data=DATA | {"z": DATA["y"]}))
@@ -371,15 +384,15 @@ def test_no_examples_are_an_error():
     assert "no examples" in message(fg.InputError, lambda: fit(data={k: v[:0] for k, v in DATA.items()}))
 
 
-@pytest.mark.parametrize(
-    "settings", [{"epochs": -1}, {"batch_size": 0}, {"batch_size": 2.5}, {"on_nan": "ignore"}]
-)
+@pytest.mark.parametrize("settings", [{"epochs": -1}, {"batch_size": 0}, {"batch_size": 2.5}, {"on_nan": "ignore"}])
 def test_settings_that_make_no_sense_are_named(settings):
     assert next(iter(settings)) in message(fg.InputError, lambda: fit(**settings))
 
 
 def test_a_bad_seed_is_named():
-    assert "seed" in message(fg.InputError, lambda: Model().trainer(seed=-1))
+    for seed in (-1, 2**64, 0.5):
+        assert "seed" in message(fg.InputError, lambda seed=seed: Model().trainer(seed=seed))
+    fit(seed=2**64 - 1)
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in")
@@ -424,6 +437,4 @@ def test_a_metric_may_not_take_a_name_of_the_history(name):
 def test_predict_needs_one_row_an_example():
     model = Model()
     trainer = model.trainer()
-    assert "(6, 5)" in message(
-        fg.ShapeError, lambda: trainer.predict(model.w1 * fg.mean(model.x), {"x": DATA["x"]})
-    )
+    assert "(6, 5)" in message(fg.ShapeError, lambda: trainer.predict(model.w1 * fg.mean(model.x), {"x": DATA["x"]}))

@@ -44,7 +44,7 @@ class Dense:
         return [self.w] if self.b is None else [self.w, self.b]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x (..., inputs) to (..., outputs)."""
+        """A matrix x (batch, inputs) to (batch, outputs): `mul` takes no other rank."""
         with scope(self.name):
             z = mul(x, self.w)
             if self.b is not None:

@@ -8,6 +8,7 @@ from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.elementwise import cast, equal, where
 from flowgraph.ops.indexing import one_hot
+from flowgraph.ops.leaf import as_operands
 from flowgraph.ops.reduce import max, mean
 
 
@@ -23,6 +24,7 @@ def accuracy(predictions: Tensor, y: Tensor) -> Tensor:
     >>> accuracy(fg.input("a", ("batch", 10)), fg.input("y", ("batch",), "int32"))
     <Tensor mean: float32()>
     """
+    predictions, y = as_operands("accuracy", (predictions, y))
     expected = predictions.shape[:-1] if y.dtype.kind == "int" else predictions.shape
     if not predictions.shape or y.shape != expected:
         raise ShapeError(

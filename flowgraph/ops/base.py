@@ -8,14 +8,14 @@ are given.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from flowgraph.errors import DTypeError, ShapeError
-from flowgraph.graph.size import Dim, Shape, names_in, show_shape
+from flowgraph.graph.size import Dim, Shape, Size, names_in, show_shape
 from flowgraph.graph.tensor import Tensor, apply
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Body, Expr, Index, Load
@@ -97,18 +97,14 @@ class Op:
     @classmethod
     def meaning(cls) -> str:
         """ "expand", "body", "scatter" or "leaf": which of the four the class defines."""
-        defined = [
-            m for m in ("expand", "body", "scatter") if getattr(cls, m, None) is not getattr(Op, m, None)
-        ]
+        defined = [m for m in ("expand", "body", "scatter") if getattr(cls, m, None) is not getattr(Op, m, None)]
         if len(defined) > 1:
             raise TypeError(f"{cls.__name__} has more than one meaning: {defined}")
         return defined[0] if defined else "leaf"
 
     def attributes(self) -> str:
         """Attributes for the text form."""
-        return ", ".join(
-            f"{f.name}={_show(getattr(self, f.name))}" for f in dataclasses.fields(self) if f.repr
-        )
+        return ", ".join(f"{f.name}={_show(getattr(self, f.name))}" for f in dataclasses.fields(self) if f.repr)
 
     def named_sizes(self) -> frozenset[str]:
         """The named sizes among the attributes: the op has no reference until they have values."""
@@ -119,8 +115,15 @@ class Op:
                 found |= names_in(part) if isinstance(part, Dim) else frozenset()
         return found
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        return apply(self, *inputs)[0]
+    def nonempty(self, *types: TensorType) -> Mapping[Size, str]:
+        """Sizes that may not be 0 where the result has elements, and what is wrong if one is."""
+        return {}
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        """The op applied to tensors; numbers, lists and arrays among them become constants."""
+        from flowgraph.ops.leaf import as_operands  # a leaf is itself an op
+
+        return apply(self, *as_operands(self.display, inputs))[0]
 
 
 def _show(value: object) -> str:
@@ -178,9 +181,7 @@ def require_same(op: Op, *types: TensorType) -> None:
             )
 
 
-def values(
-    *shape: int, low: float = -2.0, high: float = 2.0, dtype: str = "float32", seed: int = 0
-) -> np.ndarray:
+def values(*shape: int, low: float = -2.0, high: float = 2.0, dtype: str = "float32", seed: int = 0) -> np.ndarray:
     """Seeded sample values in [low, high); integers in [low, high)."""
     rng = np.random.default_rng((seed, *shape))
     kind = np.dtype(dtype).kind

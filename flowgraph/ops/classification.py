@@ -31,8 +31,7 @@ class Softmax(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
         require_float(self, x)
-        if x.rank < 1:
-            raise ShapeError("softMax needs at least one axis, got a scalar")
+        _require_classes(self, x)
         return (x,)
 
     def expand(self, *inputs: Tensor) -> Tensor:
@@ -58,10 +57,14 @@ class Softmax(Op):
         ]
 
 
+def _require_classes(op: Op, x: TensorType) -> None:
+    if x.rank < 1 or x.shape[-1] == 0:
+        raise ShapeError(f"{op.display} needs a class axis of at least 1, got shape {show_shape(x.shape)}")
+
+
 def _check_targets(op: Op, predictions: TensorType, y: TensorType) -> TensorType:
     require_float(op, predictions)
-    if predictions.rank < 1:
-        raise ShapeError(f"{op.display} needs a class axis, got a scalar")
+    _require_classes(op, predictions)
     shapes = f"predictions {show_shape(predictions.shape)} and targets {show_shape(y.shape)}"
     if y.dtype.kind == "int":
         if y.shape != predictions.shape[:-1]:
@@ -123,7 +126,8 @@ class CrossEnt(_BoundedTargets):
         p, y = inputs
         target = _one_hot_targets(y, p)
         spread = broadcast_to(expand_dims(g, g.rank), p.shape)
-        dp = where(equal(target, 0.0), 0.0, negative(multiply(spread, divide(target, p))))
+        absent = equal(target, 0.0)  # also kept from the divisor: 0/0 would come back in the second derivative
+        dp = where(absent, 0.0, negative(multiply(spread, divide(target, where(absent, 1.0, p)))))
         dy = None if y.dtype.kind == "int" else negative(multiply(spread, log(p)))
         return dp, dy
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DTypeError
+from flowgraph.errors import DTypeError, GraphError
+from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType, TensorType, as_dtype, boolean
 from flowgraph.index_notation import Body, call
@@ -27,6 +28,7 @@ from flowgraph.ops.base import (
     require_same,
     values,
 )
+from flowgraph.ops.leaf import as_tensor, known_dtype
 from flowgraph.ops.shape import broadcast_operands
 
 
@@ -58,9 +60,7 @@ class Elementwise(Op):
             for shape in ((29, 17), (3,), (), (1, 1), (2, 3, 5), (70,))
         ]
         made.append(
-            Sample(
-                cls(), tuple(values(5, 33, low=low, high=high, dtype="float64", seed=k) for k in range(arity))
-            )
+            Sample(cls(), tuple(values(5, 33, low=low, high=high, dtype="float64", seed=k) for k in range(arity)))
         )
         return made
 
@@ -221,9 +221,9 @@ class Logistic(Elementwise):
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            return np.where(
-                x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))
-            ).astype(x.dtype)
+            return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))).astype(
+                x.dtype
+            )
 
     @classmethod
     def samples(cls) -> list[Sample]:
@@ -367,7 +367,11 @@ class Equal(Comparison):
 
 @dataclass(frozen=True)
 class Where(Elementwise):
-    """x where the condition holds, y elsewhere. The side not chosen gets gradient 0, whatever its value."""
+    """x where the condition holds, y elsewhere; the side not chosen gets cotangent 0.
+
+    What a side's own derivative makes of that 0 is not decided here: behind log at 0 it is 0 · inf, NaN. Keep
+    the operand from the pole as well: where(c, log(where(c, x, 1.0)), 0.0).
+    """
 
     name: ClassVar[str] = "where"
 
@@ -535,13 +539,20 @@ def equal(x: Any, y: Any) -> Tensor:
     return Equal()(*broadcast_operands("equal", x, y))
 
 
-def where(condition: Tensor, x: Any, y: Any) -> Tensor:
-    """x where the condition holds, else y, with broadcasting."""
+def where(condition: Any, x: Any, y: Any) -> Tensor:
+    """x where the condition holds, else y, with broadcasting. See `Where` on gradients near a pole."""
+    if not isinstance(condition, Tensor) and np.ndim(condition) == 0:
+        raise GraphError(
+            f"where needs a condition for every element, got {condition!r}",
+            where=origins.here(),
+            hint="== and != compare tensors by identity: write fg.equal(x, y)",
+        )
+    condition = as_tensor(condition, what="where")
     x, y = broadcast_operands("where", x, y, like=condition)
     return Where()(broadcast_operands("where", condition, like=x)[0], x, y)
 
 
 def cast(x: Tensor, dtype: Any) -> Tensor:
     """x in another dtype."""
-    kind = as_dtype(dtype)
+    x, kind = as_tensor(x, what="cast"), known_dtype(dtype)
     return x if x.dtype == kind else Cast(kind)(x)

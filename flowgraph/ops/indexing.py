@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,15 +15,13 @@ from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType, TensorType, as_dtype, int64
 from flowgraph.index_notation import Axis, Body, Const, Expr, Extent, Index, call, cast
 from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, values
-from flowgraph.ops.leaf import Constant, constant
+from flowgraph.ops.leaf import Constant, as_operands, as_tensor, constant, known_dtype
 from flowgraph.ops.shape import broadcast_to
 
 
 def require_integers(op: Op, t: TensorType, what: str) -> None:
     if t.dtype.kind != "int":
-        raise DTypeError(
-            f"{op.display} needs integer {what}, got {t}", hint="declare them with dtype='int32'"
-        )
+        raise DTypeError(f"{op.display} needs integer {what}, got {t}", hint="declare them with dtype='int32'")
 
 
 @dataclass(frozen=True)
@@ -83,14 +81,11 @@ class ScatterAdd(Op):
         expected = (*ids.shape, *base.shape[1:])
         if base.rank < 1 or added.shape != expected or added.dtype != base.dtype:
             raise ShapeError(
-                f"scatter_add of {added} into {base} by {ids}: "
-                f"the values must be {base.dtype}{show_shape(expected)}"
+                f"scatter_add of {added} into {base} by {ids}: the values must be {base.dtype}{show_shape(expected)}"
             )
         return (base,)
 
-    def scatter(
-        self, *types: TensorType
-    ) -> tuple[tuple[Axis, ...], tuple[Axis, ...], tuple[Expr, ...], Expr]:
+    def scatter(self, *types: TensorType) -> tuple[tuple[Axis, ...], tuple[Axis, ...], tuple[Expr, ...], Expr]:
         """(parallel axes, sequential axes, element of the output to add to, value): see `Store.add` in
         kernels.
         """
@@ -121,9 +116,7 @@ class ScatterAdd(Op):
     @classmethod
     def samples(cls) -> list[Sample]:
         return [
-            Sample(
-                cls(), (values(11, 18), values(29, low=0, high=11, dtype="int32"), values(29, 18, seed=1))
-            ),
+            Sample(cls(), (values(11, 18), values(29, low=0, high=11, dtype="int32"), values(29, 18, seed=1))),
             Sample(cls(), (values(11), values(40, low=0, high=11, dtype="int64"), values(40, seed=1))),
             Sample(
                 cls(),
@@ -171,19 +164,19 @@ class OneHot(Op):
 
 
 def _check_constant(what: str, ids: Tensor, limit: Size) -> None:
-    """Constant ids are checked here; fed ones when they are fed (see `index_bounds`)."""
+    """Constant ids are checked here if the limit is known; others when data are fed (see `index_bounds`)."""
     if isinstance(ids.op, Constant) and isinstance(limit, int):
         bad = (ids.op.array < 0) | (ids.op.array >= limit)
         if bad.any():
             wrong = ids.op.array[bad][0]
-            raise InputError(
-                f"{what}: {wrong} is out of range: ids run from 0 to {limit - 1}", where=origins.here()
-            )
+            raise InputError(f"{what}: {wrong} is out of range: ids run from 0 to {limit - 1}", where=origins.here())
 
 
 @dataclass(frozen=True)
 class ClipIndex(Op):
-    """Row numbers moved into 0 .. limit - 1: what the compiler puts before a lookup whose numbers no input check covers."""
+    """Row numbers moved into 0 .. limit - 1: what the compiler puts before a lookup whose numbers no input
+    check covers.
+    """
 
     name: ClassVar[str] = "clip_index"
     family: ClassVar[str] = "indexing"
@@ -201,11 +194,15 @@ class ClipIndex(Op):
         last = call("sub", Extent(self.limit), 1)
         return Body(axes, cast(call("maximum", call("minimum", row, last), 0), ids.dtype))
 
+    def nonempty(self, *types: TensorType) -> Mapping[Size, str]:
+        return {self.limit: "the table has no rows"}
+
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         return (None,)
 
     def reference(self, ids: np.ndarray) -> np.ndarray:
-        return np.maximum(np.minimum(ids, self.limit - 1), 0).astype(ids.dtype)  # type: ignore[operator]
+        assert isinstance(self.limit, int)
+        return np.clip(ids, 0, self.limit - 1).astype(ids.dtype)
 
     @classmethod
     def samples(cls) -> list[Sample]:
@@ -218,9 +215,11 @@ class ClipIndex(Op):
 def gather(table: Tensor, ids: Tensor) -> Tensor:
     """Rows of a table (rows, ...) at integer ids (...): shape ids.shape + table.shape[1:].
 
-    Ids out of range raise InputError when data are fed. Ids that the graph computes are moved to the nearest row, as
-    nobody could be told in the middle of a native step. The gradient adds into the rows that were read.
+    Ids out of range raise InputError when data are fed. Ids that the graph computes are moved to the nearest
+    row, as nobody could be told in the middle of a native step. The gradient adds into the rows that were
+    read.
     """
+    table, ids = as_operands("gather", (table, ids))
     if table.rank:
         _check_constant("gather", ids, table.shape[0])
     return Gather()(table, ids)
@@ -228,6 +227,7 @@ def gather(table: Tensor, ids: Tensor) -> Tensor:
 
 def scatter_add(base: Tensor, ids: Tensor, added: Tensor) -> Tensor:
     """base (rows, ...) with added[i] added to row ids[i], in the order of i."""
+    base, ids, added = as_operands("scatter_add", (base, ids, added))
     if base.rank:
         _check_constant("scatter_add", ids, base.shape[0])
     return ScatterAdd()(base, ids, added)
@@ -235,5 +235,6 @@ def scatter_add(base: Tensor, ids: Tensor, added: Tensor) -> Tensor:
 
 def one_hot(ids: Tensor, depth: Any, dtype: Any = "float32") -> Tensor:
     """1 at the class number, 0 elsewhere, along a new last axis of size `depth`."""
+    ids = as_tensor(ids, what="one_hot")
     _check_constant("one_hot", ids, as_size(depth))
-    return OneHot(as_size(depth), as_dtype(dtype))(ids)
+    return OneHot(as_size(depth), known_dtype(dtype))(ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from flowgraph.errors import DTypeError, GraphError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Shape, Size, as_size, evaluate, show_shape
 from flowgraph.graph.tensor import Tensor, apply
-from flowgraph.graph.types import DType, TensorType, as_dtype, int64
+from flowgraph.graph.types import DType, TensorType, as_dtype, boolean, int64
 from flowgraph.index_notation import Axis, Body, Extent, Index, cast
 from flowgraph.ops.base import Cotangents, Op, Sample
 
@@ -28,9 +29,7 @@ class Storage:
     `version` of writes.
     """
 
-    def __init__(
-        self, name: str, shape: tuple[int, ...], dtype: DType, init: Initializer | np.ndarray
-    ) -> None:
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: DType, init: Initializer | np.ndarray) -> None:
         self.name, self.shape, self.dtype, self._init = name, shape, dtype, init
         self._array: np.ndarray | None = None
         self.version = 0
@@ -65,16 +64,16 @@ class Storage:
 
     def assign(self, value: Any) -> None:
         """Set from anything array-like of the same shape; raises ShapeError or DTypeError."""
-        array = np.asarray(value)
+        array = as_array(value, f"parameter {self.name!r}")
         if array.shape != self.shape:
             raise ShapeError(
-                f"parameter {self.name!r} has shape {show_shape(self.shape)}, "
-                f"the new value {show_shape(array.shape)}",
+                f"parameter {self.name!r} has shape {show_shape(self.shape)}, the new value {show_shape(array.shape)}",
                 where=origins.here(),
             )
-        if not np.can_cast(array.dtype, self.dtype.numpy, "same_kind"):
+        if not fits(array, self.dtype):
             raise DTypeError(
-                f"parameter {self.name!r} is {self.dtype}, the new value {array.dtype}", where=origins.here()
+                f"parameter {self.name!r} is {self.dtype}, the new value {reprlib.repr(value)} {array.dtype}",
+                where=origins.here(),
             )
         self.write(array.astype(self.dtype.numpy))
 
@@ -216,40 +215,41 @@ def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
     >>> fg.input("x", ("batch", 64))
     <Tensor x: float32(batch, 64)>
     """
-    type_ = TensorType(_shape(shape), as_dtype(dtype))
+    type_ = TensorType(known_shape(shape), known_dtype(dtype))
     key = next(_keys)
     return apply(Input(str(name), type_, key))[0].named(str(name))
 
 
-def parameter(
-    name: str, shape: Any, init: Initializer | np.ndarray | None = None, dtype: Any = "float32"
-) -> Tensor:
+def parameter(name: str, shape: Any, init: Initializer | np.ndarray | None = None, dtype: Any = "float32") -> Tensor:
     """Declare state that training changes: a weight, a bias.
 
     `shape` is a tuple of ints. `init` is an initialiser (see `fg.init`), an array of that shape, or None for
-    zeros. The value is `parameter.value`, a NumPy array, readable and settable. Raises ShapeError or
-    DTypeError.
+    zeros. An array is copied. The value is `parameter.value`, a NumPy array, readable and settable. Raises
+    ShapeError or DTypeError.
 
     >>> import flowgraph as fg
     >>> fg.parameter("b", (3,)).value
     array([0., 0., 0.], dtype=float32)
     """
-    dims = _shape(shape)
+    dims = known_shape(shape)
     if not all(isinstance(d, int) for d in dims):
-        raise ShapeError(
-            f"parameter {name!r} needs a shape of ints, got {show_shape(dims)}", where=origins.here()
-        )
+        raise ShapeError(f"parameter {name!r} needs a shape of ints, got {show_shape(dims)}", where=origins.here())
     concrete = tuple(int(d) for d in dims)  # type: ignore[arg-type]
-    kind = as_dtype(dtype)
+    kind = known_dtype(dtype)
     if init is None:
         init = np.zeros(concrete, kind.numpy)
     elif not callable(init):
-        init = np.asarray(init)
+        init = np.array(as_array(init, f"parameter {name!r}"))  # the caller's array stays the caller's
         if init.shape != concrete:
             raise ShapeError(
-                f"parameter {name!r} has shape {show_shape(concrete)}, "
-                f"its initial array {show_shape(init.shape)}",
+                f"parameter {name!r} has shape {show_shape(concrete)}, its initial array {show_shape(init.shape)}",
                 where=origins.here(),
+            )
+        if not fits(init, kind):
+            raise DTypeError(
+                f"parameter {name!r} is {kind}, its initial value {init.dtype}: {reprlib.repr(init)}",
+                where=origins.here(),
+                hint=f"round it yourself, or declare the parameter with dtype='{init.dtype}'",
             )
     label = f"{origins.current_scope()}/{name}" if origins.current_scope() else str(name)
     storage = Storage(label, concrete, kind, init)
@@ -257,33 +257,107 @@ def parameter(
 
 
 def constant(value: Any, dtype: Any = None) -> Tensor:
-    """An array known when the graph is declared; Python floats are float32 unless `dtype` says otherwise."""
-    array = np.asarray(value)
+    """An array known when the graph is declared; Python floats are float32 and integers int32 unless `dtype`
+    says otherwise.
+
+    Raises DTypeError for an integer that does not fit, or a float where integers are asked for.
+    """
+    array = as_array(value, "a constant")
     if dtype is None and not isinstance(value, (np.ndarray, np.generic)):
-        dtype = {"f": "float32", "i": "int32"}.get(array.dtype.kind)
-    kind = as_dtype(dtype if dtype is not None else array.dtype)
-    if array.dtype.kind == "f" and kind.kind == "int":
-        raise DTypeError(f"constant {value!r} is not an integer", where=origins.here())
-    array = np.ascontiguousarray(array, kind.numpy)
-    return apply(Constant(TensorType(np.shape(value), kind), array.tobytes()))[0]
+        dtype = {"f": "float32", "i": "int32", "u": "int32"}.get(array.dtype.kind)
+    kind = known_dtype(dtype if dtype is not None else array.dtype)
+    if not fits(array, kind):
+        is_real = array.dtype.kind == "f" and kind.kind == "int"
+        raise DTypeError(
+            f"constant {reprlib.repr(value)} {'is not an integer' if is_real else f'does not fit {kind}'}",
+            where=origins.here(),
+            hint="give its dtype, as in fg.constant(value, 'int64'), or convert what it meets with fg.cast",
+        )
+    return apply(Constant(TensorType(array.shape, kind), array.astype(kind.numpy).tobytes()))[0]
+
+
+def as_array(value: Any, what: str, where: object = None) -> np.ndarray:
+    """Numbers of any layout as an array of the dtype NumPy gives them; a FlowgraphError if they are none."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ShapeError(
+            f"{what}: {reprlib.repr(value)} is no array: its rows differ in length",
+            where=where or origins.here(),
+        ) from error
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(
+            f"{what}: {reprlib.repr(value)} are no numbers, but {array.dtype}", where=where or origins.here()
+        )
+    return array
+
+
+def fits(array: np.ndarray, kind: DType) -> bool:
+    """Whether every number keeps its value in this dtype, up to a float's rounding."""
+    if not array.size:
+        return True
+    if array.dtype.kind in "iu" and kind.kind == "int":
+        limits = np.iinfo(kind.numpy)
+        return bool(limits.min <= array.min() and array.max() <= limits.max)
+    return np.can_cast(array.dtype, kind.numpy, "same_kind")
+
+
+def as_tensor(value: Any, like: Tensor | None = None, what: str = "this op") -> Tensor:
+    """A tensor as it is; anything else as a constant: numbers and lists in the dtype of `like`, arrays in
+    their own.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if not isinstance(value, (bool, int, float, list, tuple, np.ndarray, np.generic)):
+        raise GraphError(f"{what} takes tensors, numbers and arrays, got {reprlib.repr(value)}", where=origins.here())
+    array = as_array(value, what)
+    if like is None or isinstance(value, (np.ndarray, np.generic)):
+        return constant(value)
+    if like.dtype is boolean and array.dtype.kind != "b":
+        raise DTypeError(f"{what}: {reprlib.repr(value)} meets a bool tensor", where=origins.here())
+    return constant(value, like.dtype)
+
+
+def as_operands(what: str, values: Sequence[Any]) -> tuple[Tensor, ...]:
+    """The operands of an op; numbers and lists take the dtype of the first tensor of their kind."""
+    tensors = [v for v in values if isinstance(v, Tensor)]
+
+    def operand(value: Any) -> Tensor:
+        if isinstance(value, (bool, int, float, list, tuple)):
+            kind = as_array(value, what).dtype.kind
+            alike = (t for t in tensors if t.dtype.numpy.kind == kind)
+            return as_tensor(value, next(alike, None), what)
+        return as_tensor(value, None, what)
+
+    return tuple(values) if len(tensors) == len(values) else tuple(map(operand, values))
 
 
 def size_of(size: Any, dtype: Any = "float32") -> Tensor:
     """A size as a scalar tensor, such as the batch size: `fg.size_of("batch")`."""
-    return apply(SizeOf(as_size(size), as_dtype(dtype)))[0]
+    return apply(SizeOf(as_size(size), known_dtype(dtype)))[0]
 
 
 def arange(size: Any, dtype: Any = "int64") -> Tensor:
     """0, 1, ... size - 1, where `size` may be a named size."""
-    return apply(Arange(as_size(size), as_dtype(dtype)))[0]
+    return apply(Arange(as_size(size), known_dtype(dtype)))[0]
 
 
-def _shape(shape: Any) -> Shape:
+def known_shape(shape: Any) -> Shape:
+    """A shape from what users write, with their line in its error."""
     if isinstance(shape, (int, str)):
         shape = (shape,)
     try:
         return tuple(as_size(s) for s in shape)
     except ShapeError as error:
+        error.where = error.where or origins.here()
+        raise
+
+
+def known_dtype(dtype: Any) -> DType:
+    """`as_dtype` with the user's line in its error."""
+    try:
+        return as_dtype(dtype)
+    except DTypeError as error:
         error.where = error.where or origins.here()
         raise
 

@@ -23,7 +23,13 @@ _BINARY = {
     "gt": elementwise.greater,
     "lt": elementwise.less,
 }
-_REFLECTED = ("add", "sub", "mul", "truediv")  # what NumPy arrays and numbers may stand to the left of
+_REFLECTED = (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "matmul",
+)  # what NumPy arrays and numbers may stand to the left of
 
 for _name, _function in _BINARY.items():
     setattr(Tensor, f"__{_name}__", lambda self, other, f=_function: f(self, other))

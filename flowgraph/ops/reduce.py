@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from flowgraph.errors import ShapeError
-from flowgraph.graph import origin as origins
-from flowgraph.graph.size import Shape, product, show_shape
+from flowgraph.graph.size import Shape, Size, product, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Body
 from flowgraph.ops.base import Cotangents, Op, Sample, indices, load, require_float, require_numbers, values
 from flowgraph.ops.elementwise import cast, divide, equal, multiply
-from flowgraph.ops.leaf import size_of
-from flowgraph.ops.shape import broadcast_to, expand_dims
+from flowgraph.ops.leaf import as_tensor, size_of
+from flowgraph.ops.shape import broadcast_to, expand_dims, normalise_axes
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,7 @@ class Reduction(Op):
         (x,) = types
         require_numbers(self, x)
         if not self.axes or any(not 0 <= a < x.rank for a in self.axes):
-            raise ShapeError(
-                f"{self.display} over axes {self.axes} of a tensor of shape {show_shape(x.shape)}"
-            )
+            raise ShapeError(f"{self.display} over axes {self.axes} of a tensor of shape {show_shape(x.shape)}")
         return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), x.dtype),)
 
     def body(self, *types: TensorType) -> Body:
@@ -124,6 +121,18 @@ class Max(Reduction):
     name: ClassVar[str] = "max"
     combiner: ClassVar[str] = "max"
 
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        found = super().infer(*types)
+        if any(types[0].shape[a] == 0 for a in self.axes):
+            raise ShapeError(
+                f"max over axes {self.axes} of a tensor of shape {show_shape(types[0].shape)}: "
+                "no elements have no maximum"
+            )
+        return found
+
+    def nonempty(self, *types: TensorType) -> Mapping[Size, str]:
+        return {types[0].shape[a]: "max over an axis of size 0" for a in self.axes}
+
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
         assert g is not None
@@ -133,6 +142,8 @@ class Max(Reduction):
         return (multiply(self._spread(share, x.shape), ties),)
 
     def reference(self, x: np.ndarray) -> np.ndarray:
+        if not x.size:  # no rows: NumPy refuses these if they have no columns either
+            return np.sum(x, axis=self.axes, dtype=x.dtype)
         return np.max(x, axis=self.axes)
 
     @classmethod
@@ -142,20 +153,11 @@ class Max(Reduction):
         return [*cls._samples(), Sample(cls((1,)), (nan,), smooth=()), Sample(cls((1,)), (ties,), smooth=())]
 
 
-Axes = "int | Sequence[int] | None"
-
-
 def _reduce(kind: type[Reduction], x: Tensor, axis: int | Sequence[int] | None, keepdims: bool) -> Tensor:
-    given = range(x.rank) if axis is None else (axis,) if isinstance(axis, int) else axis
-    axes = tuple(sorted(a + x.rank if a < 0 else a for a in given))
-    if (not axes and axis is None) or axes == ():
+    x = as_tensor(x, what=kind.name)
+    axes = tuple(sorted(normalise_axes(kind.name, range(x.rank) if axis is None else axis, x.shape)))
+    if not axes:
         return x  # a scalar, or no axes: nothing to combine
-    if any(not 0 <= a < x.rank for a in axes) or len(set(axes)) != len(axes):
-        raise ShapeError(
-            f"{kind.name}: axis {axis} of a tensor of shape {show_shape(x.shape)}",
-            where=origins.here(),
-            hint=f"axes run from {-x.rank} to {x.rank - 1}, each at most once",
-        )
     result = kind(axes)(x)
     return expand_dims(result, axes) if keepdims else result
 

@@ -4,20 +4,21 @@ materialised when the consumer can read through them).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, GraphError, ShapeError
+from flowgraph.errors import ShapeError
 from flowgraph.graph import origin as origins
-from flowgraph.graph.size import Shape, Size, as_size, show_shape
+from flowgraph.graph.size import Shape, Size, show_shape
 from flowgraph.graph.tensor import Tensor
-from flowgraph.graph.types import TensorType, boolean, int64
+from flowgraph.graph.types import TensorType, int64
 from flowgraph.index_notation import Body, Const, Index
 from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, load, values
-from flowgraph.ops.leaf import constant
+from flowgraph.ops.leaf import as_tensor, known_shape
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,7 @@ class Broadcast(Injective):
     def body(self, *types: TensorType) -> Body:
         axes = axes_for(self.shape)
         missing, stretched = self._repeated(types[0].shape)
-        index = [
-            Const(0, int64) if k in stretched else Index(axis) for k, axis in enumerate(axes[len(missing) :])
-        ]
+        index = [Const(0, int64) if k in stretched else Index(axis) for k, axis in enumerate(axes[len(missing) :])]
         return Body(axes, load(0, types[0], index))
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
@@ -89,9 +88,7 @@ class Transpose(Injective):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
         if sorted(self.axes) != list(range(x.rank)):
-            raise ShapeError(
-                f"transpose axes {self.axes} are no permutation of the axes of {show_shape(x.shape)}"
-            )
+            raise ShapeError(f"transpose axes {self.axes} are no permutation of the axes of {show_shape(x.shape)}")
         return (TensorType(tuple(x.shape[k] for k in self.axes), x.dtype),)
 
     def body(self, *types: TensorType) -> Body:
@@ -102,7 +99,7 @@ class Transpose(Injective):
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
-        return (Transpose(tuple(int(k) for k in np.argsort(self.axes)))(g),)  # type: ignore[arg-type]
+        return (Transpose(tuple(int(k) for k in np.argsort(self.axes)))(g),)
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return np.transpose(x, self.axes)
@@ -137,7 +134,7 @@ class ExpandDims(Injective):
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
-        return (Squeeze(self.axes)(g),)  # type: ignore[arg-type]
+        return (Squeeze(self.axes)(g),)
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return np.expand_dims(x, self.axes)
@@ -172,7 +169,7 @@ class Squeeze(Injective):
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
-        return (ExpandDims(self.axes)(g),)  # type: ignore[arg-type]
+        return (ExpandDims(self.axes)(g),)
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return np.squeeze(x, self.axes)
@@ -184,27 +181,48 @@ class Squeeze(Injective):
 
 def broadcast_to(x: Tensor, shape: Any) -> Tensor:
     """x repeated to `shape` along missing leading axes and static 1s."""
-    target = tuple(as_size(s) for s in shape)
+    x, target = as_tensor(x, what="broadcast_to"), known_shape(shape)
     return x if x.shape == target else Broadcast(target)(x)
 
 
 def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
     """x with its axes permuted; reversed by default."""
-    order = tuple(reversed(range(x.rank))) if axes is None else tuple(a % max(x.rank, 1) for a in axes)
+    x = as_tensor(x, what="transpose")
+    order = tuple(reversed(range(x.rank))) if axes is None else normalise_axes("transpose", axes, x.shape)
     return x if order == tuple(range(x.rank)) else Transpose(order)(x)
 
 
 def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
     """x with axes of size 1 inserted at these places of the result."""
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    rank = x.rank + len(axes)
-    return ExpandDims(tuple(sorted(a % rank for a in axes)))(x) if axes else x
+    x = as_tensor(x, what="expand_dims")
+    axes = normalise_axes("expand_dims", axis, x.shape, inserted=True)
+    return ExpandDims(tuple(sorted(axes)))(x) if axes else x
 
 
 def squeeze(x: Tensor, axis: int | Sequence[int]) -> Tensor:
     """x without these axes of size 1."""
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    return Squeeze(tuple(sorted(a % max(x.rank, 1) for a in axes)))(x) if axes else x
+    x = as_tensor(x, what="squeeze")
+    axes = normalise_axes("squeeze", axis, x.shape)
+    return Squeeze(tuple(sorted(axes)))(x) if axes else x
+
+
+def normalise_axes(what: str, axis: Any, shape: Shape, inserted: bool = False) -> tuple[int, ...]:
+    """One axis or several as numbers from 0, each at most once, in the order given; negative ones count from
+    the end. Axes that are to be inserted count in the result's shape.
+    """
+    try:
+        given = tuple(map(operator.index, axis if hasattr(axis, "__len__") else (axis,)))
+    except TypeError as error:
+        raise ShapeError(f"{what}: {axis!r} are no axes", where=origins.here(), hint="axes are ints") from error
+    rank = len(shape) + (len(given) if inserted else 0)
+    axes = tuple(a + rank if a < 0 else a for a in given)
+    if any(not 0 <= a < rank for a in axes) or len(set(axes)) != len(axes):
+        raise ShapeError(
+            f"{what}: axis {axis} of a tensor of shape {show_shape(shape)}",
+            where=origins.here(),
+            hint=f"axes run from {-rank} to {rank - 1}, each at most once" if rank else "a scalar has no axes",
+        )
+    return axes
 
 
 def common_shape(what: str, *shapes: Shape) -> Shape:
@@ -226,26 +244,11 @@ def common_shape(what: str, *shapes: Shape) -> Shape:
 
 
 def broadcast_operands(what: str, *operands: Any, like: Tensor | None = None) -> tuple[Tensor, ...]:
-    """Tensors of one shape from tensors, numbers and arrays; Python numbers take the dtype of the first
-    tensor.
+    """Tensors of one shape from tensors, numbers and arrays; Python numbers and lists take the dtype of the
+    first tensor.
     """
     typed = next((o for o in operands if isinstance(o, Tensor)), None)
     made = [as_tensor(o, typed, what) for o in operands]
     shapes = [t.shape for t in made] + ([like.shape] if like is not None else [])
     shape = common_shape(what, *shapes)
     return tuple(broadcast_to(t, shape) for t in made)
-
-
-def as_tensor(value: Any, like: Tensor | None = None, what: str = "this op") -> Tensor:
-    """A tensor as it is; anything else as a constant, Python numbers in the dtype of `like`."""
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
-        if like is not None and not isinstance(value, bool) and like.dtype is boolean:
-            raise DTypeError(f"{what}: the number {value!r} meets a bool tensor", where=origins.here())
-        return constant(value, like.dtype if like is not None else None)
-    if isinstance(value, (np.ndarray, np.generic, list, tuple)):
-        return constant(np.asarray(value))
-    raise GraphError(
-        f"{what} takes tensors, numbers and arrays, got {type(value).__name__}", where=origins.here()
-    )

@@ -1,7 +1,7 @@
 """Checks of what is fed to a sweep, made once for a whole fit. Comes in: what the user gave. Goes out:
 arrays.
 
-Shapes, dtypes and the range of class numbers are checked by the program itself, where it has them.
+Sizes and the range of class numbers are checked by the program itself, where it has them.
 """
 
 from __future__ import annotations
@@ -15,21 +15,18 @@ from flowgraph.datasets.dataset import Dataset
 from flowgraph.errors import InputError, NumericsError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
+from flowgraph.program import as_declared
 
 
-def check_data(
-    data: Mapping[str, Any] | Dataset, inputs: Mapping[str, Tensor]
-) -> tuple[dict[str, np.ndarray], int]:
+def check_data(data: Mapping[str, Any] | Dataset, inputs: Mapping[str, Tensor]) -> tuple[dict[str, np.ndarray], int]:
     """The arrays, contiguous and finite, and how many examples they are.
 
-    Raises InputError for missing or unknown names or no examples, ShapeError for arrays of different lengths,
-    NumericsError for a NaN or infinity, naming the element.
+    Raises InputError for missing or unknown names or no examples, DTypeError and ShapeError for what is not
+    as declared and for arrays of different lengths, NumericsError for a NaN or infinity, naming the element.
     """
     given = data.arrays if isinstance(data, Dataset) else data
     if not isinstance(given, Mapping):
-        raise InputError(
-            f"data are a dict of arrays by input name, got {type(data).__name__}", where=origins.here()
-        )
+        raise InputError(f"data are a dict of arrays by input name, got {type(data).__name__}", where=origins.here())
     for problem, names in (
         ("missing", [n for n in inputs if n not in given]),
         ("unknown", [n for n in given if n not in inputs]),
@@ -42,14 +39,8 @@ def check_data(
             )
     arrays: dict[str, np.ndarray] = {}
     for name, tensor in inputs.items():
-        value = given[name]
-        array = np.ascontiguousarray(
-            value if hasattr(value, "dtype") else np.asarray(value, tensor.dtype.numpy)
-        )
-        if np.ndim(value) == 0:
-            raise ShapeError(f"data {name!r} are one number, not one row an example", where=tensor.origin)
-        _require_finite(name, array, tensor)
-        arrays[name] = array
+        arrays[name] = as_declared(name, tensor, given[name])
+        _require_finite(name, arrays[name], tensor)
     (first, count), *others = ((name, len(array)) for name, array in arrays.items())
     for name, length in others:
         if length != count:

@@ -15,7 +15,7 @@ from flowgraph.errors import GraphError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import scope
 from flowgraph.graph.tensor import Tensor
-from flowgraph.graph.types import DType
+from flowgraph.graph.types import DType, float32
 from flowgraph.ops.elementwise import add, cast, multiply, subtract
 from flowgraph.ops.leaf import parameter
 
@@ -40,6 +40,8 @@ class SGD:
     As in PyTorch, without dampening; `nesterov` steps by g + momentum·v instead of v (Sutskever et al. 2013).
     The rate is a value in memory, not a constant of the kernels: setting `learning_rate` between steps
     compiles nothing anew. It may also be a scalar tensor, which the program then computes at every step.
+    The number is one for all that the optimiser updates: what shall have a rate of its own needs an SGD of
+    its own, one to a trainer.
 
     >>> import flowgraph as fg
     >>> w = fg.parameter("w", (3,))
@@ -94,8 +96,9 @@ class SGD:
         if self._computed is not None:
             return cast(self._computed, dtype)
         if dtype not in self._rates:
+            name = "learning_rate" if dtype is float32 else f"learning_rate_{dtype}"
             with scope("optimizer"):
-                self._rates[dtype] = parameter("learning_rate", (), np.asarray(self._number), dtype)
+                self._rates[dtype] = parameter(name, (), np.asarray(self._number), dtype)
         return self._rates[dtype]
 
     def _require_number(self) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flowgraph.compile import compile
+from flowgraph.compile import compile, require_distinct
 from flowgraph.errors import GraphError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph, substitute, topological
@@ -68,10 +68,9 @@ class Sweep:
     ) -> None:
         roots = (*values.values(), *updates.values())
         wanted = inputs_of(roots)
+        require_distinct("inputs", wanted, "rename one")
         self.batch = batch_axis(wanted)
-        used = {
-            name for node in topological(roots) for t in node.outputs for s in t.shape for name in names_in(s)
-        }
+        used = {name for node in topological(roots) for t in node.outputs for s in t.shape for name in names_in(s)}
         examples, ordered = _fresh("examples", used), _fresh("ordered", used)
         with scope("sweep"), origins.at(wanted[0].origin.by("minibatch")):
             self.step = parameter("step", (), np.zeros((), np.int64), "int64")
@@ -81,10 +80,6 @@ class Sweep:
             replacements: dict[Tensor, Tensor] = {}
             self.inputs: dict[str, Tensor] = {}
             for x in wanted:
-                if x.op.label in self.inputs:
-                    raise GraphError(
-                        f"two inputs are called {x.op.label!r}", where=x.origin, hint="rename one"
-                    )
                 with origins.at(x.origin.by("minibatch")):
                     whole = self.inputs[x.op.label] = input(x.op.label, (examples, *x.shape[1:]), x.dtype)
                     replacements[x] = gather(whole, ids)
@@ -99,6 +94,12 @@ class Sweep:
         self.program: Program = compile(
             inputs=[*self.inputs.values(), order], updates=dict(graph.updates), device=device, threads=threads
         )
+
+    def check(self, data: Values, examples: int, batch_size: int) -> None:
+        """Raise for data that a pass would refuse, before it runs."""
+        for size in dict.fromkeys(size for *_, size in pieces(examples, batch_size)):
+            order = np.arange(size, dtype=np.int32)
+            self.program.check({**data, ORDER: order}, sizes={self.batch: size})
 
     def run(
         self,
@@ -119,9 +120,7 @@ class Sweep:
                 state.op.storage.write(np.zeros((), state.dtype.numpy))
             report = (lambda done, before=before: on_steps(before + done)) if on_steps else None
             try:
-                self.program.run(
-                    steps, {**data, ORDER: order[start:stop]}, sizes={self.batch: size}, on_chunk=report
-                )
+                self.program.run(steps, {**data, ORDER: order[start:stop]}, sizes={self.batch: size}, on_chunk=report)
             finally:
                 done = int(self.step.op.storage.read())
                 log.append(size, {name: r.op.storage.read()[:done] for name, r in self.records.items()})

@@ -21,8 +21,8 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
 from flowgraph.graph.size import as_size, show_shape
 from flowgraph.graph.tensor import Tensor
-from flowgraph.ops.leaf import Parameter
-from flowgraph.program import Program
+from flowgraph.ops.leaf import Parameter, as_tensor
+from flowgraph.program import Program, whole_number
 from flowgraph.train.data import check_data
 from flowgraph.train.history import History
 from flowgraph.train.optim import SGD, Optimizer
@@ -39,7 +39,7 @@ class Trainer:
     its mean is minimised. `metrics` are tensors of these two kinds, recorded beside it. All inputs share
     their first axis, a named size. Parameters that have no value yet are drawn with `seed`; the order of
     examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the
-    number of threads.
+    number of threads. An optimiser belongs to one trainer: two that share one share its learning rate.
 
     >>> import numpy as np, flowgraph as fg
     >>> x, y = fg.input("x", ("batch", 2)), fg.input("y", ("batch",))
@@ -63,12 +63,11 @@ class Trainer:
         threads: int | None = None,
     ) -> None:
         self.optimizer: Optimizer = SGD(0.01) if optimizer is None else optimizer
-        self.device, self.threads, self.seed = device, threads, _count(seed, "seed", least=0)
+        self.device, self.threads, self.seed = device, threads, whole_number(seed, "seed", 0, 2**64 - 1)
         for name in metrics or {}:
             if name in ("epoch", "loss", "seconds") or name.startswith("val_"):
-                raise GraphError(
-                    f"a metric cannot be called {name!r}", where=origins.here(), hint="rename it"
-                )
+                raise GraphError(f"a metric cannot be called {name!r}", where=origins.here(), hint="rename it")
+        cost = as_tensor(cost, what="a cost")
         self.cost = scalar(cost, batch_axis(inputs_of((cost,))), "the cost")
         self.values = {"loss": self.cost, **(metrics or {})}
         self.parameters = trainable(self.cost)
@@ -120,14 +119,18 @@ class Trainer:
         NumericsError or to "warn" and go on. `progress` may be an object that is told instead of a terminal.
         Ctrl-C stops after a whole step and returns what was reached, with `history.interrupted` set.
 
-        Raises InputError, ShapeError, DTypeError or NumericsError for data that do not fit or are not finite.
+        Raises InputError, ShapeError, DTypeError or NumericsError for data, of training or validation, that
+        do not fit or are not finite, before anything is trained.
         """
-        _count(epochs, "epochs", least=0)
-        _count(batch_size, "batch_size", least=1)
+        whole_number(epochs, "epochs", least=0)
+        whole_number(batch_size, "batch_size", least=1)
         if on_nan not in ("raise", "warn"):
             raise InputError(f"on_nan is 'raise' or 'warn', got {on_nan!r}", where=origins.here())
         arrays, examples = check_data(data, self._training.inputs)
+        self._training.check(arrays, examples, batch_size)
         held_out = check_data(validation, self._evaluation.inputs) if validation is not None else None
+        if held_out is not None:
+            self._evaluation.check(*held_out, batch_size)
         history, first, start = self.history, len(self.history), time.perf_counter()
         history.interrupted = False
         shown = (Bars() if progress else Silence()) if isinstance(progress, bool) else progress
@@ -157,12 +160,12 @@ class Trainer:
 
     def evaluate(self, data: Data, batch_size: int = 256) -> dict[str, float]:
         """The loss and the metrics, means over the examples; updates nothing."""
-        _count(batch_size, "batch_size", least=1)
+        whole_number(batch_size, "batch_size", least=1)
         return self._scores(*check_data(data, self._evaluation.inputs), batch_size)
 
     def predict(self, tensor: Tensor, data: Data, batch_size: int = 1024) -> np.ndarray:
         """The values of a tensor of one row an example, (batch, ...), for all examples."""
-        _count(batch_size, "batch_size", least=1)
+        whole_number(batch_size, "batch_size", least=1)
         batch = batch_axis(inputs_of((tensor,)))
         if not tensor.shape or tensor.shape[0] != as_size(batch):
             raise ShapeError(
@@ -206,17 +209,7 @@ class Trainer:
 
 def trainable(cost: Tensor) -> list[Tensor]:
     """The floating-point parameters a cost depends on, as declared."""
-    found = [
-        n.outputs[0]
-        for n in topological([cost])
-        if isinstance(n.op, Parameter) and n.outputs[0].dtype.is_float
-    ]
+    found = [n.outputs[0] for n in topological([cost]) if isinstance(n.op, Parameter) and n.outputs[0].dtype.is_float]
     if not found:
         raise GraphError("the cost depends on no parameter, so there is nothing to train", where=cost.origin)
     return sorted(found, key=lambda t: t.node.serial)
-
-
-def _count(value: Any, name: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(f"{name} is a whole number of at least {least}, got {value!r}", where=origins.here())
-    return int(value)

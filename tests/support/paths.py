@@ -75,9 +75,7 @@ def run_calls(graph: Graph, calls: Sequence[KernelCall], feeds: Feeds, sizes: Si
     """Kernels one after the other, each seeing only what leaves and earlier kernels gave it."""
     memory = leaves(graph, feeds)
     for call in calls:
-        memory.update(
-            zip(call.outputs, interpret(call.kernel, [memory[t] for t in call.inputs], sizes), strict=True)
-        )
+        memory.update(zip(call.outputs, interpret(call.kernel, [memory[t] for t in call.inputs], sizes), strict=True))
     return [memory[t] for t in graph.roots]
 
 
@@ -113,7 +111,8 @@ def through_program(device: Any) -> Path:
         program = compile(inputs, graph.outputs, dict(graph.updates), device=device, check=True)
         before = {p: p.op.storage.read().copy() for p, _ in graph.updates}
         try:
-            outputs = program.run(1, {t.op.label: feeds[t] for t in inputs}, sizes=sizes)
+            known = {name: sizes[name] for name in program.sizes}
+            outputs = program.run(1, {t.op.label: feeds[t] for t in inputs}, sizes=known)
             return [*outputs, *(p.op.storage.read().copy() for p, _ in graph.updates)]
         finally:
             for parameter, value in before.items():
