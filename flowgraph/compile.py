@@ -28,7 +28,9 @@ def grad(cost: Tensor, wrt: Tensor | Sequence[Tensor]) -> Any:
     targets = several(wrt, "what to differentiate by")
     for tensor in (cost, *targets):
         if not isinstance(tensor, Tensor):
-            raise GraphError(f"grad takes tensors, got {tensor!r}", where=origins.here(), hint="fg.grad(cost, [w, b])")
+            raise GraphError(
+                f"grad takes tensors, got {tensor!r}", where=origins.here(), hint="fg.grad(cost, [w, b])"
+            )
     declared = Graph((cost, *targets))
     adopt_names(declared)
     stable = before_differentiation(declared, targets)
@@ -66,7 +68,9 @@ def compile(
     require_distinct("inputs", declared.inputs, "rename one")
     updated = (target for target, _ in declared.updates)
     state = [n.outputs[0] for n in topological((*declared.roots, *updated)) if isinstance(n.op, Parameter)]
-    require_distinct("parameters", state, "rename one, or declare it in a scope of its own: with fg.scope('name')")
+    require_distinct(
+        "parameters", state, "rename one, or declare it in a scope of its own: with fg.scope('name')"
+    )
     optimised, records = run_passes(declared, OPTIMISE, check=check)
     calls = build_kernels(optimised)
     executor = make_executor(device, optimised, calls, threads)
@@ -109,7 +113,9 @@ def declare(
     inputs = several(inputs, "inputs")
     for tensor in inputs:
         if not isinstance(tensor, Tensor) or not isinstance(tensor.op, Input):
-            raise GraphError(f"{tensor!r} is not an input", where=origins.here(), hint="declare it with fg.input")
+            raise GraphError(
+                f"{tensor!r} is not an input", where=origins.here(), hint="declare it with fg.input"
+            )
     for tensor in used:
         if tensor not in inputs:
             raise GraphError(

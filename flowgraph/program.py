@@ -218,11 +218,14 @@ def as_declared(name: str, tensor: Tensor, value: Any) -> np.ndarray:
         raise DTypeError(
             f"input {name!r} is declared {tensor.dtype}, got {array.dtype}",
             where=tensor.origin,
-            hint=f"convert it: {name}.astype('{tensor.dtype}')" if has_dtype else f"give {tensor.dtype} numbers",
+            hint=f"convert it: {name}.astype('{tensor.dtype}')"
+            if has_dtype
+            else f"give {tensor.dtype} numbers",
         )
     if array.ndim != tensor.rank:
         raise ShapeError(
-            f"input {name!r} is declared with shape {show_shape(tensor.shape)}, got {show_shape(array.shape)}",
+            f"input {name!r} is declared with shape {show_shape(tensor.shape)}, "
+            f"got {show_shape(array.shape)}",
             where=tensor.origin,
             hint=f"it needs {tensor.rank} axes",
         )

@@ -280,7 +280,10 @@ def over(p, n):
     shared_store_f32(b, cuda.threadIdx.x, to_f32(2.0))
 """
     told = message_of(device(), source, 1, 4, 0, index, pointers=1)
-    assert f"{4 if index == 8 else 1} accesses to memory are wrong; the first is outside its shared arrays" in told
+    assert (
+        f"{4 if index == 8 else 1} accesses to memory are wrong; the first is outside its shared arrays"
+        in told
+    )
     assert f"thread ({thread}, 0, 0)" in told and "line 5: shared_store_f32(a" in told
     launch(device(), source, 1, 4, 0, 4, pointers=1)
 
@@ -359,7 +362,9 @@ def test_live_buffers_never_touch_and_freed_room_comes_back(steps: list[tuple[bo
         if allocate or not live:
             address = memory.alloc(number)
             assert address % 256 == 0
-            assert all(address + number + 255 <= other or other + size + 255 <= address for other, size in live)
+            assert all(
+                address + number + 255 <= other or other + size + 255 <= address for other, size in live
+            )
             live.append((address, number))
         else:
             memory.free(live.pop(number % len(live))[0])
@@ -380,13 +385,17 @@ def test_more_than_there_is_is_refused() -> None:
 COPY_SOURCE = KernelSource(COPY, "copy", ("i64", "i64", "i32"))
 
 
-def test_a_cubin_is_kept_and_a_damaged_one_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cubin_is_kept_and_a_damaged_one_is_compiled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = compile_cubin(COPY_SOURCE, (9, 0), tmp_path)
     assert [p.suffix for p in sorted(tmp_path.iterdir())] == [".cubin", ".json", ".py"]
     assert next(tmp_path.glob("*.py")).read_text() == COPY
     calls: list[KernelSource] = []
     link = compiler.link_cubin
-    monkeypatch.setattr(compiler, "link_cubin", lambda source, machine: calls.append(source) or link(source, machine))
+    monkeypatch.setattr(
+        compiler, "link_cubin", lambda source, machine: calls.append(source) or link(source, machine)
+    )
     assert compile_cubin(COPY_SOURCE, (9, 0), tmp_path) == first
     assert not calls
     next(tmp_path.glob("*.cubin")).write_bytes(b"damaged")

@@ -88,7 +88,9 @@ def ulps(actual: np.ndarray, exact: np.ndarray) -> float:
     expected = exact.astype(actual.dtype)
     same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.abs(actual.astype(exact.dtype) - exact) / np.spacing(np.abs(expected)).astype(exact.dtype)
+        distance = np.abs(actual.astype(exact.dtype) - exact) / np.spacing(np.abs(expected)).astype(
+            exact.dtype
+        )
     distance = np.where(same, 0, np.where(np.isfinite(distance), distance, np.inf))
     return float(distance.max())
 
@@ -167,9 +169,13 @@ def test_power_is_within_four_ulps() -> None:
         ("absolute(a)", lambda a, b: np.abs(a)), ("sign(a)", lambda a, b: np.sign(a)),
     ],
 )  # fmt: skip
-def test_an_integer_operation_is_numpys_and_wraps_in_its_dtype(expression: str, numpy: np.ufunc, dtype: str) -> None:
+def test_an_integer_operation_is_numpys_and_wraps_in_its_dtype(
+    expression: str, numpy: np.ufunc, dtype: str
+) -> None:
     limits = np.iinfo(DTYPES[dtype])
-    values = np.array([0, 1, -1, 2, -2, 7, -7, 1000, -1000, limits.max, limits.min, limits.min + 1], DTYPES[dtype])
+    values = np.array(
+        [0, 1, -1, 2, -2, 7, -7, 1000, -1000, limits.max, limits.min, limits.min + 1], DTYPES[dtype]
+    )
     a, b = np.repeat(values, values.size), np.tile(values, values.size)
     np.testing.assert_array_equal(evaluate(expression, dtype, a=a, b=b), numpy(a, b))
 
@@ -207,7 +213,9 @@ def test_a_conversion_is_numpys(source: str, target: str) -> None:
 def test_constants_take_the_dtype_they_are_written_in() -> None:
     x = np.array([1.0, -1.0], np.float32)
     expected = np.array([np.float32(0.1), np.inf], np.float32)
-    np.testing.assert_array_equal(evaluate("select(x > to_f32(0.0), to_f32(0.1), to_f32(inf))", "f32", x=x), expected)
+    np.testing.assert_array_equal(
+        evaluate("select(x > to_f32(0.0), to_f32(0.1), to_f32(inf))", "f32", x=x), expected
+    )
 
 
 def test_fma_rounds_once() -> None:
@@ -265,7 +273,9 @@ def test_vector_loads_and_stores_keep_the_order_of_elements(dtype: str, width: i
     np.testing.assert_array_equal(out, x.reshape(8, width)[:, ::-1].reshape(-1))
 
 
-@pytest.mark.parametrize("expression", ["minimum(x, 1.0)", "select(x, x, x)", "exp(to_i32(x))", "fma(x, x, to_f64(x))"])
+@pytest.mark.parametrize(
+    "expression", ["minimum(x, 1.0)", "select(x, x, x)", "exp(to_i32(x))", "fma(x, x, to_f64(x))"]
+)
 def test_operands_of_different_dtypes_are_refused(expression: str) -> None:
     with pytest.raises(DeviceError, match="is not defined"):
         evaluate(expression, "f32", x=np.ones(1, np.float32))

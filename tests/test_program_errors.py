@@ -56,7 +56,11 @@ def test_a_product_of_something_that_is_no_matrix() -> None:
 def test_a_bias_of_the_wrong_rank() -> None:
     x, b = fg.input("x", ("batch", 10)), fg.parameter("b", (1, 10))
     message = told(ShapeError, lambda: fg.add_bias(x, b))
-    assert "(batch, 10) and (1, 10)" in message and "rank 2, not 1" in message and "fg.parameter('b', (n,))" in message
+    assert (
+        "(batch, 10) and (1, 10)" in message
+        and "rank 2, not 1" in message
+        and "fg.parameter('b', (n,))" in message
+    )
 
 
 def test_a_bias_of_the_wrong_length() -> None:
@@ -269,7 +273,11 @@ def test_an_update_of_another_dtype_says_so() -> None:
     _, _, w, cost = classifier()
     with pytest.raises(DTypeError) as caught:
         fg.compile(outputs=cost, updates={w: fg.cast(w, "float64")}, device="reference")
-    assert "float64(4, 3)" in str(caught.value) and "float32(4, 3)" in str(caught.value) and HERE in str(caught.value)
+    assert (
+        "float64(4, 3)" in str(caught.value)
+        and "float32(4, 3)" in str(caught.value)
+        and HERE in str(caught.value)
+    )
 
 
 def test_an_input_that_is_not_listed() -> None:
@@ -313,7 +321,9 @@ def test_a_class_number_out_of_range() -> None:
     for wrong in (3, -1):
         labels = np.array([0, 1, wrong, 2, wrong], np.int32)
         message = told_anywhere(InputError, lambda labels=labels: program()(x=X, y=labels))
-        assert f"y[2] = {wrong} is out of range" in message and "from 0 to 2" in message and "2 of 5" in message
+        assert (
+            f"y[2] = {wrong} is out of range" in message and "from 0 to 2" in message and "2 of 5" in message
+        )
         assert "crossEntOfSoftMax" in message
 
 

@@ -29,7 +29,8 @@ SAMPLES = {f"{name}-{k}": sample for name, cls in OPS.items() for k, sample in e
 DIFFERENTIABLE = {
     name: s
     for name, s in SAMPLES.items()
-    if s.operands and s.op.infer(*(TensorType(a.shape, as_dtype(a.dtype)) for a in s.arrays))[0].dtype.is_float
+    if s.operands
+    and s.op.infer(*(TensorType(a.shape, as_dtype(a.dtype)) for a in s.arrays))[0].dtype.is_float
 }
 
 each_op = pytest.mark.parametrize("op_class", OPS.values(), ids=OPS)
@@ -54,11 +55,15 @@ def test_only_leaves_have_no_meaning() -> None:
 @each_op
 def test_an_op_has_one_meaning_samples_a_docstring_and_a_family(op_class: type[Op]) -> None:
     assert op_class.meaning() in {"body", "expand", "scatter"}
-    assert op_class.__doc__ and not op_class.__doc__.startswith(op_class.__name__ + "(")  # not the dataclass's own
+    assert op_class.__doc__ and not op_class.__doc__.startswith(
+        op_class.__name__ + "("
+    )  # not the dataclass's own
     assert op_class.samples()
     assert op_class.display
     assert op_class.family != "other"
-    for inherited in ("infer", "reference") if op_class.meaning() == "expand" else ("infer", "reference", "vjp"):
+    for inherited in (
+        ("infer", "reference") if op_class.meaning() == "expand" else ("infer", "reference", "vjp")
+    ):
         assert getattr(op_class, inherited) is not getattr(Op, inherited), inherited
 
 
@@ -144,7 +149,9 @@ def assert_gradients(cost: Tensor, feeds: Feeds, wrt: list[Tensor]) -> list[Tens
             expected = (ends[0] - ends[1]) / (2 * step)
             found = np.sum(gradient * direction)
             scale = np.abs(gradient).sum() + 1e-3
-            assert abs(found - expected) <= 1e-6 * scale, f"d/d{tensor.label}: {found}, by differences {expected}"
+            assert abs(found - expected) <= 1e-6 * scale, (
+                f"d/d{tensor.label}: {found}, by differences {expected}"
+            )
     return gradients
 
 

@@ -42,7 +42,9 @@ class Model:
 
 def fit(model: Model | None = None, device="reference", seed=0, data=DATA, **settings) -> Model:
     model = model or Model()
-    model.trainer(device, seed=seed).fit(data, **({"epochs": 2, "batch_size": 16, "progress": False} | settings))
+    model.trainer(device, seed=seed).fit(
+        data, **({"epochs": 2, "batch_size": 16, "progress": False} | settings)
+    )
     return model
 
 
@@ -80,7 +82,9 @@ def test_training_in_order_is_what_numpy_computes_partial_last_batch_included(ba
 def test_each_epoch_has_its_own_order_and_sees_every_example_once(device):
     model = Model()
     trainer = model.trainer(device, seed=3)
-    orders = [np.random.Generator(np.random.Philox(key=np.array([3, e], np.uint64))).permutation(70) for e in (0, 1)]
+    orders = [
+        np.random.Generator(np.random.Philox(key=np.array([3, e], np.uint64))).permutation(70) for e in (0, 1)
+    ]
     expected = plain_numpy(model.parameters, orders, 16)
     trainer.fit(DATA, epochs=2, batch_size=16, progress=False)
     assert not np.array_equal(*orders)
@@ -102,7 +106,9 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(device):
         model = Model()
         model.trainer(device, seed=1, threads=threads).fit(DATA, epochs=2, batch_size=16, progress=False)
         trained.append(model.parameters)
-    assert all(map(np.array_equal, trained[0], trained[1])) and all(map(np.array_equal, trained[0], trained[2]))
+    assert all(map(np.array_equal, trained[0], trained[1])) and all(
+        map(np.array_equal, trained[0], trained[2])
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -211,7 +217,9 @@ def test_history_has_a_row_an_epoch_and_a_loss_a_step():
     assert history[-1]["val_loss"] == trainer.evaluate(DATA, 16)["loss"]
     assert history["loss"][0] > history["loss"][2]
     table = str(history).splitlines()
-    assert len(table) == 4 and table[0].split() == list(history[0]) and len({len(line) for line in table}) == 1
+    assert (
+        len(table) == 4 and table[0].split() == list(history[0]) and len({len(line) for line in table}) == 1
+    )
 
 
 def test_training_metrics_are_taken_before_the_update():
@@ -219,7 +227,9 @@ def test_training_metrics_are_taken_before_the_update():
     trainer = model.trainer()
     before = trainer.evaluate(DATA)
     row = trainer.fit(DATA, batch_size=EXAMPLES, progress=False)[0]
-    assert {name: row[name] for name in before} == {name: pytest.approx(v, rel=1e-6) for name, v in before.items()}
+    assert {name: row[name] for name in before} == {
+        name: pytest.approx(v, rel=1e-6) for name, v in before.items()
+    }
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -323,7 +333,12 @@ def with_bad(name: str, index, value) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_data_that_are_not_finite_are_named_with_their_place_and_line(value):
     text = message(fg.NumericsError, lambda: fit(data=with_bad("x", (12, 3), value)))
-    assert f"x[12, 3] = {value}" in text and "1 of 420" in text and "test_trainer.py" in text and 'fg.input("x"' in text
+    assert (
+        f"x[12, 3] = {value}" in text
+        and "1 of 420" in text
+        and "test_trainer.py" in text
+        and 'fg.input("x"' in text
+    )
 
 
 def test_a_class_number_out_of_range_is_named_with_its_place_and_line():
@@ -384,7 +399,9 @@ def test_no_examples_are_an_error():
     assert "no examples" in message(fg.InputError, lambda: fit(data={k: v[:0] for k, v in DATA.items()}))
 
 
-@pytest.mark.parametrize("settings", [{"epochs": -1}, {"batch_size": 0}, {"batch_size": 2.5}, {"on_nan": "ignore"}])
+@pytest.mark.parametrize(
+    "settings", [{"epochs": -1}, {"batch_size": 0}, {"batch_size": 2.5}, {"on_nan": "ignore"}]
+)
 def test_settings_that_make_no_sense_are_named(settings):
     assert next(iter(settings)) in message(fg.InputError, lambda: fit(**settings))
 
@@ -437,4 +454,6 @@ def test_a_metric_may_not_take_a_name_of_the_history(name):
 def test_predict_needs_one_row_an_example():
     model = Model()
     trainer = model.trainer()
-    assert "(6, 5)" in message(fg.ShapeError, lambda: trainer.predict(model.w1 * fg.mean(model.x), {"x": DATA["x"]}))
+    assert "(6, 5)" in message(
+        fg.ShapeError, lambda: trainer.predict(model.w1 * fg.mean(model.x), {"x": DATA["x"]})
+    )

@@ -34,7 +34,9 @@ class Node:
 
     __slots__ = ("inputs", "op", "origin", "outputs", "serial")
 
-    def __init__(self, op: Any, inputs: Sequence[Tensor], types: Sequence[TensorType], origin: Origin) -> None:
+    def __init__(
+        self, op: Any, inputs: Sequence[Tensor], types: Sequence[TensorType], origin: Origin
+    ) -> None:
         self.op = op
         self.inputs = tuple(inputs)
         self.origin = origin

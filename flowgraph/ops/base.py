@@ -97,14 +97,18 @@ class Op:
     @classmethod
     def meaning(cls) -> str:
         """ "expand", "body", "scatter" or "leaf": which of the four the class defines."""
-        defined = [m for m in ("expand", "body", "scatter") if getattr(cls, m, None) is not getattr(Op, m, None)]
+        defined = [
+            m for m in ("expand", "body", "scatter") if getattr(cls, m, None) is not getattr(Op, m, None)
+        ]
         if len(defined) > 1:
             raise TypeError(f"{cls.__name__} has more than one meaning: {defined}")
         return defined[0] if defined else "leaf"
 
     def attributes(self) -> str:
         """Attributes for the text form."""
-        return ", ".join(f"{f.name}={_show(getattr(self, f.name))}" for f in dataclasses.fields(self) if f.repr)
+        return ", ".join(
+            f"{f.name}={_show(getattr(self, f.name))}" for f in dataclasses.fields(self) if f.repr
+        )
 
     def named_sizes(self) -> frozenset[str]:
         """The named sizes among the attributes: the op has no reference until they have values."""
@@ -181,7 +185,9 @@ def require_same(op: Op, *types: TensorType) -> None:
             )
 
 
-def values(*shape: int, low: float = -2.0, high: float = 2.0, dtype: str = "float32", seed: int = 0) -> np.ndarray:
+def values(
+    *shape: int, low: float = -2.0, high: float = 2.0, dtype: str = "float32", seed: int = 0
+) -> np.ndarray:
     """Seeded sample values in [low, high); integers in [low, high)."""
     rng = np.random.default_rng((seed, *shape))
     kind = np.dtype(dtype).kind

@@ -126,7 +126,9 @@ class CrossEnt(_BoundedTargets):
         p, y = inputs
         target = _one_hot_targets(y, p)
         spread = broadcast_to(expand_dims(g, g.rank), p.shape)
-        absent = equal(target, 0.0)  # also kept from the divisor: 0/0 would come back in the second derivative
+        absent = equal(
+            target, 0.0
+        )  # also kept from the divisor: 0/0 would come back in the second derivative
         dp = where(absent, 0.0, negative(multiply(spread, divide(target, where(absent, 1.0, p)))))
         dy = None if y.dtype.kind == "int" else negative(multiply(spread, log(p)))
         return dp, dy

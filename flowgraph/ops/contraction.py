@@ -32,7 +32,9 @@ class Mul(Op):
         if x.dtype != y.dtype:
             raise DTypeError(f"mul needs equal dtypes, got {x} and {y}", hint="convert one with fg.cast")
         if x.rank != 2 or y.rank != 2:
-            raise ShapeError(f"mul multiplies matrices, got shapes {shapes}", hint="fg.multiply, or *, is elementwise")
+            raise ShapeError(
+                f"mul multiplies matrices, got shapes {shapes}", hint="fg.multiply, or *, is elementwise"
+            )
         if x.shape[1] != y.shape[0]:
             raise ShapeError(
                 f"mul: shapes {shapes} do not fit: {x.shape[1]} columns meet {y.shape[0]} rows",
@@ -43,7 +45,9 @@ class Mul(Op):
     def body(self, *types: TensorType) -> Body:
         x, y = types
         i, j, k = Axis("i", x.shape[0]), Axis("j", y.shape[1]), Axis("k", x.shape[1])
-        return Body((i, j), call("mul", load(0, x, indices((i, k))), load(1, y, indices((k, j)))), (k,), "sum")
+        return Body(
+            (i, j), call("mul", load(0, x, indices((i, k))), load(1, y, indices((k, j)))), (k,), "sum"
+        )
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
@@ -106,7 +110,8 @@ class AddBias(Op):
     @classmethod
     def samples(cls) -> list[Sample]:
         return [
-            Sample(cls(), (values(*shape), values(shape[-1], seed=1))) for shape in ((29, 17), (1, 1), (2, 3, 40), (5,))
+            Sample(cls(), (values(*shape), values(shape[-1], seed=1)))
+            for shape in ((29, 17), (1, 1), (2, 3, 40), (5,))
         ]
 
 

@@ -60,7 +60,9 @@ class Elementwise(Op):
             for shape in ((29, 17), (3,), (), (1, 1), (2, 3, 5), (70,))
         ]
         made.append(
-            Sample(cls(), tuple(values(5, 33, low=low, high=high, dtype="float64", seed=k) for k in range(arity)))
+            Sample(
+                cls(), tuple(values(5, 33, low=low, high=high, dtype="float64", seed=k) for k in range(arity))
+            )
         )
         return made
 
@@ -221,9 +223,9 @@ class Logistic(Elementwise):
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))).astype(
-                x.dtype
-            )
+            return np.where(
+                x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))
+            ).astype(x.dtype)
 
     @classmethod
     def samples(cls) -> list[Sample]:

@@ -21,7 +21,9 @@ from flowgraph.ops.shape import broadcast_to
 
 def require_integers(op: Op, t: TensorType, what: str) -> None:
     if t.dtype.kind != "int":
-        raise DTypeError(f"{op.display} needs integer {what}, got {t}", hint="declare them with dtype='int32'")
+        raise DTypeError(
+            f"{op.display} needs integer {what}, got {t}", hint="declare them with dtype='int32'"
+        )
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,14 @@ class ScatterAdd(Op):
         expected = (*ids.shape, *base.shape[1:])
         if base.rank < 1 or added.shape != expected or added.dtype != base.dtype:
             raise ShapeError(
-                f"scatter_add of {added} into {base} by {ids}: the values must be {base.dtype}{show_shape(expected)}"
+                f"scatter_add of {added} into {base} by {ids}: "
+                f"the values must be {base.dtype}{show_shape(expected)}"
             )
         return (base,)
 
-    def scatter(self, *types: TensorType) -> tuple[tuple[Axis, ...], tuple[Axis, ...], tuple[Expr, ...], Expr]:
+    def scatter(
+        self, *types: TensorType
+    ) -> tuple[tuple[Axis, ...], tuple[Axis, ...], tuple[Expr, ...], Expr]:
         """(parallel axes, sequential axes, element of the output to add to, value): see `Store.add` in
         kernels.
         """
@@ -116,7 +121,9 @@ class ScatterAdd(Op):
     @classmethod
     def samples(cls) -> list[Sample]:
         return [
-            Sample(cls(), (values(11, 18), values(29, low=0, high=11, dtype="int32"), values(29, 18, seed=1))),
+            Sample(
+                cls(), (values(11, 18), values(29, low=0, high=11, dtype="int32"), values(29, 18, seed=1))
+            ),
             Sample(cls(), (values(11), values(40, low=0, high=11, dtype="int64"), values(40, seed=1))),
             Sample(
                 cls(),
@@ -169,7 +176,9 @@ def _check_constant(what: str, ids: Tensor, limit: Size) -> None:
         bad = (ids.op.array < 0) | (ids.op.array >= limit)
         if bad.any():
             wrong = ids.op.array[bad][0]
-            raise InputError(f"{what}: {wrong} is out of range: ids run from 0 to {limit - 1}", where=origins.here())
+            raise InputError(
+                f"{what}: {wrong} is out of range: ids run from 0 to {limit - 1}", where=origins.here()
+            )
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ class Storage:
     `version` of writes.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], dtype: DType, init: Initializer | np.ndarray) -> None:
+    def __init__(
+        self, name: str, shape: tuple[int, ...], dtype: DType, init: Initializer | np.ndarray
+    ) -> None:
         self.name, self.shape, self.dtype, self._init = name, shape, dtype, init
         self._array: np.ndarray | None = None
         self.version = 0
@@ -67,7 +69,8 @@ class Storage:
         array = as_array(value, f"parameter {self.name!r}")
         if array.shape != self.shape:
             raise ShapeError(
-                f"parameter {self.name!r} has shape {show_shape(self.shape)}, the new value {show_shape(array.shape)}",
+                f"parameter {self.name!r} has shape {show_shape(self.shape)}, "
+                f"the new value {show_shape(array.shape)}",
                 where=origins.here(),
             )
         if not fits(array, self.dtype):
@@ -220,7 +223,9 @@ def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
     return apply(Input(str(name), type_, key))[0].named(str(name))
 
 
-def parameter(name: str, shape: Any, init: Initializer | np.ndarray | None = None, dtype: Any = "float32") -> Tensor:
+def parameter(
+    name: str, shape: Any, init: Initializer | np.ndarray | None = None, dtype: Any = "float32"
+) -> Tensor:
     """Declare state that training changes: a weight, a bias.
 
     `shape` is a tuple of ints. `init` is an initialiser (see `fg.init`), an array of that shape, or None for
@@ -233,7 +238,9 @@ def parameter(name: str, shape: Any, init: Initializer | np.ndarray | None = Non
     """
     dims = known_shape(shape)
     if not all(isinstance(d, int) for d in dims):
-        raise ShapeError(f"parameter {name!r} needs a shape of ints, got {show_shape(dims)}", where=origins.here())
+        raise ShapeError(
+            f"parameter {name!r} needs a shape of ints, got {show_shape(dims)}", where=origins.here()
+        )
     concrete = tuple(int(d) for d in dims)  # type: ignore[arg-type]
     kind = known_dtype(dtype)
     if init is None:
@@ -242,7 +249,8 @@ def parameter(name: str, shape: Any, init: Initializer | np.ndarray | None = Non
         init = np.array(as_array(init, f"parameter {name!r}"))  # the caller's array stays the caller's
         if init.shape != concrete:
             raise ShapeError(
-                f"parameter {name!r} has shape {show_shape(concrete)}, its initial array {show_shape(init.shape)}",
+                f"parameter {name!r} has shape {show_shape(concrete)}, "
+                f"its initial array {show_shape(init.shape)}",
                 where=origins.here(),
             )
         if not fits(init, kind):
@@ -309,7 +317,9 @@ def as_tensor(value: Any, like: Tensor | None = None, what: str = "this op") -> 
     if isinstance(value, Tensor):
         return value
     if not isinstance(value, (bool, int, float, list, tuple, np.ndarray, np.generic)):
-        raise GraphError(f"{what} takes tensors, numbers and arrays, got {reprlib.repr(value)}", where=origins.here())
+        raise GraphError(
+            f"{what} takes tensors, numbers and arrays, got {reprlib.repr(value)}", where=origins.here()
+        )
     array = as_array(value, what)
     if like is None or isinstance(value, (np.ndarray, np.generic)):
         return constant(value)

@@ -31,7 +31,9 @@ class Reduction(Op):
         (x,) = types
         require_numbers(self, x)
         if not self.axes or any(not 0 <= a < x.rank for a in self.axes):
-            raise ShapeError(f"{self.display} over axes {self.axes} of a tensor of shape {show_shape(x.shape)}")
+            raise ShapeError(
+                f"{self.display} over axes {self.axes} of a tensor of shape {show_shape(x.shape)}"
+            )
         return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), x.dtype),)
 
     def body(self, *types: TensorType) -> Body:

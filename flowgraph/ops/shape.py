@@ -51,7 +51,9 @@ class Broadcast(Injective):
     def body(self, *types: TensorType) -> Body:
         axes = axes_for(self.shape)
         missing, stretched = self._repeated(types[0].shape)
-        index = [Const(0, int64) if k in stretched else Index(axis) for k, axis in enumerate(axes[len(missing) :])]
+        index = [
+            Const(0, int64) if k in stretched else Index(axis) for k, axis in enumerate(axes[len(missing) :])
+        ]
         return Body(axes, load(0, types[0], index))
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
@@ -88,7 +90,9 @@ class Transpose(Injective):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
         if sorted(self.axes) != list(range(x.rank)):
-            raise ShapeError(f"transpose axes {self.axes} are no permutation of the axes of {show_shape(x.shape)}")
+            raise ShapeError(
+                f"transpose axes {self.axes} are no permutation of the axes of {show_shape(x.shape)}"
+            )
         return (TensorType(tuple(x.shape[k] for k in self.axes), x.dtype),)
 
     def body(self, *types: TensorType) -> Body:
@@ -213,14 +217,18 @@ def normalise_axes(what: str, axis: Any, shape: Shape, inserted: bool = False) -
     try:
         given = tuple(map(operator.index, axis if hasattr(axis, "__len__") else (axis,)))
     except TypeError as error:
-        raise ShapeError(f"{what}: {axis!r} are no axes", where=origins.here(), hint="axes are ints") from error
+        raise ShapeError(
+            f"{what}: {axis!r} are no axes", where=origins.here(), hint="axes are ints"
+        ) from error
     rank = len(shape) + (len(given) if inserted else 0)
     axes = tuple(a + rank if a < 0 else a for a in given)
     if any(not 0 <= a < rank for a in axes) or len(set(axes)) != len(axes):
         raise ShapeError(
             f"{what}: axis {axis} of a tensor of shape {show_shape(shape)}",
             where=origins.here(),
-            hint=f"axes run from {-rank} to {rank - 1}, each at most once" if rank else "a scalar has no axes",
+            hint=f"axes run from {-rank} to {rank - 1}, each at most once"
+            if rank
+            else "a scalar has no axes",
         )
     return axes
 

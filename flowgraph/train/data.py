@@ -18,7 +18,9 @@ from flowgraph.graph.tensor import Tensor
 from flowgraph.program import as_declared
 
 
-def check_data(data: Mapping[str, Any] | Dataset, inputs: Mapping[str, Tensor]) -> tuple[dict[str, np.ndarray], int]:
+def check_data(
+    data: Mapping[str, Any] | Dataset, inputs: Mapping[str, Tensor]
+) -> tuple[dict[str, np.ndarray], int]:
     """The arrays, contiguous and finite, and how many examples they are.
 
     Raises InputError for missing or unknown names or no examples, DTypeError and ShapeError for what is not
@@ -26,7 +28,9 @@ def check_data(data: Mapping[str, Any] | Dataset, inputs: Mapping[str, Tensor]) 
     """
     given = data.arrays if isinstance(data, Dataset) else data
     if not isinstance(given, Mapping):
-        raise InputError(f"data are a dict of arrays by input name, got {type(data).__name__}", where=origins.here())
+        raise InputError(
+            f"data are a dict of arrays by input name, got {type(data).__name__}", where=origins.here()
+        )
     for problem, names in (
         ("missing", [n for n in inputs if n not in given]),
         ("unknown", [n for n in given if n not in inputs]),

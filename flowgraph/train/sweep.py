@@ -70,7 +70,9 @@ class Sweep:
         wanted = inputs_of(roots)
         require_distinct("inputs", wanted, "rename one")
         self.batch = batch_axis(wanted)
-        used = {name for node in topological(roots) for t in node.outputs for s in t.shape for name in names_in(s)}
+        used = {
+            name for node in topological(roots) for t in node.outputs for s in t.shape for name in names_in(s)
+        }
         examples, ordered = _fresh("examples", used), _fresh("ordered", used)
         with scope("sweep"), origins.at(wanted[0].origin.by("minibatch")):
             self.step = parameter("step", (), np.zeros((), np.int64), "int64")
@@ -120,7 +122,9 @@ class Sweep:
                 state.op.storage.write(np.zeros((), state.dtype.numpy))
             report = (lambda done, before=before: on_steps(before + done)) if on_steps else None
             try:
-                self.program.run(steps, {**data, ORDER: order[start:stop]}, sizes={self.batch: size}, on_chunk=report)
+                self.program.run(
+                    steps, {**data, ORDER: order[start:stop]}, sizes={self.batch: size}, on_chunk=report
+                )
             finally:
                 done = int(self.step.op.storage.read())
                 log.append(size, {name: r.op.storage.read()[:done] for name, r in self.records.items()})

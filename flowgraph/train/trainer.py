@@ -66,7 +66,9 @@ class Trainer:
         self.device, self.threads, self.seed = device, threads, whole_number(seed, "seed", 0, 2**64 - 1)
         for name in metrics or {}:
             if name in ("epoch", "loss", "seconds") or name.startswith("val_"):
-                raise GraphError(f"a metric cannot be called {name!r}", where=origins.here(), hint="rename it")
+                raise GraphError(
+                    f"a metric cannot be called {name!r}", where=origins.here(), hint="rename it"
+                )
         cost = as_tensor(cost, what="a cost")
         self.cost = scalar(cost, batch_axis(inputs_of((cost,))), "the cost")
         self.values = {"loss": self.cost, **(metrics or {})}
@@ -209,7 +211,11 @@ class Trainer:
 
 def trainable(cost: Tensor) -> list[Tensor]:
     """The floating-point parameters a cost depends on, as declared."""
-    found = [n.outputs[0] for n in topological([cost]) if isinstance(n.op, Parameter) and n.outputs[0].dtype.is_float]
+    found = [
+        n.outputs[0]
+        for n in topological([cost])
+        if isinstance(n.op, Parameter) and n.outputs[0].dtype.is_float
+    ]
     if not found:
         raise GraphError("the cost depends on no parameter, so there is nothing to train", where=cost.origin)
     return sorted(found, key=lambda t: t.node.serial)

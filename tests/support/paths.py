@@ -75,7 +75,9 @@ def run_calls(graph: Graph, calls: Sequence[KernelCall], feeds: Feeds, sizes: Si
     """Kernels one after the other, each seeing only what leaves and earlier kernels gave it."""
     memory = leaves(graph, feeds)
     for call in calls:
-        memory.update(zip(call.outputs, interpret(call.kernel, [memory[t] for t in call.inputs], sizes), strict=True))
+        memory.update(
+            zip(call.outputs, interpret(call.kernel, [memory[t] for t in call.inputs], sizes), strict=True)
+        )
     return [memory[t] for t in graph.roots]
 
 
