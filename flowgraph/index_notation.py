@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Union
+from typing import Any, ClassVar
 
 from flowgraph.graph.size import Size
 from flowgraph.graph.types import DType, boolean, int64
@@ -71,13 +71,18 @@ class _Arithmetic:
         return call("neg", self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Const(_Arithmetic):
-    """A number."""
+    """A number. -0.0 is not 0.0, and NaN is NaN: constants are equal if they are written the same."""
 
-    __hash__ = _Arithmetic._hash
     value: float | int | bool
     dtype: DType
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Const) and (repr(self.value), self.dtype) == (repr(other.value), other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((repr(self.value), self.dtype))
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ class Apply(_Arithmetic):
     dtype: DType
 
 
-Expr = Union[Const, Index, Extent, Var, Load, Apply]
+Expr = Const | Index | Extent | Var | Load | Apply
 
 
 @dataclass(frozen=True)

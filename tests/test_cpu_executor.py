@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -117,3 +119,37 @@ def test_hostile_names_stay_in_comments() -> None:
     code = [line for line in text.splitlines() if not line.startswith("#")]
     assert not any("import" in line for line in code)
     compile(text, "generated", "exec")
+
+
+def test_long_sums_keep_their_digits() -> None:
+    values = np.random.default_rng(0).random(2**22, dtype=np.float32)
+    exact = values.astype(np.float64).sum()
+    v, m = fg.input("v", ("n",)), fg.input("m", ("n", 1))
+    program = fg.compile([v, m], [fg.sum(v), fg.sum(m, axis=0)], device="cpu")
+    for found in program(v=values, m=values[:, None]):
+        assert abs(float(found.reshape(())) - exact) <= 4e-7 * exact
+
+
+def test_minus_zero_is_not_zero() -> None:
+    x = fg.input("x", ("n", 3))
+    program = fg.compile([x], [1.0 / fg.where(x > 0, 0.0, -0.0)], device="cpu")
+    assert program(x=np.array([[1, -1, 2]], "f"))[0].tolist() == [[np.inf, -np.inf, np.inf]]
+
+
+def test_threads_that_call_one_program_get_their_own_answers() -> None:
+    x = fg.input("x", ("n", 64))
+    program = fg.compile([x], [fg.sum(x * 2.0, axis=1)], device="cpu")
+
+    def call(number: int) -> bool:
+        data = np.full((50, 64), number, "f")
+        return all((program(x=data)[0] == 128 * number).all() for _ in range(100))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(call, range(8)))
+
+
+def test_tensors_of_many_axes_can_be_swapped() -> None:
+    shape = (2,) * 9
+    a, b = fg.parameter("a", shape, np.zeros(shape, "f")), fg.parameter("b", shape, np.ones(shape, "f"))
+    fg.compile([], [], {a: b + 0.0 * b, b: a * 1.0 + b * 0.0}, device="cpu")()
+    assert (a.value == 1).all() and (b.value == 0).all()

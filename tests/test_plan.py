@@ -35,7 +35,9 @@ def test_an_update_waits_for_every_reader_of_the_old_value() -> None:
     first = x @ w
     cost = fg.mean(first * first)
     plan = planned([cost, fg.sum(w)], {w: w - 0.1 * fg.grad(cost, w)})
-    writer = max(k for k, call in enumerate(plan.calls) if any(t in dict(map(reversed, plan.in_place)) for t in call.outputs))  # type: ignore[arg-type]
+    writer = max(
+        k for k, call in enumerate(plan.calls) if any(t in dict(map(reversed, plan.in_place)) for t in call.outputs)
+    )  # type: ignore[arg-type]
     readers = [k for k, call in enumerate(plan.calls) if w in call.inputs]
     assert max(readers) <= writer
 
@@ -112,7 +114,9 @@ def test_the_arena_of_the_lectures_network_is_at_its_lower_bound() -> None:
     assert pack(found)[1] <= 1.1 * liveness_bound(found)
 
 
-spans = st.builds(lambda r, s, n: Span(r, s, s + n), st.sampled_from(["arena", "w"]), st.integers(0, 9), st.integers(1, 4))
+spans = st.builds(
+    lambda r, s, n: Span(r, s, s + n), st.sampled_from(["arena", "w"]), st.integers(0, 9), st.integers(1, 4)
+)
 accesses = st.builds(
     Access, st.lists(spans, max_size=3).map(tuple), st.lists(spans, max_size=2).map(tuple), st.sampled_from([1, 2])
 )

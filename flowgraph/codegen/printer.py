@@ -29,7 +29,7 @@ class Dialect:
 
     name: str
 
-    def constant(self, value: float | int | bool, dtype: DType) -> str:
+    def constant(self, value: float | bool, dtype: DType) -> str:
         if dtype is boolean:
             return str(bool(value))
         if not dtype.is_float:
@@ -45,7 +45,7 @@ class Dialect:
     def read(self, buffer: str, offset: str, dtype: DType, how: str, extra: Sequence[str]) -> str:
         kind = f"vload{how[1:]}" if how.startswith("v") and how != "v_gather" and how != "v_gather_head" else "load"
         if how.startswith("v_gather"):
-            kind = f"vgather{how[len('v_gather'):]}"
+            kind = f"vgather{how[len('v_gather') :]}"
         return f"{kind}_{dtype.code}({', '.join([buffer, offset, *extra])})"
 
     def write(self, buffer: str, offset: str, value: str, dtype: DType, how: str, extra: Sequence[str]) -> str:
@@ -75,7 +75,9 @@ def print_statements(statements: Sequence[Statement], dialect: Dialect, indent: 
             lines.append(f"{pad}{', '.join(s.names)} = {show(s.value, dialect)}")
         elif isinstance(s, Write):
             extra = [show(e, dialect) for e in s.extra]
-            lines.append(pad + dialect.write(s.buffer, show(s.offset, dialect), show(s.value, dialect), s.dtype, s.how, extra))
+            lines.append(
+                pad + dialect.write(s.buffer, show(s.offset, dialect), show(s.value, dialect), s.dtype, s.how, extra)
+            )
         elif isinstance(s, Do):
             lines.append(pad + show(s.call, dialect))
         elif isinstance(s, For):
@@ -103,7 +105,9 @@ def show(value: Value, dialect: Dialect, outer: int = 0) -> str:
     if isinstance(value, Var):
         return value.name
     if isinstance(value, Read):
-        return dialect.read(value.buffer, show(value.offset, dialect), value.dtype, value.how, [show(e, dialect) for e in value.extra])
+        return dialect.read(
+            value.buffer, show(value.offset, dialect), value.dtype, value.how, [show(e, dialect) for e in value.extra]
+        )
     if isinstance(value, Call):
         text = dialect.call(value.function, [show(a, dialect) for a in value.arguments])
         return f"({text})" if outer and value.function.startswith("at_") and " + " in text else text
@@ -126,5 +130,3 @@ def show(value: Value, dialect: Dialect, outer: int = 0) -> str:
 def one_line(text: str) -> str:
     """Text that cannot leave a comment."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-

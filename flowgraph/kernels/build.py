@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.names import names
 from flowgraph.graph.origin import Origin
+from flowgraph.graph.size import Shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.text import show_op
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Index, Load, Var, reindex, transform
 from flowgraph.kernels.fuse import Fusion, Group, body_of, fuse
-from flowgraph.kernels.merge import merge_nests
 from flowgraph.kernels.kernel import Buffer, Kernel, KernelCall, Let, Nest, Reduction, Store, verify_kernel
+from flowgraph.kernels.merge import merge_nests
 from flowgraph.ops.leaf import Constant, Leaf
 
 
@@ -25,6 +26,12 @@ def build_kernels(graph: Graph) -> list[KernelCall]:
     fusion = fuse(graph)
     called = names(graph)
     return [_Builder(fusion, number, called).build() for number in range(len(fusion.groups))]
+
+
+def outer_axes(shape: Shape) -> tuple[Axis, ...]:
+    """The outer loops over a shape: i, j, l, ..."""
+    letters = "ijlmnpq"
+    return tuple(Axis(letters[k] if k < len(letters) else f"i{k}", size) for k, size in enumerate(shape))
 
 
 @dataclass
@@ -45,7 +52,7 @@ class _Builder:
     def __init__(self, fusion: Fusion, number: int, called: dict[Tensor, str]) -> None:
         self.fusion, self.number, self.called = fusion, number, called
         self.group: Group = fusion.groups[number]
-        self.axes = tuple(Axis("ijlmnpq"[k] if k < 7 else f"i{k}", s) for k, s in enumerate(self.group.shape))
+        self.axes = outer_axes(self.group.shape)
         self.taken: dict[str, int] = {}
         self.inputs: dict[Tensor, Buffer] = {}
         self.outputs: dict[Tensor, Buffer] = {}
@@ -80,8 +87,7 @@ class _Builder:
         inner = tuple(Axis(f"c{k}" if k else "c", a.extent) for k, a in enumerate(body.axes[outer:]))
         reduced = tuple(Axis(f"r{k}" if k else "r", a.extent) for k, a in enumerate(body.reduce))
         mapping: dict[Axis, Expr] = {
-            old: Index(new)
-            for old, new in zip((*body.axes, *body.reduce), (*self.axes, *inner, *reduced), strict=True)
+            old: Index(new) for old, new in zip((*body.axes, *body.reduce), (*self.axes, *inner, *reduced), strict=True)
         }
         stored = tensor in self.fusion.stored
         if body.reduce:
@@ -202,7 +208,7 @@ class _Builder:
 
 def build_copy(source: Tensor, target: Tensor) -> KernelCall:
     """A kernel that copies one tensor over another of the same type."""
-    axes = tuple(Axis("ijlmnpq"[k], s) for k, s in enumerate(source.shape))
+    axes = outer_axes(source.shape)
     index = tuple(map(Index, axes))
     kernel = Kernel(
         axes=axes,

@@ -29,11 +29,13 @@ from flowgraph.ops.shape import Injective
 Read = tuple[Tensor, tuple[Expr, ...]]
 MAX_INPUTS = 24  # a kernel's argument table stays small enough to read
 MAX_NODES = 40  # compile time grows faster than a kernel's length
+MAX_INLINED = 16  # nodes read through one another: beyond, one of them is stored
+MAX_DEPTH = 60  # values written into one another in a kernel: expressions stay short enough to walk
 
 
 @dataclass
 class Group:
-    """Nodes that will be one kernel, in order. `shape` are its outer loops; `rows` nodes have inner axes beyond them."""
+    """Nodes that will be one kernel, in order. `shape` are its outer loops; in rows, nodes have axes beyond them."""
 
     shape: Shape
     kind: str  # "pointwise", "row", "reduction", "contraction", "scatter"
@@ -95,14 +97,16 @@ def fuse(graph: Graph) -> Fusion:
     inlined = _inlined(nodes, consumers, roots)
     groups: list[Group] = []
     member_of: dict[Tensor, int] = {}
+    depth: dict[Node, int] = {}
 
     for node in nodes:
+        depth[node] = 0 if isinstance(node.op, Leaf) else 1 + max((depth[t.node] for t in node.inputs), default=0)
         if isinstance(node.op, Leaf) or node in inlined:
             continue
         reads = reads_of(node, inlined)
         producers = {member_of[t] for t, _ in reads if t in member_of}
         chosen = None
-        if node.op.meaning() == "body":
+        if node.op.meaning() == "body" and depth[node] <= MAX_DEPTH:
             for index in sorted(producers, reverse=True):
                 if any(groups[p].ancestors >> index & 1 for p in producers - {index}):
                     continue  # another producer waits for that group: joining would make a cycle
@@ -110,6 +114,7 @@ def fuse(graph: Graph) -> Fusion:
                     chosen = index
                     break
         if chosen is None:
+            depth[node] = 0
             chosen = len(groups)
             groups.append(_new_group(node, reads, producers, groups))
         group = groups[chosen]
@@ -143,13 +148,15 @@ def _wait(groups: list[Group], number: int, producers: set[int]) -> None:
 def _inlined(nodes: Iterable[Node], consumers: dict[Tensor, list[Node]], roots: set[Tensor]) -> set[Node]:
     """Nodes that are computed where they are read: views, what costs nothing, prologues of a single reduction."""
     found: set[Node] = set()
+    length: dict[Node, int] = {}  # of the chain of inlined nodes that ends here
     for node in nodes:
-        if isinstance(node.op, Leaf) or any(t in roots for t in node.outputs):
+        length[node] = 1 + max((length[t.node] for t in node.inputs if t.node in found), default=0)
+        if isinstance(node.op, Leaf) or any(t in roots for t in node.outputs) or length[node] > MAX_INLINED:
             continue
         readers = [c for t in node.outputs for c in consumers[t]]
-        if isinstance(node.op, Injective):
-            found.add(node)
-        elif costs_nothing(node) and not any(_needs_arrays(c, consumers) for c in readers):
+        if isinstance(node.op, Injective) or (
+            costs_nothing(node) and not any(_needs_arrays(c, consumers) for c in readers)
+        ):
             found.add(node)
     return found
 
@@ -171,10 +178,14 @@ def _sink_cheap(
     What takes its place in the reader is stored already, or a leaf, so nothing else has to be stored for it.
     """
     for tensor in sorted(stored, key=lambda t: -t.node.serial):
-        if tensor in roots or any(_needs_arrays(c, consumers) or c.op.meaning() == "scatter" for c in consumers[tensor]):
+        if tensor in roots or any(
+            _needs_arrays(c, consumers) or c.op.meaning() == "scatter" for c in consumers[tensor]
+        ):
             continue
+        if any(c in inlined and not isinstance(c.op, Injective) for c in consumers[tensor]):
+            continue  # its reader is read through already: chains of such nodes must not grow without end
         chain: dict[Node, None] = {}
-        if _recomputable(tensor, stored, roots, member_of, inlined, chain, first=True):
+        if _recomputable(tensor, stored, roots, member_of, inlined, chain, set(), first=True):
             for node in chain:
                 inlined.add(node)
                 for output in node.outputs:
@@ -189,14 +200,18 @@ def _recomputable(
     member_of: dict[Tensor, int],
     inlined: set[Node],
     chain: dict[Node, None],
+    seen: set[Node],
     first: bool = False,
 ) -> bool:
     """Whether a value is a few cheap operations on stored values and leaves; collects the operations in `chain`."""
     node = tensor.node
-    if isinstance(node.op, Leaf) or (tensor in stored and not first):
-        return True
+    if isinstance(node.op, Leaf) or (tensor in stored and not first) or node in seen:
+        return True  # (seen: looked at already; had it failed, so had everything)
+    seen.add(node)
+    if len(seen) > MAX_INLINED:
+        return False
     if node in inlined:
-        return all(_recomputable(t, stored, roots, member_of, inlined, chain) for t in node.inputs)
+        return all(_recomputable(t, stored, roots, member_of, inlined, chain, seen) for t in node.inputs)
     if node.op.meaning() != "body" or tensor in roots:
         return False
     body = body_of(node)
@@ -206,7 +221,7 @@ def _recomputable(
     chain.setdefault(node)
     if len(chain) > MAX_RECOMPUTED:
         return False
-    return all(_recomputable(t, stored, roots, member_of, inlined, chain) for t in node.inputs)
+    return all(_recomputable(t, stored, roots, member_of, inlined, chain, seen) for t in node.inputs)
 
 
 def _needs_arrays(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:
@@ -219,6 +234,7 @@ def _needs_arrays(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:
 def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
     """What a node reads through inlined nodes: (tensor, index in terms of the node's own axes)."""
     found: dict[Read, None] = {}
+    known: dict[Read, Expr] = {}  # a value that is read twice is followed once
 
     def follow(current: Node, expr: Expr) -> Expr:
         """The expression with its operands followed to what is not inlined; those are called by name from there on, so
@@ -229,11 +245,16 @@ def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
                 return None
             tensor = current.inputs[e.source]
             index = tuple(i if isinstance(i, Index) else follow(current, i) for i in e.index)
+            read = (tensor, index)
             if tensor.node in inlined:
-                body = body_of(tensor.node)
-                return follow(tensor.node, reindex(body.value, dict(zip(body.axes, index, strict=True))))
+                if read not in known:
+                    body = body_of(tensor.node)
+                    places = dict(zip(body.axes, index, strict=True))
+                    follow(tensor.node, reindex(body.value, places))
+                    known[read] = Load(f"t{tensor.node.serial}_{tensor.index}", index, tensor.dtype)
+                return known[read]
             if not (isinstance(tensor.op, Constant) and tensor.type.count == 1):
-                found.setdefault((tensor, index))
+                found.setdefault(read)
             return Load(f"t{tensor.node.serial}_{tensor.index}", index, tensor.dtype)
 
         return transform(expr, rule)
@@ -329,9 +350,7 @@ def _topological_groups(groups: list[Group]) -> list[int]:
     return [number for number in order if groups[number].nodes]
 
 
-def _stored(
-    groups: list[Group], member_of: dict[Tensor, int], inlined: set[Node], roots: set[Tensor]
-) -> set[Tensor]:
+def _stored(groups: list[Group], member_of: dict[Tensor, int], inlined: set[Node], roots: set[Tensor]) -> set[Tensor]:
     """Tensors that need memory: what is asked for, and what another kernel reads."""
     found = {t for t in roots if t in member_of}
     for number, group in enumerate(groups):
@@ -340,5 +359,3 @@ def _stored(
                 if member_of.get(tensor, number) != number:
                     found.add(tensor)
     return found
-
-

@@ -38,9 +38,7 @@ FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
 }  # fmt: skip
 
 
-def interpret(
-    kernel: Kernel, inputs: Sequence[np.ndarray], sizes: Mapping[str, int]
-) -> tuple[np.ndarray, ...]:
+def interpret(kernel: Kernel, inputs: Sequence[np.ndarray], sizes: Mapping[str, int]) -> tuple[np.ndarray, ...]:
     """Run a kernel on NumPy arrays (one per input buffer, in order); returns its outputs.
 
     Every value is computed at all points of its axes at once, so a product of m×k and k×n takes m·n·k

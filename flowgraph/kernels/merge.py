@@ -37,7 +37,9 @@ def _earliest(nests: list[Nest], nest: Nest) -> int | None:
         stores = {s.buffer for s in earlier.stores}
         if needed & defines or loaded & stores or {s.buffer for s in nest.stores} & stores:
             candidate = None  # everything up to here must come first
-        elif candidate is None and [a.extent for a in earlier.axes] == extents and not any(s.add for s in earlier.stores):
+        elif (
+            candidate is None and [a.extent for a in earlier.axes] == extents and not any(s.add for s in earlier.stores)
+        ):
             candidate = place
     return candidate
 

@@ -35,9 +35,7 @@ class Access:
         """Whether the two may not overlap in time: one writes what the other touches, on different threads."""
         if self.team == 1 and other.team == 1:
             return False
-        return (
-            _meet(self.writes, other.writes) or _meet(self.writes, other.reads) or _meet(self.reads, other.writes)
-        )
+        return _meet(self.writes, other.writes) or _meet(self.writes, other.reads) or _meet(self.reads, other.writes)
 
 
 def _meet(a: Sequence[Span], b: Sequence[Span]) -> bool:

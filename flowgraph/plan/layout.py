@@ -44,4 +44,6 @@ def pack(blocks: Sequence[Block]) -> tuple[list[int], int]:
 def liveness_bound(blocks: Sequence[Block]) -> int:
     """The most bytes alive at any launch: no layout can be smaller."""
     moments = {b.first for b in blocks}
-    return max((sum(-(-b.size // ALIGNMENT) * ALIGNMENT for b in blocks if b.first <= m <= b.last) for m in moments), default=0)
+    return max(
+        (sum(-(-b.size // ALIGNMENT) * ALIGNMENT for b in blocks if b.first <= m <= b.last) for m in moments), default=0
+    )

@@ -153,12 +153,11 @@ def may_overwrite(call: KernelCall, old: Tensor, new: Tensor) -> bool:
         # a scatter starts by copying the old table, element by element: in place that copy does nothing
         return _only_copied(kernel, source, target)
     for number, nest in enumerate(kernel.nests):
-        for expr in nest.expressions():
-            for e in walk(expr):
-                if isinstance(e, Load) and e.source == source:
-                    # one point of the kernel's axes: an inner loop would read elements that an earlier turn wrote
-                    if number > storing[0] or e.index != written.index or not _same_point(kernel, nest, first, e):
-                        return False
+        loads = [e for expr in nest.expressions() for e in walk(expr) if isinstance(e, Load) and e.source == source]
+        for e in loads:
+            # one point of the kernel's axes: an inner loop would read elements that an earlier turn wrote
+            if number > storing[0] or e.index != written.index or not _same_point(kernel, nest, first, e):
+                return False
     return len(storing) == 1
 
 
@@ -170,7 +169,12 @@ def _same_point(kernel: Kernel, reading: Nest, writing: Nest, load: Load) -> boo
 def _only_copied(kernel: Kernel, source: str, target: str) -> bool:
     loads = [e for expr in kernel.expressions() for e in walk(expr) if isinstance(e, Load) and e.source == source]
     first = kernel.nests[0].stores[0]
-    return first.buffer == target and isinstance(first.value, Load) and loads == [first.value] and first.value.index == first.index
+    return (
+        first.buffer == target
+        and isinstance(first.value, Load)
+        and loads == [first.value]
+        and first.value.index == first.index
+    )
 
 
 def start_from_old(call: KernelCall, old: Tensor, new: Tensor) -> KernelCall:

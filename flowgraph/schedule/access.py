@@ -100,7 +100,8 @@ def _merge(kernel: Kernel, first: Axis, second: Axis) -> Kernel | None:
             lets=tuple(replace(x, value=rebuild(x.value)) for x in nest.lets),
             reductions=tuple(replace(x, value=rebuild(x.value)) for x in nest.reductions),
             stores=tuple(
-                Store(s.buffer, tuple(map(rebuild, index_of(s.buffer, s.index))), rebuild(s.value), s.add) for s in nest.stores
+                Store(s.buffer, tuple(map(rebuild, index_of(s.buffer, s.index))), rebuild(s.value), s.add)
+                for s in nest.stores
             ),
         )
         for nest in kernel.nests

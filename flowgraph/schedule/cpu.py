@@ -65,7 +65,9 @@ def as_product(kernel: Kernel) -> Product | None:
         return None
     for a, b in ((left, right), (right, left)):
         shapes = kernel.buffer(str(a.source)).type.shape, kernel.buffer(str(b.source)).type.shape
-        moves = [[stride_along(s, load.index, axis) for axis in (i, j, k)] for s, load in zip(shapes, (a, b), strict=True)]
+        moves = [
+            [stride_along(s, load.index, axis) for axis in (i, j, k)] for s, load in zip(shapes, (a, b), strict=True)
+        ]
         if any(None in m for m in moves):
             return None
         if {i, k} >= axes_of(a) - {j} and axes_of(a) <= {i, k} and axes_of(b) <= {j, k} and j in axes_of(b):
@@ -98,5 +100,7 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
 def _stores_follow(kernel: Kernel, axis: Axis) -> bool:
     """Whether every store writes consecutive elements along the axis: vectors are stored whole, never scattered."""
     return all(
-        stride_along(kernel.buffer(s.buffer).type.shape, s.index, axis) == 1 for nest in kernel.nests for s in nest.stores
+        stride_along(kernel.buffer(s.buffer).type.shape, s.index, axis) == 1
+        for nest in kernel.nests
+        for s in nest.stores
     )

@@ -1,4 +1,4 @@
-"""L, the statement language: exactly what runs, in what order, on which lanes. Printed by a dialect that decides nothing.
+"""L, the statement language: exactly what runs, in what order, on which lanes. A dialect prints it, deciding nothing.
 
 Expressions are index notation (`Const`, `Var`, `Apply`) plus `Read` (memory) and `Call` (a prelude function).
 Offsets count elements. Values are scalars or whole vectors; the same arithmetic serves both.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Union
 
 from flowgraph.graph.size import Size
 from flowgraph.graph.types import DType, int64
@@ -35,7 +34,7 @@ class Read:
     extra: tuple[Value, ...] = ()  # stride and number of lanes, as the access needs
 
 
-Value = Union[Expr, Call, Read]
+Value = Expr | Call | Read
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Do:
     call: Call
 
 
-Statement = Union[Comment, Set, For, If, Write, Do]
+Statement = Comment | Set | For | If | Write | Do
 
 
 @dataclass(frozen=True)

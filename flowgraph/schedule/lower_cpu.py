@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.graph.types import DType
 from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of
-from flowgraph.kernels.kernel import Kernel, Nest
+from flowgraph.kernels.kernel import Kernel, Nest, Reduction
 from flowgraph.schedule.access import collapse, stride_along
 from flowgraph.schedule.cpu import LANES, AcrossLanes, CpuSchedule, Product, Tile, as_product, choose
 from flowgraph.schedule.loops import (
@@ -37,6 +37,7 @@ from flowgraph.schedule.loops import (
 IDENTITY = {"sum": 0.0, "max": float("-inf"), "min": float("inf")}
 COMBINE = {"sum": "add", "max": "maximum", "min": "minimum"}
 HORIZONTAL = {"sum": "hsum", "max": "hmax", "min": "hmin"}
+BLOCK = 512  # terms in a row before a sum starts anew
 FULL = None  # instead of a number of lanes: all of them
 Step = Callable[["Value | None"], list[Statement]]  # the statements for some lanes
 
@@ -232,10 +233,55 @@ def _row_nest(scope: _Scope, nest: Nest) -> list[Statement]:
         scope.vectors -= {let.name for let in nest.lets}
         return made
 
-    loops = _lane_loops(lane, number(0), scope.sizes(lane.extent), step)
+    sums = _long_sums(nest, lane.extent)
+    if sums:
+        loops = _in_blocks(
+            lane,
+            scope.sizes(lane.extent),
+            LANES * BLOCK,
+            [(f"{r.name}t", f"{r.name}v", r.value.dtype) for r in sums],
+            lambda start, stop: _lane_loops(lane, start, stop, step),
+        )
+        before += [Set((f"{r.name}t",), _zero(r.value.dtype)) for r in sums]
+        after = [Set((f"{r.name}v",), Var(f"{r.name}t", r.value.dtype)) for r in sums] + after
+    else:
+        loops = _lane_loops(lane, number(0), scope.sizes(lane.extent), step)
     for axis in reversed(outer):
         loops = [For(axis.name, number(0), scope.sizes(axis.extent), number(1), tuple(loops))]
     return [*before, *loops, *after]
+
+
+def _long_sums(nest: Nest, extent: Size) -> list[Reduction]:
+    """The sums whose rounding errors would grow with the length of the innermost loop."""
+    if isinstance(extent, int) and extent <= BLOCK:
+        return []
+    return [r for r in nest.reductions if r.combiner == "sum" and r.value.dtype.is_float]
+
+
+def _zero(dtype: DType) -> Value:
+    return Call(f"splat_{dtype.code}", (Const(0.0, dtype),), dtype)
+
+
+def _in_blocks(
+    axis: Axis,
+    extent: Value,
+    length: int,
+    sums: Sequence[tuple[str, str, DType]],
+    inner: Callable[[Value, Value], list[Statement]],
+) -> list[Statement]:
+    """The loop in blocks of fixed length, each with sums of its own that are added to the totals.
+
+    Errors grow with the length of a block plus the number of blocks, not with their product.
+    `sums` are (total, the block's own sum, dtype).
+    """
+    block, stop = f"{axis.name}_block", f"{axis.name}_stop"
+    body = [
+        *(Set((part,), _zero(dtype)) for _, part, dtype in sums),
+        Set((stop,), Call("min", (plus(variable(block), number(length)), extent))),
+        *inner(variable(block), variable(stop)),
+        *(Set((total,), operation("add", (Var(total, dtype), Var(part, dtype)), dtype)) for total, part, dtype in sums),
+    ]
+    return [For(block, number(0), extent, number(length), tuple(body))]
 
 
 def _lane_loops(lane: Axis, start: Value, stop: Value, step: Step) -> list[Statement]:
@@ -314,20 +360,32 @@ def _across(scope: _Scope, schedule: AcrossLanes) -> tuple[list[Statement], Size
 
 
 def _across_nest(scope: _Scope, nest: Nest) -> list[Statement]:
+    sums = _long_sums(nest, nest.axes[-1].extent) if nest.axes else []
     before: list[Statement] = []
     inner: list[Statement] = [*scope.lets(nest)]
     for r in nest.reductions:
         dtype = r.value.dtype
         value, is_vector = scope.value(r.value)
-        total = Var(r.name, dtype)
         scope.vectors.add(r.name)
         if not is_vector:
             value = Call(f"splat_{dtype.code}", (value,), dtype)
         before.append(Set((r.name,), Call(f"splat_{dtype.code}", (_identity(r.combiner, dtype),), dtype)))
-        inner.append(Set((r.name,), operation(COMBINE[r.combiner], (total, value), dtype)))
+        running = f"{r.name}v" if r in sums else r.name
+        inner.append(Set((running,), operation(COMBINE[r.combiner], (Var(running, dtype), value), dtype)))
     inner += scope.stores(nest)
-    for axis in reversed(nest.axes):
-        inner = [For(axis.name, number(0), scope.sizes(axis.extent), number(1), tuple(inner))]
+    for place, axis in reversed(list(enumerate(nest.axes))):
+        extent, body = scope.sizes(axis.extent), tuple(inner)
+        if sums and place == len(nest.axes) - 1:
+            parts = [(r.name, f"{r.name}v", r.value.dtype) for r in sums]
+
+            def terms(
+                start: Value, stop: Value, axis: Axis = axis, body: tuple[Statement, ...] = body
+            ) -> list[Statement]:
+                return [For(axis.name, start, stop, number(1), body)]
+
+            inner = _in_blocks(axis, extent, BLOCK, parts, terms)
+        else:
+            inner = [For(axis.name, number(0), extent, number(1), body)]
     return [*before, *inner]
 
 
@@ -370,14 +428,23 @@ def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement
         rest: list[Statement] = product_of(1, columns)
         for vectors in range(2, nv + 1):
             taken = LANES * (vectors - 1)
-            rest = [If(binary("gt", columns, number(taken)), tuple(product_of(vectors, minus(columns, number(taken)))), tuple(rest))]
+            rest = [
+                If(
+                    binary("gt", columns, number(taken)),
+                    tuple(product_of(vectors, minus(columns, number(taken)))),
+                    tuple(rest),
+                )
+            ]
         compute = [If(binary("ge", columns, number(width)), tuple(whole), tuple(rest))]
 
     def epilogue(lanes: Value | None) -> list[Statement]:
         scope.lane_axis, scope.lanes = found.j, lanes
         scope.vectors = {found.result}
         made: list[Statement] = [
-            Set((found.result,), Read("tile", plus(times(variable("row"), variable("pitch")), variable("column")), dtype, "v"))
+            Set(
+                (found.result,),
+                Read("tile", plus(times(variable("row"), variable("pitch")), variable("column")), dtype, "v"),
+            )
         ]
         for nest in kernel.nests[1:]:
             made += [*scope.lets(nest), *scope.stores(nest)]
@@ -386,13 +453,14 @@ def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement
 
     first_row, first_column = f"{i}_first", f"{j}_first"
     lanes = minus(columns, variable("column"))
+    is_whole = binary("ge", variable("lanes"), number(LANES))
     finish: list[Statement] = [
         For("row", number(0), variable("rows"), number(1), (
             Set((i,), plus(variable(first_row), variable("row"))),
             For("column", number(0), columns, number(LANES), (
                 Set((j,), plus(variable(first_column), variable("column"))),
                 Set(("lanes",), lanes),
-                If(binary("ge", variable("lanes"), number(LANES)), tuple(epilogue(FULL)), tuple(epilogue(variable("lanes")))),
+                If(is_whole, tuple(epilogue(FULL)), tuple(epilogue(variable("lanes")))),
             )),
         )),
     ]  # fmt: skip
@@ -409,12 +477,13 @@ def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement
     if schedule.pack:
         source = Call(f"at_{dtype.code}", (variable(str(found.b.source)), times(variable(j), b_j)))
         packed = Call(f"at_{dtype.code}", (variable("panel"), times(variable(j), depth)))
+        packing = (variable("packed"), number(width), source, b_k, b_j, depth, columns, number(width))
         body: list[Statement] = [
             Set((j,), times(variable("task"), number(width))),
             *column_setup,
             Comment("this block of columns of the second operand, row by row"),
             Set(("packed",), packed),
-            Do(Call(f"pack_{dtype.code}", (variable("packed"), number(width), source, b_k, b_j, depth, columns, number(width)))),
+            Do(Call(f"pack_{dtype.code}", packing)),
             Set(("j_kept",), variable(j)),
             For("block", number(0), row_blocks, number(1), (
                 Set((i,), times(variable("block"), number(mr))),
@@ -435,4 +504,3 @@ def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement
         tasks = floor_divide(found.i.extent + (mr - 1), mr) * column_blocks
         scratch = 0
     return [*setup, For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks, scratch
-

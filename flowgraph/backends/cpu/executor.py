@@ -44,7 +44,7 @@ class Compiled:
 
 @dataclass
 class Binding:
-    """A plan at fixed sizes: the memory, the argument words, the launch table. Input addresses are filled in per run."""
+    """A plan at fixed sizes: memory, argument words, launch table. Input addresses are filled in per run."""
 
     table: np.ndarray
     words: np.ndarray
@@ -59,7 +59,9 @@ class CpuExecutor:
 
     device = "cpu"
 
-    def __init__(self, graph: Graph, calls: Sequence[KernelCall], threads: int | None, runtime: CpuRuntime | None = None) -> None:
+    def __init__(
+        self, graph: Graph, calls: Sequence[KernelCall], threads: int | None, runtime: CpuRuntime | None = None
+    ) -> None:
         self.graph = graph
         self.plan: Plan = make_plan(graph, calls)
         self.runtime = runtime or shared_runtime(threads)
@@ -130,7 +132,13 @@ class CpuExecutor:
         input_words: dict[Tensor, list[int]] = {}
         for number, compiled in enumerate(self.compiled):
             starts.append(len(words))
-            buffers = dict(zip((b.name for b in compiled.call.kernel.buffers), (*compiled.call.inputs, *compiled.call.outputs), strict=True))
+            buffers = dict(
+                zip(
+                    (b.name for b in compiled.call.kernel.buffers),
+                    (*compiled.call.inputs, *compiled.call.outputs),
+                    strict=True,
+                )
+            )
             for name in compiled.loops.buffers:
                 if name == "panel":
                     words.append(base + offsets[len(tensors) + number])
@@ -148,8 +156,11 @@ class CpuExecutor:
             table[k, Row.ARGS] = table_words.ctypes.data + 8 * starts[k]
             table[k, Row.TASKS] = tasks[k]
             table[k, Row.TEAM] = teams[k]
-        accesses = self._accesses(teams, {t: (o, blocks[k].size) for k, (t, o) in enumerate(zip(tensors, offsets, strict=False))},
-                                  list(zip(offsets[len(tensors) :], scratch, strict=True)))
+        accesses = self._accesses(
+            teams,
+            {t: (o, blocks[k].size) for k, (t, o) in enumerate(zip(tensors, offsets, strict=False))},
+            list(zip(offsets[len(tensors) :], scratch, strict=True)),
+        )
         barriers = place_barriers(accesses)
         verify_barriers(accesses, barriers)
         table[:, Row.BARRIER] = barriers
@@ -234,5 +245,3 @@ def shared_runtime(threads: int | None) -> CpuRuntime:
     if threads not in _runtimes:
         _runtimes[threads] = CpuRuntime(threads)
     return _runtimes[threads]
-
-
