@@ -127,7 +127,7 @@ def test_long_sums_keep_their_digits() -> None:
     v, m = fg.input("v", ("n",)), fg.input("m", ("n", 1))
     program = fg.compile([v, m], [fg.sum(v), fg.sum(m, axis=0)], device="cpu")
     for found in program(v=values, m=values[:, None]):
-        assert abs(float(found.reshape(())) - exact) <= 4e-7 * exact
+        assert abs(float(found.reshape(())) - exact) <= 4e-6 * exact  # one after the other: 1e-3
 
 
 def test_minus_zero_is_not_zero() -> None:
