@@ -25,6 +25,10 @@ TRANSCENDENTAL = frozenset(
 )
 FUNCTIONS = COMPARISONS | LOGICAL | ARITHMETIC | SELECTING | TRANSCENDENTAL | {"cast"}
 
+# What functions cost. Free: as good as the load they go with. Cheap: a few of them cost less than a load from L2.
+FREE = COMPARISONS | LOGICAL | {"cast", "select"}
+CHEAP = FREE | SELECTING | ARITHMETIC - {"div", "floordiv", "mod"}
+
 COMBINERS = {"sum": "add", "max": "maximum", "min": "minimum"}
 
 

@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 import flowgraph as fg
 from flowgraph.compile import declare
 from flowgraph.errors import VerificationError
+from flowgraph.graph.types import int64
 from flowgraph.kernels.build import build_kernels
 from flowgraph.passes.pipeline import OPTIMISE, run_passes
 from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
 from flowgraph.plan.layout import Block, liveness_bound, pack
 from flowgraph.plan.plan import Plan, make_plan
+from flowgraph.schedule.loops import For, If, Read, Set, Write, number, variable
+from flowgraph.schedule.verify import verify_statements
 
 
 def planned(outputs=(), updates=None) -> Plan:  # type: ignore[no-untyped-def]
@@ -141,3 +144,21 @@ def test_two_updates_to_the_same_value_get_memory_of_their_own() -> None:
     (out,) = step(x=np.array([1, 2, 3], np.float32))
     for value in (out, a.value, b.value):
         assert value.tolist() == [2, 4, 6]
+
+
+# L's verifier stands here for want of a room of its own: it, too, proves things about memory.
+
+
+def test_the_verifier_of_l_rejects_names_and_memory_out_of_nowhere() -> None:
+    value, wrong = variable("a"), variable("b")
+    bind = Set(("a",), number(1))
+    verify_statements("k", [bind, For("i", number(0), value, number(1), (Set(("c",), variable("i")),))], (), ())
+    for broken in (
+        [Set(("a",), wrong)],
+        [For("i", number(0), number(4), number(1), (bind,)), Set(("c",), value)],
+        [If(number(1), (bind,)), Set(("c",), value)],
+        [Write("y0", number(0), number(1), int64)],
+        [Set(("a",), Read("x0", number(0), int64))],
+    ):
+        with pytest.raises(VerificationError):
+            verify_statements("k", broken, (), ())

@@ -21,7 +21,20 @@ from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Shape, Size
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import TensorType
-from flowgraph.index_notation import Apply, Axis, Body, Expr, Index, Load, axes_of, reindex, transform, walk
+from flowgraph.index_notation import (
+    CHEAP,
+    FREE,
+    Apply,
+    Axis,
+    Body,
+    Expr,
+    Index,
+    Load,
+    axes_of,
+    reindex,
+    transform,
+    walk,
+)
 from flowgraph.ops.base import Op
 from flowgraph.ops.leaf import Constant, Leaf
 from flowgraph.ops.shape import Injective
@@ -86,7 +99,7 @@ def costs_nothing(node: Node) -> bool:
     if body.reduce:
         return False
     floats = {e.function for e in walk(body.value) if isinstance(e, Apply) and e.dtype.kind != "int"}
-    return floats <= {"cast", "eq", "select"}
+    return floats <= FREE
 
 
 def fuse(graph: Graph) -> Fusion:
@@ -161,7 +174,6 @@ def _inlined(nodes: Iterable[Node], consumers: dict[Tensor, list[Node]], roots: 
     return found
 
 
-CHEAP = frozenset({"add", "sub", "mul", "neg", "cast", "select", "gt", "lt", "eq", "maximum", "minimum"})
 MAX_RECOMPUTED = 6  # operations: about what one load from L2 costs
 
 

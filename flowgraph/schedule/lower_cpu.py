@@ -33,6 +33,7 @@ from flowgraph.schedule.loops import (
     times,
     variable,
 )
+from flowgraph.schedule.verify import verify_statements
 
 IDENTITY = {"sum": 0.0, "max": float("-inf"), "min": float("inf")}
 COMBINE = {"sum": "add", "max": "maximum", "min": "minimum"}
@@ -62,6 +63,8 @@ def lower_with(kernel: Kernel, schedule: CpuSchedule) -> Loops:
     else:
         body, tasks = _along(scope)
     buffers = tuple(b.name for b in kernel.buffers) + (("panel",) if scratch != 0 else ())
+    working = ("tile",) if isinstance(schedule, Tile) else ()  # memory of its own, on the stack
+    verify_statements(kernel.name, body, (*buffers, *working), ("lo", "hi", *scope.sizes.names))
     return Loops(kernel.name, buffers, scope.sizes.sizes, scope.sizes.names, tuple(body), tasks, scratch)
 
 

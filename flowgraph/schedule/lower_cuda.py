@@ -56,6 +56,7 @@ from flowgraph.schedule.loops import (
     times,
     variable,
 )
+from flowgraph.schedule.verify import verify_statements
 
 BARRIER = Do(Call("barrier", ()))
 
@@ -98,6 +99,7 @@ def lower_with(kernel: Kernel, schedule: CudaSchedule) -> BlockLoops:
             _columns(point, schedule) if isinstance(schedule, Columns) else _rows(point, schedule)
         )
     buffers = tuple(b.name for b in kernel.buffers)
+    verify_statements(kernel.name, body, buffers, point.sizes.names)
     return BlockLoops(
         kernel.name, buffers, point.sizes.sizes, point.sizes.names, tuple(body), blocks, threads
     )
