@@ -28,7 +28,7 @@ def run(capsys, *words) -> tuple[int, str, str]:
 def test_the_demo_reaches_its_goal_and_says_where_everything_is(capsys, tmp_path):
     status, out, err = run(capsys, "demo", "--out", tmp_path / "demo")
     assert (status, err) == (0, "")
-    assert "Held-out accuracy 9" in out and "kernels a step" in out and "First steps done" in out
+    assert "Held-out accuracy 9" in out and "14 kernels a step" in out and "First steps done" in out
     rows = [line.split() for line in out.splitlines() if line.strip()[:1].isdigit()]
     assert [row[0] for row in rows] == [str(k) for k in range(1, 31)]
     for name in (*(f"{stage}.svg" for stage in STAGES), "source/step.py"):

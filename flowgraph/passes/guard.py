@@ -32,7 +32,7 @@ def guard_indices(graph: Graph) -> Graph:
 def is_checked(ids: Tensor, limit: Size) -> bool:
     """Whether these integers are known to lie in [0, limit): fed, and so checked, or fixed."""
     op = ids.op
-    if isinstance(op, (Injective, Gather)) or isinstance(op, Cast) and ids.node.inputs[0].dtype.kind == "int":
+    if isinstance(op, (Injective, Gather)) or (isinstance(op, Cast) and ids.node.inputs[0].dtype.kind == "int"):
         return is_checked(ids.node.inputs[0], limit)
     if isinstance(op, Constant):
         array = op.array
