@@ -279,3 +279,15 @@ def test_a_tensor_is_called_what_the_user_assigned_it_to() -> None:
 def test_updates_are_printed_as_updates() -> None:
     w = fg.parameter("w", (3,))
     assert "update w <- " in to_text(Graph((), ((w, w * 0.5),)))
+
+
+def test_a_graph_can_be_handed_to_networkx() -> None:
+    import networkx
+
+    x, w = fg.input("x", ("batch", 3)), fg.parameter("w", (3, 3))
+    h = fg.tanh(x @ w)
+    exported = Graph((h * h,)).to_networkx()
+    assert [exported.nodes[k]["op"] for k in networkx.topological_sort(exported)][-2:] == ["tanh", "multiply"]
+    assert exported.number_of_edges(3, 4) == 2, "both operands of h * h"
+    assert networkx.dag_longest_path_length(exported) == 3
+    assert "test_graph.py" in exported.nodes[3]["lines"][0]

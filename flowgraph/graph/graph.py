@@ -45,6 +45,24 @@ class Graph:
             outputs, tuple((p, new) for (p, _), new in zip(self.updates, news, strict=True)), self.inputs
         )
 
+    def to_networkx(self) -> Any:
+        """The graph as a `networkx.MultiDiGraph` for analysis and export: a vertex a node, an edge a use.
+
+        Vertices are numbered in topological order and carry `op`, `types`, `lines` and `node`; edges carry the
+        operand's place among the reader's inputs. networkx is imported here and nowhere else.
+        """
+        import networkx
+
+        graph = networkx.MultiDiGraph()
+        number = {node: k for k, node in enumerate(self.nodes())}
+        for node, k in number.items():
+            types = [str(t.type) for t in node.outputs]
+            graph.add_node(k, op=node.op.name, types=types, lines=[str(x) for x in node.origin.lines], node=node)
+        for node, k in number.items():
+            for place, tensor in enumerate(node.inputs):
+                graph.add_edge(number[tensor.node], k, operand=place)
+        return graph
+
     def consumers(self) -> dict[Tensor, list[Node]]:
         """For every tensor the nodes that read it, once per use."""
         found: dict[Tensor, list[Node]] = {t: [] for n in self.nodes() for t in n.outputs}
