@@ -6,6 +6,10 @@ by is the error of the float32 reference; where that was lucky (a sum that happe
 error of evaluations in which every operand and every result of every op is off by up to one rounding. That
 follows the conditioning of the graph, so neither a cancelling sum nor a long chain needs a tolerance of its
 own. Integers and bools must be exact.
+
+Rows that are added one by one to the same row are many roundings, not one: up to n·u·(|base| + Σ|values|) for
+n additions of unit roundoff u (Higham 2002, section 4.2). A weight and the sum that is taken from it may be
+one such chain (see passes/sparse), so the bound holds for the difference, too.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from flowgraph.graph.graph import Graph
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import DType, float32, float64
 from flowgraph.index_notation import COMPARISONS, LOGICAL, Apply, walk
+from flowgraph.ops.elementwise import Add, Multiply, Negative, Subtract
+from flowgraph.ops.indexing import ScatterAdd
 from flowgraph.ops.leaf import Constant, Input, Parameter
 from flowgraph.program import concrete
 
@@ -111,6 +117,7 @@ def evaluate(
     the way.
     """
     found: dict[Tensor, np.ndarray] = {}
+    sums: Sums = {}
     with np.errstate(all="ignore"):
         for node in graph.nodes():
             tensor, op = node.outputs[0], node.op
@@ -126,6 +133,13 @@ def evaluate(
                 local = noise if noise is not None and rounds(node) else None
                 value = np.asarray(op.reference(*(_rounded(found[t], t.dtype, local) for t in node.inputs)))
                 value = _rounded(value, tensor.dtype, local)
+                chain = _additions(node, found, sums) if noise is not None and tensor.dtype.is_float else None
+                if chain is not None and noise is not None:
+                    unit = float(np.finfo(tensor.dtype.numpy).eps) / 2
+                    bound = (
+                        unit * chain / FACTOR
+                    )  # times FACTOR again in `tolerance`: the bound is no estimate
+                    value = value + noise.choice((-1.0, 1.0), np.shape(value)) * bound
             found[tensor] = np.asarray(
                 value, (float64 if wide and tensor.dtype.is_float else tensor.dtype).numpy
             )
@@ -147,6 +161,31 @@ def rounds(node: Node) -> bool:
     return body.combiner == "sum" or any(
         isinstance(e, Apply) and e.function not in EXACT for e in walk(body.value)
     )
+
+
+Sums = dict[Tensor, tuple[np.ndarray, np.ndarray]]  # (additions, sum of magnitudes) of an element
+
+
+def _additions(node: Node, found: Mapping[Tensor, np.ndarray], sums: Sums) -> np.ndarray | None:
+    """Additions times magnitudes where an op may add scattered rows one by one; `sums` follows their
+    multiples to the weight they are added to.
+    """
+    op, operands = node.op, [found[t] for t in node.inputs]
+    if isinstance(op, ScatterAdd):
+        base, ids, added = operands
+        count = np.zeros((len(base), *[1] * (base.ndim - 1)))
+        np.add.at(count, ids, 1)
+        sums[node.outputs[0]] = count, op.reference(np.abs(base), ids, np.abs(added))
+        return np.multiply(*sums[node.outputs[0]])
+    place = next((k for k, t in enumerate(node.inputs) if t in sums), None)
+    if place is None or not isinstance(op, (Add, Subtract, Multiply, Negative)):
+        return None
+    count, magnitude = sums[node.inputs[place]]
+    other = np.abs(operands[1 - place]) if len(operands) == 2 else np.ones(())
+    if isinstance(op, (Add, Subtract)):
+        return count * (other + magnitude)
+    sums[node.outputs[0]] = count, other * magnitude
+    return None
 
 
 def widened(op: Any) -> Any:

@@ -103,18 +103,20 @@ def single_kernel(op: Any, types: tuple[TensorType, ...]) -> tuple[Kernel, tuple
 # Whole programs
 
 
-def through_program(device: Any) -> Path:
-    """The path of users: compile for a device, feed by name, read the parameters afterwards (and put them
-    back).
+def runner(device: Any, graph: Graph, feeds: Feeds, sizes: Sizes) -> Callable[..., list[np.ndarray]]:
+    """The graph compiled for a device: `run(steps, ...)` makes one call after the other, each of so many
+    steps, returns the outputs of the last and the parameters after it, and puts the parameters back.
     """
+    inputs = [n.outputs[0] for n in graph.nodes() if isinstance(n.op, Input)]
+    program = compile(inputs, graph.outputs, dict(graph.updates), device=device, check=True)
+    data = {t.op.label: feeds[t] for t in inputs}
+    known = {name: sizes[name] for name in program.sizes}
 
-    def run(graph: Graph, feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
-        inputs = [n.outputs[0] for n in graph.nodes() if isinstance(n.op, Input)]
-        program = compile(inputs, graph.outputs, dict(graph.updates), device=device, check=True)
+    def run(*calls: int) -> list[np.ndarray]:
         before = {p: p.op.storage.read().copy() for p, _ in graph.updates}
         try:
-            known = {name: sizes[name] for name in program.sizes}
-            outputs = program.run(1, {t.op.label: feeds[t] for t in inputs}, sizes=known)
+            for steps in calls:
+                outputs = program.run(steps, data, sizes=known)
             return [*outputs, *(p.op.storage.read().copy() for p, _ in graph.updates)]
         finally:
             for parameter, value in before.items():
@@ -123,15 +125,22 @@ def through_program(device: Any) -> Path:
     return run
 
 
+def through_program(device: Any) -> Path:
+    """The path of users: compile for a device, feed by name, read the parameters afterwards."""
+    return lambda graph, feeds, sizes: runner(device, graph, feeds, sizes)(1)
+
+
+PROGRAMS: dict[str, Any] = {"reference": "reference"}  # paths that are whole programs, and their devices
+if find_spec("flowgraph.backends.cpu.executor") is not None:
+    PROGRAMS["cpu"] = "cpu"
+if find_spec("numba_cuda") is not None:  # generated CUDA kernels, their own IR run on the CPU
+    from flowgraph.backends.cuda.emulator import EmulatedDevice
+
+    PROGRAMS["cuda"] = EmulatedDevice()
+
 PATHS: dict[str, Path] = {
     "optimised": optimised,
     "unfused": unfused,
     "fused": fused,
-    "reference": through_program("reference"),
+    **{name: through_program(device) for name, device in PROGRAMS.items()},
 }
-if find_spec("flowgraph.backends.cpu.executor") is not None:
-    PATHS["cpu"] = through_program("cpu")
-if find_spec("numba_cuda") is not None:  # generated CUDA kernels, their own IR run on the CPU
-    from flowgraph.backends.cuda.emulator import EmulatedDevice
-
-    PATHS["cuda"] = through_program(EmulatedDevice())

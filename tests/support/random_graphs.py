@@ -33,9 +33,8 @@ from tests.support.compare import widened
 
 LARGEST = 30.0  # magnitude of values in the forward graph
 MARGIN = 1e-3  # distance from a jump: ten thousand float32 roundings
-MOST_ROWS = (
-    12  # added to one row: every addition to a weight may round it by half an ulp, all in the same direction
-)
+MOST_ROWS = 12  # looked up at once, as a rule
+HOT_ROWS = 300  # now and then, most of them the same: the oracle allows a rounding an addition (see compare)
 STATIC: tuple[Size, ...] = (1, 2, 3, 5, 17)  # 17: one more than the 16 lanes of a CPU kernel
 
 
@@ -193,12 +192,37 @@ class _Grower:
                     and pick.random() < 0.5
                 ):
                     updates |= {a: b, b: a}
+        for value in pick.sample(computed, min(len(computed), 2)):
+            if pick.random() < 0.3 and all(isinstance(s, int) for s in value.shape) and self.moderate(value):
+                state = self.state_like(value)
+                updates[state] = value
+                outputs.append(state)  # the value from before the step
+        for target in self.parameters:
+            if target not in updates and pick.random() < 0.5:
+                new = self.replacement(target, list(gradients.values()))
+                if new is not None:
+                    updates[target] = new
         return Case(
             self.seed,
             Graph(tuple(outputs), tuple(updates.items()), tuple(self.feeds)),
             self.feeds,
             self.sizes,
         )
+
+    def state_like(self, value: Tensor) -> Tensor:
+        """A parameter of a tensor's type that nothing has read yet."""
+        start = self.numbers.integers(0, 2, self.counts(value.shape)).astype(value.dtype.numpy)
+        return leaf.parameter(f"state{value.node.serial}", value.shape, start, value.dtype)
+
+    def replacement(self, target: Tensor, gradients: list[Tensor]) -> Tensor | None:
+        """Any tensor of a parameter's type: computed, fed, constant, a gradient, another parameter; or one of
+        them with rows added to it.
+        """
+        known = (*self.floats, *self.integers, *self.flags, *gradients)
+        found = [t for t in known if t.type == target.type and t is not target and self.moderate(t)]
+        if target.rank and target.dtype.is_float and self.random.random() < 0.5:
+            return _accumulate(self, self.random.choice(found or [target]))
+        return self.random.choice(found) if found else None
 
     def cost(self, floats: list[Tensor]) -> Tensor:
         chosen = self.random.sample(floats[-4:], min(len(floats), self.random.randint(1, 2), 4))
@@ -223,8 +247,8 @@ def _broadcast(a: Shape, b: Shape) -> bool:
 Step = Callable[[_Grower], "Tensor | None"]
 COVERED_BY_STEP = {
     "broadcast", "transpose", "expand_dims", "squeeze", "copy", "cast", "sum", "mean", "max", "mul",
-    "add_bias", "gather", "scatter_add", "one_hot", "softmax", "cross_ent", "cross_ent_of_softmax",
-    "where", "greater", "less", "equal", "size", "arange",
+    "add_bias", "gather", "scatter_add", "clip_index", "one_hot", "softmax", "cross_ent",
+    "cross_ent_of_softmax", "where", "greater", "less", "equal", "size", "arange",
 }  # fmt: skip
 
 
@@ -432,23 +456,38 @@ def _cross_entropy(g: _Grower) -> Tensor | None:
 
 def _lookup(g: _Grower) -> Tensor | None:
     table = g.any_float(at_least=1)
-    dims = g.some_shape(g.random.randint(0, 2))
-    if table.rank - 1 + len(dims) > 3 or np.prod(g.counts(dims)) > MOST_ROWS:
+    is_hot = g.random.random() < 0.3
+    dims = (17, *g.some_shape(1))[: 4 - table.rank] if is_hot else g.some_shape(g.random.randint(0, 2))
+    if table.rank - 1 + len(dims) > 3:
         return None
-    return indexing.gather(table, g.new_integers(dims, g.counts(table.shape[:1])[0]))
+    ids = _row_numbers(g, dims, table.shape[0], is_hot)
+    return None if ids is None else indexing.gather(table, ids)
 
 
-def _accumulate(g: _Grower) -> Tensor | None:
-    base = g.any_float(at_least=1)
+def _accumulate(g: _Grower, base: Tensor | None = None) -> Tensor | None:
+    base = g.any_float(at_least=1) if base is None else base
     added = g.any_float(at_least=1)
     lead = added.rank - (base.rank - 1)
     if added.dtype != base.dtype or lead < 0 or added.shape[lead:] != base.shape[1:]:
         lead = 1
         added = g.new_float((*g.some_shape(1), *base.shape[1:]), -1, 1, base.dtype.name)
-    if np.prod(g.counts(added.shape[:lead])) > MOST_ROWS:
+    ids = _row_numbers(g, added.shape[:lead], base.shape[0], g.random.random() < 0.3)
+    return None if ids is None else indexing.scatter_add(base, ids, added)
+
+
+def _row_numbers(g: _Grower, dims: Shape, rows: Size, is_hot: bool) -> Tensor | None:
+    """Numbers of rows: given, or whatever there is of this shape, clipped. If hot, many are the same."""
+    count, limit = int(np.prod(g.counts(dims))), g.counts((rows,))[0]
+    if count > (HOT_ROWS if is_hot else MOST_ROWS):
         return None
-    ids = g.new_integers(added.shape[:lead], g.counts(base.shape[:1])[0])
-    return indexing.scatter_add(base, ids, added)
+    found = [t for t in g.integers if t.shape == dims]
+    if found and g.random.random() < 0.5:
+        return indexing.ClipIndex(rows)(g.random.choice(found))
+    return g.new_integers(dims, min(limit, 2) if is_hot else limit)
+
+
+def _clip(g: _Grower) -> Tensor | None:
+    return indexing.ClipIndex(g.random.choice(g.dims))(g.random.choice(g.integers)) if g.integers else None
 
 
 def _classes(g: _Grower) -> Tensor | None:
@@ -465,6 +504,6 @@ def _sizes(g: _Grower) -> Tensor | None:
 
 STEPS: tuple[Step, ...] = (
     *(_elementwise,) * 6, *(_with_number,) * 2, *(_product,) * 3, *(_reduction,) * 3, *(_view,) * 2,
-    _choose, _choose, _bias, _softmax, _cross_entropy, _lookup, _accumulate, _classes, _sizes, _integers,
-    _compare, _convert,
+    _choose, _choose, _bias, _softmax, _cross_entropy, _lookup, _lookup, _accumulate, _accumulate, _classes,
+    _sizes, _integers, _compare, _convert, _clip,
 )  # fmt: skip
