@@ -11,6 +11,7 @@ import flowgraph as fg
 from flowgraph.errors import FlowgraphError, ShapeError, VerificationError
 from flowgraph.graph.graph import Graph, clone, rewrite, substitute, topological, verify
 from flowgraph.graph.names import identifier, names
+from flowgraph.graph.order import stable_order
 from flowgraph.graph.origin import Origin, SourceLine, at
 from flowgraph.graph.size import (
     Dim,
@@ -291,3 +292,10 @@ def test_a_graph_can_be_handed_to_networkx() -> None:
     assert exported.number_of_edges(3, 4) == 2, "both operands of h * h"
     assert networkx.dag_longest_path_length(exported) == 3
     assert "test_graph.py" in exported.nodes[3]["lines"][0]
+
+
+def test_what_waits_comes_later_and_the_rest_keeps_its_order() -> None:
+    assert stable_order([{2}, set(), set(), {0}]) == [1, 2, 0, 3]
+    assert stable_order([]) == []
+    with pytest.raises(VerificationError, match="wait for one another"):
+        stable_order([{1}, {0}, set()])

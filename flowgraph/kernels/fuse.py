@@ -12,12 +12,12 @@ Every group has a `reason`: why it is a kernel of its own.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from flowgraph.graph.graph import Graph
+from flowgraph.graph.order import stable_order
 from flowgraph.graph.size import Shape, Size
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import TensorType
@@ -139,7 +139,7 @@ def fuse(graph: Graph) -> Fusion:
 
     stored = _stored(groups, member_of, inlined, roots)
     _sink_cheap(groups, member_of, inlined, stored, consumers, roots)
-    order = _topological_groups(groups)
+    order = [number for number in stable_order([g.waits for g in groups]) if groups[number].nodes]
     position = {old: new for new, old in enumerate(order)}
     member_of = {t: position[g] for t, g in member_of.items()}
     return Fusion(tuple(groups[k] for k in order), member_of, frozenset(stored), frozenset(inlined))
@@ -340,26 +340,6 @@ def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: d
 
 def _row_extents(tensor: Tensor, outer: int) -> tuple[Size, ...]:
     return tensor.shape[outer:]
-
-
-def _topological_groups(groups: list[Group]) -> list[int]:
-    """The groups that still have nodes, producers first, as close to the order they were made in as possible."""
-    waiting = [len(g.waits) for g in groups]
-    followers: list[list[int]] = [[] for _ in groups]
-    for number, group in enumerate(groups):
-        for p in group.waits:
-            followers[p].append(number)
-    ready = [number for number, count in enumerate(waiting) if count == 0]
-    order: list[int] = []
-    while ready:
-        number = heapq.heappop(ready)
-        order.append(number)
-        for follower in followers[number]:
-            waiting[follower] -= 1
-            if waiting[follower] == 0:
-                heapq.heappush(ready, follower)
-    assert len(order) == len(groups), "fusion made a cycle"
-    return [number for number in order if groups[number].nodes]
 
 
 def _stored(groups: list[Group], member_of: dict[Tensor, int], inlined: set[Node], roots: set[Tensor]) -> set[Tensor]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from flowgraph.errors import VerificationError
 from flowgraph.graph.graph import Graph
+from flowgraph.graph.order import stable_order
 from flowgraph.graph.size import Size
 from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import Index, Load, walk
@@ -69,7 +70,7 @@ def make_plan(graph: Graph, calls: Sequence[KernelCall]) -> Plan:
         after.append({producer[new], *readers.get(parameter, ())})
         calls.append(build_copy(new, parameter))
 
-    order = _order(after)
+    order = stable_order(after)
     ordered = tuple(calls[k] for k in order)
     written = {new: parameter for parameter, new in in_place}
     places: dict[Tensor, Place] = {}
@@ -111,29 +112,6 @@ def _reaches(after: list[set[int]], start: int, goal: int) -> bool:
             seen.add(k)
             stack.extend(after[k])
     return False
-
-
-def _order(after: list[set[int]]) -> list[int]:
-    """A topological order that stays as close to the given one as it can."""
-    import heapq
-
-    waiting = [len(a) for a in after]
-    followers: list[list[int]] = [[] for _ in after]
-    for k, a in enumerate(after):
-        for before in a:
-            followers[before].append(k)
-    ready = [k for k, count in enumerate(waiting) if count == 0]
-    heapq.heapify(ready)
-    order: list[int] = []
-    while ready:
-        k = heapq.heappop(ready)
-        order.append(k)
-        for f in followers[k]:
-            waiting[f] -= 1
-            if waiting[f] == 0:
-                heapq.heappush(ready, f)
-    assert len(order) == len(after), "the plan has a cycle"
-    return order
 
 
 def may_overwrite(call: KernelCall, old: Tensor, new: Tensor) -> bool:
