@@ -7,6 +7,7 @@ import ctypes
 import functools
 import itertools
 import math
+import re
 import subprocess
 import sys
 import textwrap
@@ -261,6 +262,24 @@ class TestMathematics:
         error = distance(vectors, EXACT[name](x.astype(np.float64)))
         worst = int(np.argmax(error))
         assert error[worst] <= 4, f"{name}({x[worst]!r}) = {vectors[worst]!r}, off by {error[worst]}"
+
+    @pytest.mark.parametrize("processor", [("haswell", ""), ("skylake-avx512", "")], ids=["AVX2", "AVX-512"])
+    @pytest.mark.parametrize("name", EXACT)
+    def test_float32_functions_are_vector_instructions(self, name: str, processor: tuple[str, str]) -> None:
+        if not llvm.get_process_triple().startswith("x86_64"):
+            pytest.skip("x86 only")
+        source = f"""
+def kernel(args, lo, hi):
+    out, x = arg(args, 0), arg(args, 1)
+    for t in range(lo, hi):
+        vstore_f32(out, 16 * t, {name}(vload_f32(x, 16 * t)))
+"""
+        assembly = machine(*processor).emit_assembly(module_of(source, "function", processor))
+        register = {"haswell": "ymm", "skylake-avx512": "zmm"}[processor[0]]
+        assert re.search(rf"v(mul|fmadd\d+)ps.*%{register}", assembly)
+        assert not re.search(r"v(add|sub|mul|div|max|min|sqrt|fn?m(add|sub)\d+)ss", assembly)
+        # beyond 16384, sin and cos ask the C library, lane by lane, in a branch of their own
+        assert ("call" in assembly) == (name in ("sin", "cos"))
 
     @pytest.mark.parametrize("name", EXACT)
     def test_zeros_keep_their_sign(self, name: str) -> None:
