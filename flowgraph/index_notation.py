@@ -19,7 +19,7 @@ from flowgraph.graph.types import DType, boolean, int64
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 LOGICAL = frozenset({"and", "or", "not"})
 ARITHMETIC = frozenset({"add", "sub", "mul", "div", "floordiv", "mod", "neg"})
-SELECTING = frozenset({"select", "minimum", "maximum", "absolute", "sign", "floor"})
+SELECTING = frozenset({"select", "minimum", "maximum", "absolute", "sign", "floor", "round"})
 TRANSCENDENTAL = frozenset(
     {"exp", "log", "log1p", "expm1", "tanh", "logistic", "softplus", "erf", "sin", "cos", "power", "sqrt"}
 )

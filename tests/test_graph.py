@@ -28,7 +28,7 @@ from flowgraph.graph.size import (
 from flowgraph.graph.tensor import Node
 from flowgraph.graph.text import to_text
 from flowgraph.graph.types import TensorType, as_dtype, float32
-from flowgraph.ops.elementwise import Tanh
+from flowgraph.ops.functions import Tanh
 from tests.support.random_graphs import random_case
 
 # Sizes: a ring, with floor division

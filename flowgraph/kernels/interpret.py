@@ -32,7 +32,8 @@ FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "minimum": np.minimum, "maximum": np.maximum,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
     "ge": np.greater_equal, "and": np.logical_and, "or": np.logical_or, "not": np.logical_not,
-    "select": np.where, "absolute": np.abs, "sign": np.sign, "floor": np.floor, "sqrt": np.sqrt,
+    "select": np.where, "absolute": np.abs, "sign": np.sign, "floor": np.floor, "round": np.rint,
+    "sqrt": np.sqrt,
     "exp": np.exp, "log": np.log, "log1p": np.log1p, "expm1": np.expm1, "tanh": np.tanh, "erf": _erf,
     "sin": np.sin, "cos": np.cos, "logistic": _logistic, "softplus": _softplus,
 }  # fmt: skip

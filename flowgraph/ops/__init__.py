@@ -1,6 +1,18 @@
 """The vocabulary: one class per op, one file per family. Importing it registers every op."""
 
-from flowgraph.ops import classification, contraction, elementwise, indexing, leaf, operators, reduce, shape
+from flowgraph.ops import (
+    classification,
+    contraction,
+    elementwise,
+    functions,
+    indexing,
+    leaf,
+    logic,
+    operators,
+    piecewise,
+    reduce,
+    shape,
+)
 from flowgraph.ops.base import Op, Sample
 
 __all__ = [
@@ -9,9 +21,12 @@ __all__ = [
     "classification",
     "contraction",
     "elementwise",
+    "functions",
     "indexing",
     "leaf",
+    "logic",
     "operators",
+    "piecewise",
     "reduce",
     "shape",
 ]

@@ -13,7 +13,8 @@ from flowgraph.graph.size import Size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.ops.base import Cotangents, Op, Sample, require_float, values
-from flowgraph.ops.elementwise import divide, equal, exp, log, multiply, negative, subtract, where
+from flowgraph.ops.elementwise import divide, equal, multiply, negative, subtract, where
+from flowgraph.ops.functions import exp, log
 from flowgraph.ops.indexing import one_hot
 from flowgraph.ops.reduce import max as max_
 from flowgraph.ops.reduce import sum as sum_

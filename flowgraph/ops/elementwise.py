@@ -67,6 +67,21 @@ class Elementwise(Op):
         return made
 
 
+    @classmethod
+    def _few(cls, arity: int, low: float = -2.0, high: float = 2.0) -> list[Sample]:
+        """Fewer samples: for ops whose scalar function is all that is their own."""
+        cases: list[tuple[tuple[int, ...], str]] = [((3, 17), "float32"), ((), "float32"), ((33,), "float64")]
+        return [
+            Sample(cls(), tuple(values(*shape, low=low, high=high, dtype=t, seed=k) for k in range(arity)))
+            for shape, t in cases
+        ]
+
+    @classmethod
+    def _edges(cls, *operands: Sequence[float]) -> Sample:
+        """One sample of special values, which have no derivative."""
+        return Sample(cls(), tuple(np.array(o, np.float32) for o in operands), smooth=())
+
+
 # Arithmetic
 
 
@@ -185,127 +200,6 @@ class Negative(Elementwise):
         return cls._samples(1)
 
 
-# Functions of one value
-
-
-@dataclass(frozen=True)
-class Tanh(Elementwise):
-    """Hyperbolic tangent: the logistic function shifted to [-1, 1]."""
-
-    name: ClassVar[str] = "tanh"
-    function: ClassVar[str] = "tanh"
-
-    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
-        (g,) = cotangents
-        (y,) = outputs
-        return (multiply(g, subtract(1.0, multiply(y, y))),)
-
-    def reference(self, x: np.ndarray) -> np.ndarray:
-        return np.tanh(x)
-
-    @classmethod
-    def samples(cls) -> list[Sample]:
-        extreme = np.array([-np.inf, -90, -9, -0.0, 1e-30, 9, 90, np.inf, np.nan], np.float32)
-        return [*cls._samples(1, -4, 4), Sample(cls(), (extreme,), smooth=())]
-
-
-@dataclass(frozen=True)
-class Logistic(Elementwise):
-    """1 / (1 + exp(-x)), the sigmoid."""
-
-    name: ClassVar[str] = "logistic"
-    function: ClassVar[str] = "logistic"
-
-    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
-        (g,) = cotangents
-        (y,) = outputs
-        return (multiply(g, multiply(y, subtract(1.0, y))),)
-
-    def reference(self, x: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            return np.where(
-                x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))
-            ).astype(x.dtype)
-
-    @classmethod
-    def samples(cls) -> list[Sample]:
-        extreme = np.array([-np.inf, -90, -20, 0.0, 20, 90, np.inf, np.nan], np.float32)
-        return [*cls._samples(1, -6, 6), Sample(cls(), (extreme,), smooth=())]
-
-
-@dataclass(frozen=True)
-class Relu(Elementwise):
-    """max(x, 0): linear with a cutoff at zero; its derivative at zero is 0."""
-
-    name: ClassVar[str] = "relu"
-    display: ClassVar[str] = "reLU"
-    function: ClassVar[str] = "maximum"
-
-    def body(self, *types: TensorType) -> Body:
-        axes = axes_for(types[0].shape)
-        return Body(axes, call("maximum", load(0, types[0], indices(axes)), 0.0))
-
-    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
-        (g,) = cotangents
-        return (where(greater(inputs[0], 0.0), g, 0.0),)
-
-    def reference(self, x: np.ndarray) -> np.ndarray:
-        return np.maximum(x, 0)
-
-    @classmethod
-    def samples(cls) -> list[Sample]:
-        away = [
-            Sample(s.op, tuple(np.where(np.abs(a) < 0.01, a.dtype.type(0.5), a) for a in s.arrays))
-            for s in cls._samples(1)
-        ]
-        return [
-            *away,
-            Sample(cls(), (np.array([0.0, -0.0, np.nan, np.inf, -np.inf], np.float32),), smooth=()),
-        ]
-
-
-@dataclass(frozen=True)
-class Exp(Elementwise):
-    """e to the x."""
-
-    name: ClassVar[str] = "exp"
-    function: ClassVar[str] = "exp"
-
-    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
-        (g,) = cotangents
-        return (multiply(g, outputs[0]),)
-
-    def reference(self, x: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore", under="ignore"):
-            return np.exp(x)
-
-    @classmethod
-    def samples(cls) -> list[Sample]:
-        extreme = np.array([-np.inf, -110, -87.4, 0.0, 88.7, 89, np.inf, np.nan], np.float32)
-        return [*cls._samples(1), Sample(cls(), (extreme,), smooth=())]
-
-
-@dataclass(frozen=True)
-class Log(Elementwise):
-    """Natural logarithm; -inf at 0, NaN below."""
-
-    name: ClassVar[str] = "log"
-    function: ClassVar[str] = "log"
-
-    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
-        (g,) = cotangents
-        return (divide(g, inputs[0]),)
-
-    def reference(self, x: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            return np.log(x)
-
-    @classmethod
-    def samples(cls) -> list[Sample]:
-        extreme = np.array([0.0, 1e-38, 1.0, 3e38, np.inf, -1.0, np.nan], np.float32)
-        return [*cls._samples(1, 0.1, 4), Sample(cls(), (extreme,), smooth=())]
-
-
 # Comparison, choice, conversion
 
 
@@ -365,6 +259,42 @@ class Equal(Comparison):
 
     def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.equal(x, y)
+
+
+@dataclass(frozen=True)
+class NotEqual(Comparison):
+    """x != y; NaN differs from everything."""
+
+    name: ClassVar[str] = "not_equal"
+    display: ClassVar[str] = "!="
+    function: ClassVar[str] = "ne"
+
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.not_equal(x, y)
+
+
+@dataclass(frozen=True)
+class GreaterEqual(Comparison):
+    """x >= y."""
+
+    name: ClassVar[str] = "greater_equal"
+    display: ClassVar[str] = ">="
+    function: ClassVar[str] = "ge"
+
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.greater_equal(x, y)
+
+
+@dataclass(frozen=True)
+class LessEqual(Comparison):
+    """x <= y."""
+
+    name: ClassVar[str] = "less_equal"
+    display: ClassVar[str] = "<="
+    function: ClassVar[str] = "le"
+
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.less_equal(x, y)
 
 
 @dataclass(frozen=True)
@@ -443,6 +373,32 @@ class Cast(Op):
 
 
 @dataclass(frozen=True)
+class StopGradient(Op):
+    """x, through which no gradient flows: a constant to whoever differentiates. Costs nothing."""
+
+    name: ClassVar[str] = "stop_gradient"
+    display: ClassVar[str] = "stopGradient"
+    family: ClassVar[str] = "elementwise"
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        return (types[0],)
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(types[0].shape)
+        return Body(axes, load(0, types[0], indices(axes)))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        return (None,)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return x.copy()
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [Sample(cls(), (values(3, 17),), smooth=()), Sample(cls(), (values(40, dtype="bool"),))]
+
+
+@dataclass(frozen=True)
 class Copy(Op):
     """The same values in memory of their own: what an output or an update that is somebody else's value
     becomes.
@@ -501,31 +457,6 @@ def negative(x: Tensor) -> Tensor:
     return Negative()(x)
 
 
-def tanh(x: Tensor) -> Tensor:
-    """Hyperbolic tangent, elementwise."""
-    return Tanh()(x)
-
-
-def logistic(x: Tensor) -> Tensor:
-    """1 / (1 + exp(-x)), elementwise; alias `sigmoid`."""
-    return Logistic()(x)
-
-
-def relu(x: Tensor) -> Tensor:
-    """max(x, 0), elementwise."""
-    return Relu()(x)
-
-
-def exp(x: Tensor) -> Tensor:
-    """e to the x, elementwise."""
-    return Exp()(x)
-
-
-def log(x: Tensor) -> Tensor:
-    """Natural logarithm, elementwise."""
-    return Log()(x)
-
-
 def greater(x: Any, y: Any) -> Tensor:
     """x > y, elementwise: bool."""
     return Greater()(*broadcast_operands("greater", x, y))
@@ -534,6 +465,21 @@ def greater(x: Any, y: Any) -> Tensor:
 def less(x: Any, y: Any) -> Tensor:
     """x < y, elementwise: bool."""
     return Less()(*broadcast_operands("less", x, y))
+
+
+def greater_equal(x: Any, y: Any) -> Tensor:
+    """x >= y, elementwise: bool."""
+    return GreaterEqual()(*broadcast_operands("greater_equal", x, y))
+
+
+def less_equal(x: Any, y: Any) -> Tensor:
+    """x <= y, elementwise: bool."""
+    return LessEqual()(*broadcast_operands("less_equal", x, y))
+
+
+def not_equal(x: Any, y: Any) -> Tensor:
+    """x != y, elementwise: bool."""
+    return NotEqual()(*broadcast_operands("not_equal", x, y))
 
 
 def equal(x: Any, y: Any) -> Tensor:
@@ -558,3 +504,8 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     """x in another dtype."""
     x, kind = as_tensor(x, what="cast"), known_dtype(dtype)
     return x if x.dtype == kind else Cast(kind)(x)
+
+
+def stop_gradient(x: Tensor) -> Tensor:
+    """x, as a constant to whoever differentiates."""
+    return StopGradient()(as_tensor(x, what="stop_gradient"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowgraph.graph.tensor import Tensor
-from flowgraph.ops import contraction, elementwise
+from flowgraph.ops import contraction, elementwise, functions, logic, piecewise
 
 
 def _swap(function: Any) -> Any:
@@ -20,8 +20,16 @@ _BINARY = {
     "mul": elementwise.multiply,
     "truediv": elementwise.divide,
     "matmul": contraction.mul,
+    "pow": functions.power,
+    "floordiv": logic.floor_divide,
+    "mod": logic.remainder,
+    "and": logic.logical_and,
+    "or": logic.logical_or,
+    "xor": logic.logical_xor,
     "gt": elementwise.greater,
+    "ge": elementwise.greater_equal,
     "lt": elementwise.less,
+    "le": elementwise.less_equal,
 }
 _REFLECTED = (
     "add",
@@ -29,11 +37,17 @@ _REFLECTED = (
     "mul",
     "truediv",
     "matmul",
+    "pow",
+    "floordiv",
+    "mod",
+    "and",
+    "or",
+    "xor",
 )  # what NumPy arrays and numbers may stand to the left of
 
 for _name, _function in _BINARY.items():
     setattr(Tensor, f"__{_name}__", lambda self, other, f=_function: f(self, other))
 for _name in _REFLECTED:
     setattr(Tensor, f"__r{_name}__", _swap(_BINARY[_name]))
-for _name, _unary in {"neg": elementwise.negative}.items():
+for _name, _unary in {"neg": elementwise.negative, "abs": piecewise.absolute, "invert": logic.logical_not}.items():
     setattr(Tensor, f"__{_name}__", lambda self, f=_unary: f(self))

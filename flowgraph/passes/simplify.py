@@ -12,7 +12,7 @@ import numpy as np
 from flowgraph.graph.graph import Graph, clone, rewrite
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.ops.base import Op
-from flowgraph.ops.elementwise import Add, Cast, Divide, Elementwise, Multiply, Negative, Subtract
+from flowgraph.ops.elementwise import Add, Cast, Divide, Elementwise, Multiply, Negative, StopGradient, Subtract
 from flowgraph.ops.leaf import Constant, Input, Parameter, constant
 from flowgraph.ops.shape import Broadcast, ExpandDims, Squeeze, Transpose
 
@@ -99,7 +99,7 @@ def simplify_algebra(graph: Graph) -> Graph:
                         return (Divide()(value, divisor),)
         if isinstance(op, Negative) and isinstance(inputs[0].op, Negative):
             return inputs[0].node.inputs
-        if isinstance(op, Cast) and inputs[0].dtype == op.dtype:
+        if isinstance(op, StopGradient) or (isinstance(op, Cast) and inputs[0].dtype == op.dtype):
             return inputs
         if isinstance(op, Transpose) and isinstance(inputs[0].op, Transpose):
             inner = inputs[0].op.axes

@@ -11,7 +11,8 @@ from collections.abc import Collection
 from flowgraph.graph.graph import Graph, rewrite
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.ops.classification import CrossEnt, CrossEntOfSoftmax, Softmax
-from flowgraph.ops.elementwise import Log, exp, log, subtract
+from flowgraph.ops.elementwise import subtract
+from flowgraph.ops.functions import Log, exp, log
 from flowgraph.ops.reduce import max as max_
 from flowgraph.ops.reduce import sum as sum_
 

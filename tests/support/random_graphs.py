@@ -25,7 +25,18 @@ from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Shape, Size, named
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import float32, float64
-from flowgraph.ops import classification, contraction, elementwise, indexing, leaf, reduce, shape
+from flowgraph.ops import (
+    classification,
+    contraction,
+    elementwise,
+    functions,
+    indexing,
+    leaf,
+    logic,
+    piecewise,
+    reduce,
+    shape,
+)
 from flowgraph.ops.base import Op
 from flowgraph.ops.leaf import Leaf
 from flowgraph.program import concrete
@@ -157,7 +168,7 @@ class _Grower:
         if ((value >= low) & (value <= high)).all():
             return x
         middle, half = (low + high) / 2, 0.98 * (high - low) / 2
-        return elementwise.tanh(x) * half + middle
+        return functions.tanh(x) * half + middle
 
     def finish(self) -> Case:
         """Choose outputs, differentiate, update parameters: sometimes by one another's values."""
@@ -248,7 +259,8 @@ Step = Callable[[_Grower], "Tensor | None"]
 COVERED_BY_STEP = {
     "broadcast", "transpose", "expand_dims", "squeeze", "copy", "cast", "sum", "mean", "max", "mul",
     "add_bias", "gather", "scatter_add", "clip_index", "one_hot", "softmax", "cross_ent",
-    "cross_ent_of_softmax", "where", "greater", "less", "equal", "size", "arange",
+    "cross_ent_of_softmax", "where", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "size",
+    "arange", "logical_and", "logical_or", "logical_xor", "logical_not", "floor_divide", "remainder", "stop_gradient",
 }  # fmt: skip
 
 
@@ -260,6 +272,8 @@ def smooth_elementwise() -> dict[str, tuple[type[Op], tuple[tuple[float, float],
         if not issubclass(cls, elementwise.Elementwise) or name in COVERED_BY_STEP:
             continue
         samples = [s for s in cls.samples() if s.arrays[0].dtype.kind == "f" and s.operands]
+        if not samples:
+            continue
         arity = len(samples[0].arrays)
         found[name] = (
             cls,
@@ -328,16 +342,43 @@ def _integers(g: _Grower) -> Tensor | None:
         else g.new_integers(g.some_shape(), 5)
     )
     y = g.partner(x, g.integers)
-    form = g.random.choice((elementwise.add, elementwise.subtract, elementwise.multiply, None))
+    form = g.random.choice((*INTEGER_FORMS, None))
     if form is None or y is None:
         return g.random.choice(
-            (lambda: -x, lambda: reduce.sum(x), lambda: elementwise.cast(x, "float32"), lambda: x + 1)
+            (
+                lambda: -x,
+                lambda: abs(x),
+                lambda: reduce.sum(x),
+                lambda: elementwise.cast(x, "float32"),
+                lambda: elementwise.stop_gradient(x) + 1,
+                lambda: piecewise.sign(x),
+            )
         )()
     return form(x, y)
 
 
+INTEGER_FORMS = (
+    elementwise.add,
+    elementwise.subtract,
+    elementwise.multiply,
+    logic.floor_divide,
+    logic.remainder,
+    piecewise.minimum,
+    piecewise.maximum,
+)
+
+
+def _logic(g: _Grower) -> Tensor | None:
+    x = g.random.choice(g.flags) if g.flags else _compare(g)
+    if x is None:
+        return None
+    y = g.partner(x, g.flags)
+    form = g.random.choice((logic.logical_and, logic.logical_or, logic.logical_xor, None))
+    return logic.logical_not(x) if form is None or y is None else form(x, y)
+
+
 def _compare(g: _Grower) -> Tensor | None:
-    name = g.random.choice(("greater", "less", "equal"))
+    name = g.random.choice(("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"))
     x = g.random.choice(g.integers) if g.integers and g.random.random() < 0.3 else g.any_float()
     y: Any = g.partner(x, g.pool(x)) if g.random.random() < 0.6 else 0
     if y is None:
@@ -435,7 +476,7 @@ def _view(g: _Grower) -> Tensor | None:
 def _softmax(g: _Grower) -> Tensor | None:
     x = g.any_float(at_least=1)
     return (
-        classification.softmax(x) if g.random.random() < 0.6 else elementwise.log(classification.softmax(x))
+        classification.softmax(x) if g.random.random() < 0.6 else functions.log(classification.softmax(x))
     )
 
 
@@ -505,5 +546,5 @@ def _sizes(g: _Grower) -> Tensor | None:
 STEPS: tuple[Step, ...] = (
     *(_elementwise,) * 6, *(_with_number,) * 2, *(_product,) * 3, *(_reduction,) * 3, *(_view,) * 2,
     _choose, _choose, _bias, _softmax, _cross_entropy, _lookup, _lookup, _accumulate, _accumulate, _classes,
-    _sizes, _integers, _compare, _convert, _clip,
+    _sizes, _integers, _integers, _compare, _compare, _logic, _logic, _convert, _clip,
 )  # fmt: skip

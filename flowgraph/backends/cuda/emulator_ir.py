@@ -17,7 +17,7 @@ REGISTERS += ["laneid", "warpsize", "posts"]  # posts: where in fg.slots this wa
 _LIBM = {name: name for name in ("exp", "log", "log1p", "expm1", "tanh", "erf", "sin", "cos", "fmod")} | {
     "pow": "pow"
 }
-_INTRINSIC = ("fabs", "floor", "sqrt", "copysign")
+_INTRINSIC = ("fabs", "floor", "rint", "sqrt", "copysign")
 _BINARY = ("pow", "fmod", "copysign")
 
 

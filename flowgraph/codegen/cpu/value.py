@@ -252,6 +252,10 @@ class Value:
     def floor(self) -> Value:
         return self._intrinsic("floor") if self.is_float else self
 
+    def round(self) -> Value:
+        """The nearest whole number, of two equally near ones the even one."""
+        return self._intrinsic("roundeven")
+
     def copy_sign(self, sign: Value) -> Value:
         """This magnitude with the sign of `sign`."""
         return self._intrinsic("copysign", sign)

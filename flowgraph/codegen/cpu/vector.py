@@ -230,6 +230,7 @@ def _functions() -> dict[str, KernelOnly]:
         ("absolute", elementwise(1, NUMBERS), on_values(Value.absolute)),
         ("sqrt", elementwise(1, FLOATS), on_values(Value.sqrt)),
         ("floor", elementwise(1, NUMBERS), on_values(Value.floor)),
+        ("round", elementwise(1, FLOATS), on_values(Value.round)),
         ("sign", elementwise(1, NUMBERS), on_values(Value.sign)),
         ("hsum", horizontal(NUMBERS), on_values(lambda v: v.fold(operator.add))),
         ("hmax", horizontal(ALL), on_values(lambda v: v.fold(Value.maximum))),

@@ -171,6 +171,7 @@ floor = unary(
     "The largest whole number not above a.",
     is_number,
 )
+round_ = unary("round", lambda b, t, x: libdevice(b, "rint", x), "The nearest whole number, half to even.")
 floor_divide = binary(
     "floor_divide", _floor_division(0), "a // b as NumPy's, in the operands' dtype.", is_number
 )
@@ -246,6 +247,7 @@ FUNCTIONS: dict[str, Any] = {
         sign,
         sqrt,
         floor,
+        round_,
         floor_divide,
         remainder,
         index_div,

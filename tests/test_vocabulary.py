@@ -1,0 +1,77 @@
+"""The vocabulary as users call it: broadcasting, operators, special cases, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import flowgraph as fg
+from flowgraph.errors import DTypeError
+from tests.support.paths import optimise
+
+
+def run(tensor: fg.Tensor, **feeds: np.ndarray) -> np.ndarray:
+    return fg.compile(outputs=tensor, device="reference")(**feeds)[0]
+
+
+X = np.array([-2.0, -0.5, 0.0, 0.5, 3.0], np.float32)
+
+
+@pytest.mark.parametrize("exponent", [1, 2, 3, -1, 0.5, 1.7, 0])
+def test_a_power_is_numpys(exponent: float) -> None:
+    x = fg.input("x", (5,))
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(run(x**exponent, x=X), X ** np.float32(exponent), rtol=1e-6)
+
+
+def test_small_whole_powers_are_products() -> None:
+    x = fg.input("x", (5,))
+    assert (x**2).node.op.name == (x**3).node.op.name == "multiply"
+    assert (x**0.5).node.op.name == "sqrt"
+
+
+def test_operators_of_booleans_and_integers() -> None:
+    x, k = fg.input("x", (5,)), fg.input("k", (5,), "int32")
+    K = np.array([-7, -1, 0, 4, 9], np.int32)
+    np.testing.assert_array_equal(run((x > 0) & ~(x >= 1) | (x <= -1), x=X), (X > 0) & ~(X >= 1) | (X <= -1))
+    np.testing.assert_array_equal(run(k // 4, k=K), K // 4)
+    np.testing.assert_array_equal(run(k % -4, k=K), K % -4)
+    np.testing.assert_array_equal(run(abs(k), k=K), abs(K))
+
+
+def test_special_values_are_told_apart() -> None:
+    x, values = fg.input("x", (4,)), np.array([1.0, np.nan, np.inf, -np.inf], np.float32)
+    for ours, theirs in ((fg.isnan, np.isnan), (fg.isinf, np.isinf), (fg.isfinite, np.isfinite)):
+        np.testing.assert_array_equal(run(ours(x), x=values), theirs(values))
+
+
+def test_clip_takes_either_bound_or_both() -> None:
+    x = fg.input("x", (5,))
+    for low, high in ((-1.0, 1.0), (None, 0.0), (0.0, None), (None, None)):
+        np.testing.assert_array_equal(run(fg.clip(x, low, high) + 0.0, x=X), np.clip(X, low, high))
+
+
+def test_equal_values_share_the_gradient_of_an_extremum() -> None:
+    x, y = fg.input("x", (2,)), fg.input("y", (2,))
+    total = fg.sum(fg.maximum(x, y))
+    dx, dy = fg.compile(outputs=fg.grad(total, [x, y]), device="reference")(
+        x=np.array([1, 2], np.float32), y=np.array([1, 3], np.float32)
+    )
+    np.testing.assert_array_equal([dx, dy], [[0.5, 0], [0.5, 1]])
+
+
+def test_no_gradient_flows_through_a_stopped_one_and_it_costs_nothing() -> None:
+    x = fg.input("x", (5,))
+    cost = fg.sum(x * fg.stop_gradient(fg.tanh(x)))
+    (dx,) = fg.compile(outputs=fg.grad(cost, [x]), device="reference")(x=X)
+    np.testing.assert_allclose(dx, np.tanh(X), rtol=1e-6)
+    graph = optimise(fg.compile(outputs=[cost], device="reference").declared)
+    assert all(n.op.name != "stop_gradient" for n in graph.nodes())
+
+
+def test_floats_are_not_for_logic_nor_for_whole_division() -> None:
+    x = fg.input("x", (5,))
+    with pytest.raises(DTypeError, match="and needs bool values, got float32"):
+        fg.logical_and(x, x)
+    with pytest.raises(DTypeError, match="// is for integers, got float32"):
+        x // 2.0
