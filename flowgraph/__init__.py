@@ -88,6 +88,7 @@ from flowgraph.ops.piecewise import (
     relu,
     round,
     sign,
+    trunc,
 )
 from flowgraph.ops.reduce import max, mean, sum
 from flowgraph.ops.shape import broadcast_to, expand_dims, squeeze, transpose
@@ -231,5 +232,6 @@ __all__ = [
     "sum",
     "tanh",
     "transpose",
+    "trunc",
     "where",
 ]

@@ -17,8 +17,10 @@ from flowgraph.graph.types import DType, boolean, int64
 
 # Functions of the notation. Binary and unary ones keep the dtype of their arguments unless listed here.
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
-LOGICAL = frozenset({"and", "or", "not"})
-ARITHMETIC = frozenset({"add", "sub", "mul", "div", "floordiv", "mod", "neg"})
+LOGICAL = frozenset({"and", "or", "xor", "not"})
+# floordiv and mod are of indices; floor_divide and remainder of any numbers, by any numbers, as NumPy has them.
+DIVIDING = frozenset({"div", "floordiv", "mod", "floor_divide", "remainder"})
+ARITHMETIC = DIVIDING | {"add", "sub", "mul", "neg"}
 SELECTING = frozenset({"select", "minimum", "maximum", "absolute", "sign", "floor", "round"})
 TRANSCENDENTAL = frozenset(
     {"exp", "log", "log1p", "expm1", "tanh", "logistic", "softplus", "erf", "sin", "cos", "power", "sqrt"}
@@ -27,7 +29,7 @@ FUNCTIONS = COMPARISONS | LOGICAL | ARITHMETIC | SELECTING | TRANSCENDENTAL | {"
 
 # What functions cost. Free: as good as the load they go with. Cheap: a few of them cost less than a load from L2.
 FREE = COMPARISONS | LOGICAL | {"cast", "select"}
-CHEAP = FREE | SELECTING | ARITHMETIC - {"div", "floordiv", "mod"}
+CHEAP = FREE | SELECTING | ARITHMETIC - DIVIDING
 
 COMBINERS = {"sum": "add", "max": "maximum", "min": "minimum"}
 
@@ -220,7 +222,7 @@ def axes_of(expr: Expr) -> frozenset[Axis]:
 
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod": "%",
-    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "and": "&", "or": "|",
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "and": "&", "or": "|", "xor": "^",
 }  # fmt: skip
 
 

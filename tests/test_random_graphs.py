@@ -18,6 +18,7 @@ from flowgraph.ops.base import Op
 from flowgraph.ops.elementwise import Comparison
 from flowgraph.ops.indexing import scatter_add
 from flowgraph.ops.leaf import Leaf, constant, input, parameter
+from flowgraph.ops.logic import FloorDivide, Remainder
 from flowgraph.ops.piecewise import Absolute, Extremum, LeakyRelu, Relu, Steps
 from flowgraph.ops.reduce import Max
 from flowgraph.ops.shape import broadcast_to
@@ -107,7 +108,7 @@ def test_a_second_step_goes_on_from_what_the_first_one_left(path: str, first: in
 
 def jumps(case: Case) -> bool:
     """Whether values nobody has looked at may lie at a jump or a kink, or name rows that do not exist."""
-    rough = (Comparison, Steps, Extremum, Absolute, Relu, LeakyRelu, Max)
+    rough = (Comparison, FloorDivide, Remainder, Steps, Extremum, Absolute, Relu, LeakyRelu, Max)
     found = any(isinstance(n.op, rough) for n in case.graph.nodes())
     return found or any(not p.dtype.is_float for p, _ in case.graph.updates)
 

@@ -17,7 +17,7 @@ def run(tensor: fg.Tensor, **feeds: np.ndarray) -> np.ndarray:
 X = np.array([-2.0, -0.5, 0.0, 0.5, 3.0], np.float32)
 
 
-@pytest.mark.parametrize("exponent", [1, 2, 3, -1, 0.5, 1.7, 0])
+@pytest.mark.parametrize("exponent", [1, 2, 3, 5, 12, -1, -4, 0.5, 1.7, 0, 20])
 def test_a_power_is_numpys(exponent: float) -> None:
     x = fg.input("x", (5,))
     with np.errstate(all="ignore"):
@@ -28,6 +28,23 @@ def test_small_whole_powers_are_products() -> None:
     x = fg.input("x", (5,))
     assert (x**2).node.op.name == (x**3).node.op.name == "multiply"
     assert (x**0.5).node.op.name == "sqrt"
+
+
+def test_whole_powers_of_integers_are_exact() -> None:
+    k, K = fg.input("k", (4,), "int32"), np.array([-7, 0, 2, 9], np.int32)
+    np.testing.assert_array_equal(run(k**9, k=K), K**9)
+    with pytest.raises(DTypeError):
+        k**-1
+
+
+@pytest.mark.parametrize("device", ["reference", "cpu"])
+def test_logic_and_comparisons_nest_in_any_order(device: str) -> None:
+    a, b, c = (fg.input(n, (40,), "bool") for n in "abc")
+    A, B, C = (np.random.default_rng(k).random(40) < 0.5 for k in range(3))
+    nested = [(a | b) & c, a | (b & c), (a ^ b) & c, (a & b) ^ (b | c), fg.equal(fg.equal(a, b), c), ~(a & b) | c]
+    expected = [(A | B) & C, A | (B & C), (A ^ B) & C, (A & B) ^ (B | C), (A == B) == C, ~(A & B) | C]
+    program = fg.compile([a, b, c], nested, device=device)
+    np.testing.assert_array_equal(program(a=A, b=B, c=C), expected)
 
 
 def test_operators_of_booleans_and_integers() -> None:
@@ -69,9 +86,13 @@ def test_no_gradient_flows_through_a_stopped_one_and_it_costs_nothing() -> None:
     assert all(n.op.name != "stop_gradient" for n in graph.nodes())
 
 
-def test_floats_are_not_for_logic_nor_for_whole_division() -> None:
+def test_floats_are_not_for_logic() -> None:
     x = fg.input("x", (5,))
     with pytest.raises(DTypeError, match="and needs bool values, got float32"):
         fg.logical_and(x, x)
-    with pytest.raises(DTypeError, match="// is for integers, got float32"):
-        x // 2.0
+
+
+def test_whole_quotients_of_floats_are_numpys() -> None:
+    x = fg.input("x", (5,))
+    np.testing.assert_array_equal(run(x // -0.7, x=X), X // np.float32(-0.7))
+    np.testing.assert_array_equal(run(x % -0.7, x=X), X % np.float32(-0.7))

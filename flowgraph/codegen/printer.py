@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowgraph.graph.types import DType, boolean, int64
-from flowgraph.index_notation import Apply, Const, Var
+from flowgraph.index_notation import COMPARISONS, Apply, Const, Var
 from flowgraph.schedule.loops import Call, Comment, Do, For, If, Read, Set, Statement, Value, Write
 
 INFIX = {
-    "add": ("+", 5), "sub": ("-", 5), "mul": ("*", 6), "div": ("/", 6), "floordiv": ("//", 6), "mod": ("%", 6),
     "eq": ("==", 3), "ne": ("!=", 3), "lt": ("<", 3), "le": ("<=", 3), "gt": (">", 3), "ge": (">=", 3),
-    "and": ("&", 4), "or": ("|", 4),
+    "or": ("|", 4), "xor": ("^", 5), "and": ("&", 6), "add": ("+", 7), "sub": ("-", 7), "mul": ("*", 8),
+    "div": ("/", 8), "floordiv": ("//", 8), "mod": ("%", 8),
 }  # fmt: skip
 
 
@@ -115,11 +115,12 @@ def show(value: Value, dialect: Dialect, outer: int = 0) -> str:
     if value.function in INFIX:
         sign, level = INFIX[value.function]
         left, right = value.arguments
-        text = f"{show(left, dialect, level)} {sign} {show(right, dialect, level + 1)}"
+        first = level + 1 if value.function in COMPARISONS else level  # a < b < c would mean another thing
+        text = f"{show(left, dialect, first)} {sign} {show(right, dialect, level + 1)}"
         return f"({text})" if level < outer else text
     arguments = [show(a, dialect) for a in value.arguments]
     if value.function == "neg":
-        return f"-{show(value.arguments[0], dialect, 8)}"
+        return f"-{show(value.arguments[0], dialect, 10)}"
     if value.function == "not":
         return f"select({arguments[0]}, False, True)"
     if value.function == "cast":

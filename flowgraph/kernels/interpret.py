@@ -28,10 +28,11 @@ def _erf(x: np.ndarray) -> np.ndarray:
 
 FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
-    "neg": np.negative, "floordiv": np.floor_divide, "mod": np.mod, "power": np.power,
+    "neg": np.negative, "floordiv": np.floor_divide, "mod": np.mod, "floor_divide": np.floor_divide,
+    "remainder": np.remainder, "power": np.power,
     "minimum": np.minimum, "maximum": np.maximum,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-    "ge": np.greater_equal, "and": np.logical_and, "or": np.logical_or, "not": np.logical_not,
+    "ge": np.greater_equal, "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor, "not": np.logical_not,
     "select": np.where, "absolute": np.abs, "sign": np.sign, "floor": np.floor, "round": np.rint,
     "sqrt": np.sqrt,
     "exp": np.exp, "log": np.log, "log1p": np.log1p, "expm1": np.expm1, "tanh": np.tanh, "erf": _erf,

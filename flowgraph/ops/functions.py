@@ -447,20 +447,27 @@ def reciprocal(x: Tensor) -> Tensor:
     return divide(1.0, x)
 
 
-_WRITTEN_OUT: dict[float, Any] = {
-    1.0: lambda x: x,
-    2.0: square,
-    3.0: lambda x: multiply(square(x), x),
-    -1.0: reciprocal,
-    0.5: sqrt,
-}
+WRITTEN_OUT = 16  # the largest whole power that is multiplied out: six multiplications at most
 
 
 def power(x: Any, y: Any) -> Tensor:
     """x to the power y, elementwise, with broadcasting; also `x ** y`.
 
-    The exponents 1, 2, 3, -1 and 0.5, given as numbers, are products, a quotient and a square root.
+    Whole numbers up to 16 are multiplied out, so that they are exact where the products are, and for integers; a
+    negative one is the reciprocal of such a product, and 0.5 the square root. Anything else is for floats.
     """
-    if isinstance(y, (int, float)) and isinstance(x, Tensor) and float(y) in _WRITTEN_OUT:
-        return _WRITTEN_OUT[float(y)](x)
+    if isinstance(y, (int, float)) and isinstance(x, Tensor):
+        if y == 0.5:
+            return sqrt(x)
+        if float(y).is_integer() and 0 < abs(y) <= WRITTEN_OUT and (y > 0 or x.dtype.is_float):
+            product = _product(x, int(abs(y)))
+            return product if y > 0 else reciprocal(product)
     return Power()(*broadcast_operands("power", x, y))
+
+
+def _product(x: Tensor, count: int) -> Tensor:
+    """x * x * ... by repeated squaring."""
+    if count == 1:
+        return x
+    root = square(_product(x, count // 2))
+    return multiply(root, x) if count % 2 else root

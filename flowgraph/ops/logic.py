@@ -1,4 +1,4 @@
-"""Logic on booleans, tests for special values, and division of integers."""
+"""Logic on booleans, tests for special values, and whole quotients with their remainders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowgraph.errors import DTypeError
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, boolean
 from flowgraph.ops.base import Cotangents, Sample, require_same, values
-from flowgraph.ops.elementwise import Elementwise, equal, less, not_equal
+from flowgraph.ops.elementwise import Elementwise, equal, less, multiply, negative, not_equal
 from flowgraph.ops.leaf import as_tensor
 from flowgraph.ops.piecewise import absolute
 from flowgraph.ops.shape import broadcast_operands
@@ -68,7 +68,7 @@ class LogicalXor(Logical):
 
     name: ClassVar[str] = "logical_xor"
     display: ClassVar[str] = "xor"
-    function: ClassVar[str] = "ne"
+    function: ClassVar[str] = "xor"
 
     def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.logical_xor(x, y)
@@ -86,59 +86,75 @@ class LogicalNot(Logical):
         return np.logical_not(x)
 
 
-class IntegerDivision(Elementwise):
-    """A part of the division of integers, rounded down; 0 where the divisor is 0, as NumPy has it."""
-
-    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        for t in types:
-            if t.dtype.kind != "int":
-                raise DTypeError(
-                    f"{self.display} is for integers, got {t}",
-                    hint="for floats write fg.floor(x / y), x - fg.floor(x / y) * y",
-                )
-        require_same(self, *types)
-        return (types[0],)
-
-    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
-        return None, None
-
-    @classmethod
-    def samples(cls) -> list[Sample]:
-        shapes: tuple[tuple[int, ...], ...] = ((3, 17), (40,), ())
-        made = [
-            Sample(cls(), (values(*s, low=-50, high=50, dtype=t), values(*s, low=-6, high=6, dtype=t, seed=1)))
-            for s in shapes
-            for t in ("int32", "int64")
-        ]
-        least = np.iinfo(np.int32).min
-        edges = np.array([least, least, 7, -7, 0], np.int32), np.array([-1, 0, 0, 0, -5], np.int32)
-        return [*made, Sample(cls(), edges)]
-
-
 @dataclass(frozen=True)
-class FloorDivide(IntegerDivision):
-    """x // y of integers, rounded down; 0 where y is 0."""
+class FloorDivide(Elementwise):
+    """The quotient rounded down, in the operands' dtype.
+
+    x // 0 is 0 for integers, and for floats what x / 0 is; the smallest integer // -1 wraps. Its gradient is 0.
+    """
 
     name: ClassVar[str] = "floor_divide"
     display: ClassVar[str] = "//"
-    function: ClassVar[str] = "floordiv"
+    function: ClassVar[str] = "floor_divide"
+    integers: ClassVar[bool] = True
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        return None, None
 
     def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
             return np.floor_divide(x, y)
 
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return _division_samples(cls)
+
 
 @dataclass(frozen=True)
-class Remainder(IntegerDivision):
-    """x - (x // y) * y of integers: the sign is y's; 0 where y is 0."""
+class Remainder(Elementwise):
+    """x - y * (x // y), which has the sign of y; exact.
+
+    x % 0 is 0 for integers and NaN for floats. The gradient of y is -(x // y); both ignore the jumps.
+    """
 
     name: ClassVar[str] = "remainder"
     display: ClassVar[str] = "%"
-    function: ClassVar[str] = "mod"
+    function: ClassVar[str] = "remainder"
+    integers: ClassVar[bool] = True
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return g, negative(multiply(g, floor_divide(*inputs)))
 
     def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
             return np.remainder(x, y)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return _division_samples(cls)
+
+
+def _division_samples(cls: type[Elementwise]) -> list[Sample]:
+    y = values(5, 17, low=0.6, high=2.5, seed=1)
+    whole, rest = np.round(values(5, 17, low=-4, high=4)), values(5, 17, low=0.1, high=0.9, seed=2)
+    x = (y * (whole + rest)).astype(np.float32)  # away from the jumps
+    divisors = _array(-2, 0, 0.3, np.inf, np.nan)
+    numbers, divisors = np.meshgrid(_array(-7.5, -0.0, 2.0, 7.0, 1e9, np.inf, np.nan), divisors)
+    smallest = np.iinfo(np.int32).min
+    whole_numbers = np.meshgrid(np.array([-7, 0, 6, smallest], np.int32), np.array([-3, -1, 0, 2], np.int32))
+    long = values(3, 19, low=-99, high=99, dtype="int64"), values(3, 19, low=-5, high=5, dtype="int64", seed=1)
+    return [
+        Sample(cls(), (x, y)),
+        Sample(cls(), (x.astype(np.float64), y.astype(np.float64))),
+        Sample(cls(), (numbers, divisors), smooth=()),
+        Sample(cls(), tuple(whole_numbers)),
+        Sample(cls(), long),
+    ]
+
+
+def _array(*numbers: float) -> np.ndarray:
+    return np.array(numbers, np.float32)
 
 
 # The user's functions
@@ -165,12 +181,12 @@ def logical_not(x: Tensor) -> Tensor:
 
 
 def floor_divide(x: Any, y: Any) -> Tensor:
-    """x // y, elementwise, of integers; 0 where y is 0."""
+    """x // y, elementwise, rounded down. Where y is 0: 0 for integers, x / y for floats. Its gradient is 0."""
     return FloorDivide()(*broadcast_operands("floor_divide", x, y))
 
 
 def remainder(x: Any, y: Any) -> Tensor:
-    """x % y, elementwise, of integers, with the sign of y; 0 where y is 0."""
+    """x % y, elementwise, with the sign of y; exact. Where y is 0: 0 for integers, NaN for floats."""
     return Remainder()(*broadcast_operands("remainder", x, y))
 
 

@@ -177,6 +177,21 @@ class Ceil(Steps):
 
 
 @dataclass(frozen=True)
+class Trunc(Steps):
+    """x without its fraction: rounded towards 0."""
+
+    name: ClassVar[str] = "trunc"
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(types[0].shape)
+        x = load(0, types[0], indices(axes))
+        return Body(axes, call("select", call("lt", x, 0.0), -call("floor", -x), call("floor", x)))
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return np.trunc(x)
+
+
+@dataclass(frozen=True)
 class Round(Steps):
     """The nearest whole number; of two equally near ones the even one."""
 
@@ -273,6 +288,11 @@ def floor(x: Tensor) -> Tensor:
 def ceil(x: Tensor) -> Tensor:
     """The smallest whole number not below x, elementwise."""
     return Ceil()(x)
+
+
+def trunc(x: Tensor) -> Tensor:
+    """x rounded towards 0, elementwise."""
+    return Trunc()(x)
 
 
 def round(x: Tensor) -> Tensor:

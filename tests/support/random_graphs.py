@@ -260,7 +260,7 @@ COVERED_BY_STEP = {
     "broadcast", "transpose", "expand_dims", "squeeze", "copy", "cast", "sum", "mean", "max", "mul",
     "add_bias", "gather", "scatter_add", "clip_index", "one_hot", "softmax", "cross_ent",
     "cross_ent_of_softmax", "where", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "size",
-    "arange", "logical_and", "logical_or", "logical_xor", "logical_not", "floor_divide", "remainder", "stop_gradient",
+    "arange", "logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient",
 }  # fmt: skip
 
 

@@ -152,6 +152,20 @@ class Value:
         quotient, rest = down.select(quotient - 1, quotient), down.select(rest + safe, rest)
         return zero.select(0, minus.select(-a, quotient)), (zero | minus).select(0, rest)
 
+    def divide_real_floored(self, other: Value | Number) -> tuple[Value, Value]:
+        """Float quotient rounded down, and the exact remainder with the divisor's sign: NumPy's npy_divmod."""
+        a, b = self._pair(other)
+        rest = a.to("f64").libm("fmod", b.to("f64")).to(a.dtype)  # exact, so the wider one serves both
+        down = (rest != 0.0) & ((b < 0.0) ^ (rest < 0.0))
+        ratio = (a - rest) / b
+        ratio = down.select(ratio - 1.0, ratio)
+        whole = ratio.floor()
+        whole = (ratio - whole > 0.5).select(whole + 1.0, whole)
+        exact = a / b
+        whole = (ratio == 0.0).select(a.constant(0.0).copy_sign(exact), whole)
+        rest = down.select(rest + b, (rest == 0.0).select(a.constant(0.0).copy_sign(b), rest))
+        return (b == 0.0).select(exact, whole), rest
+
     # --- comparison and choice ------------------------------------------------------------------------------
 
     def _compare(self, other: Value | Number, operator: str) -> Value:

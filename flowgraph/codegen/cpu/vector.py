@@ -206,6 +206,10 @@ def shared(function: Callable[..., Value]) -> Emitter:
     return lambda sig, *values: shared_function(function.__name__, function, values)
 
 
+def _divide_floored(a: Value, b: Value) -> tuple[Value, Value]:
+    return a.divide_real_floored(b) if a.is_float else a.divide_floored(b)
+
+
 def _operators() -> None:
     for op in (operator.add, operator.sub, operator.mul):
         define_operator(op, elementwise(2, NUMBERS), on_values(op))
@@ -224,6 +228,8 @@ def _operators() -> None:
 
 def _functions() -> dict[str, KernelOnly]:
     table: list[tuple[str, Rule, Emitter]] = [
+        ("floor_divide", elementwise(2, NUMBERS), on_values(lambda a, b: _divide_floored(a, b)[0])),
+        ("remainder", elementwise(2, NUMBERS), on_values(lambda a, b: _divide_floored(a, b)[1])),
         ("select", selection, on_values(Value.select)),
         ("minimum", elementwise(2, ALL), on_values(Value.minimum)),
         ("maximum", elementwise(2, ALL), on_values(Value.maximum)),
