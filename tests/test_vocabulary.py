@@ -30,6 +30,13 @@ def test_small_whole_powers_are_products() -> None:
     assert (x**0.5).node.op.name == "sqrt"
 
 
+def test_a_power_has_a_number_on_either_side() -> None:
+    x = fg.input("x", (5, 17))
+    X = np.random.default_rng(0).uniform(0.5, 2, (5, 17)).astype(np.float32)
+    found = fg.compile([x], [x**1.7, 1.7**x], device="cpu")(x=X)
+    np.testing.assert_allclose(found, [X**1.7, 1.7**X], rtol=1e-6)
+
+
 def test_whole_powers_of_integers_are_exact() -> None:
     k, K = fg.input("k", (4,), "int32"), np.array([-7, 0, 2, 9], np.int32)
     np.testing.assert_array_equal(run(k**9, k=K), K**9)

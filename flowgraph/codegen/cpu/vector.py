@@ -203,7 +203,12 @@ def on_values(function: Callable[..., Any]) -> Emitter:
 
 def shared(function: Callable[..., Value]) -> Emitter:
     """An emitter whose instructions are one function of the module, however often it is called."""
-    return lambda sig, *values: shared_function(function.__name__, function, values)
+
+    def emit(sig: Signature, *values: Value) -> Value:
+        wide = any(v.is_vector for v in values)
+        return shared_function(function.__name__, function, [v.splat() for v in values] if wide else values)
+
+    return emit
 
 
 def _divide_floored(a: Value, b: Value) -> tuple[Value, Value]:
