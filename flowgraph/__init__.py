@@ -76,6 +76,7 @@ from flowgraph.ops.logic import (
     logical_xor,
     remainder,
 )
+from flowgraph.ops.pieces import concatenate, pad, roll, stack, tile
 from flowgraph.ops.piecewise import (
     absolute,
     ceil,
@@ -91,10 +92,14 @@ from flowgraph.ops.piecewise import (
     trunc,
 )
 from flowgraph.ops.reduce import max, mean, sum
-from flowgraph.ops.shape import broadcast_to, expand_dims, squeeze, transpose
+from flowgraph.ops.shape import broadcast_to, expand_dims, moveaxis, ravel, reshape, squeeze, swapaxes, transpose
+from flowgraph.ops.slicing import flip, split, unstack
 from flowgraph.program import Program
 
 abs = absolute
+concat = concatenate
+flatten = ravel
+permute_dims = transpose
 matmul = mul
 sigmoid = logistic
 __version__ = "0.1.0"
@@ -158,6 +163,8 @@ __all__ = [
     "ceil",
     "clip",
     "compile",
+    "concat",
+    "concatenate",
     "constant",
     "cos",
     "cross_ent",
@@ -171,6 +178,8 @@ __all__ = [
     "exp",
     "expand_dims",
     "expm1",
+    "flatten",
+    "flip",
     "floor",
     "floor_divide",
     "gather",
@@ -198,6 +207,7 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "moveaxis",
     "mul",
     "multiply",
     "negative",
@@ -205,13 +215,18 @@ __all__ = [
     "not_equal",
     "one_hot",
     "optim",
+    "pad",
     "parameter",
     "parse",
     "parse_file",
+    "permute_dims",
     "power",
+    "ravel",
     "reciprocal",
     "relu",
     "remainder",
+    "reshape",
+    "roll",
     "round",
     "scatter_add",
     "scope",
@@ -224,14 +239,19 @@ __all__ = [
     "softmax",
     "softplus",
     "softsign",
+    "split",
     "sqrt",
     "square",
     "squeeze",
+    "stack",
     "stop_gradient",
     "subtract",
     "sum",
+    "swapaxes",
     "tanh",
+    "tile",
     "transpose",
     "trunc",
+    "unstack",
     "where",
 ]

@@ -14,7 +14,7 @@ from flowgraph.errors import DTypeError, InputError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.origin import Origin
-from flowgraph.graph.size import Shape, Size, evaluate, is_name, names_in, show_shape
+from flowgraph.graph.size import Shape, Size, can_be_negative, evaluate, is_name, names_in, show_shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.kernels.kernel import KernelCall
 from flowgraph.ops.elementwise import Cast
@@ -80,6 +80,7 @@ class Program:
         of_inputs = (names_in(size) for tensor in declared.inputs for size in tensor.shape)
         self.sizes = frozenset(sizes_of(declared)).union(self._sizes, *of_inputs)  # names that may be given
         self._nonempty = nonempty_sizes(optimised)
+        self._nonnegative = nonnegative_sizes(declared)
         self._bounds = index_bounds(declared)
         for tensor in [t for t in self._bounds if isinstance(t.op, Constant)]:
             for bound in self._bounds[tensor]:
@@ -157,6 +158,10 @@ class Program:
                 array, name = (tensor.op.array, "a constant") if fixed else (arrays[tensor], tensor.op.label)
                 for bound in bounds:
                     _check_bound(name, array, bound, found)
+        for size, problem, origin in self._nonnegative:
+            if evaluate(size, found) < 0:
+                named = ", ".join(f"{name} = {found[name]}" for name in sorted(names_in(size)))
+                raise InputError(f"{problem}: {size} is negative where {named}", where=origin, hint="feed longer data")
         for need in self._nonempty:
             if evaluate(need.size, found) == 0 and all(evaluate(s, found) for s in need.shape):
                 named = "" if isinstance(need.size, int) else f": {need.size} = 0"
@@ -288,6 +293,16 @@ def nonempty_sizes(graph: Graph) -> list[Nonempty]:
         for node in graph.nodes()
         for size, problem in node.op.nonempty(*(t.type for t in node.inputs)).items()
         if size == 0 or not isinstance(size, int)
+    ]
+
+
+def nonnegative_sizes(graph: Graph) -> list[tuple[Size, str, Origin]]:
+    """The sizes that might be negative and may not, and what is wrong if one is."""
+    return [
+        (size, problem, node.origin)
+        for node in graph.nodes()
+        for size, problem in node.op.nonnegative(*(t.type for t in node.inputs)).items()
+        if can_be_negative(size)
     ]
 
 

@@ -19,7 +19,7 @@ from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.fuse import CHEAP, body_of, fuse, is_contraction, reads_of
 from flowgraph.kernels.kernel import Kernel, KernelCall, Let, Nest, Store, verify_kernel
 from flowgraph.ops.leaf import Leaf
-from flowgraph.ops.shape import Injective
+from flowgraph.ops.shape import Injective, Reshape
 from tests.support.compare import Oracle
 from tests.support.paths import optimise, run_calls
 from tests.support.random_graphs import random_case
@@ -177,7 +177,8 @@ def test_no_kernel_reads_what_it_could_recompute_by_one_cheap_op() -> None:
 def _read_by_a_template(tensor: fg.Tensor, consumers: dict) -> bool:
     """Whether a contraction or scatter reads the tensor, perhaps through views: those read arrays."""
     return any(
-        c.op.meaning() == "scatter"
+        c.op.meaning() in ("scatter", "pieces")
+        or isinstance(c.op, Reshape)
         or (
             not body_of(c).reduce
             and any(_read_by_a_template(t, consumers) for t in c.outputs if body_is_view(c))

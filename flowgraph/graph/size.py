@@ -107,6 +107,29 @@ def floor_divide(a: Size, b: Size) -> Size:
     return Dim(((((FloorDiv(a, b), 1),), 1),))
 
 
+def exact_quotient(a: Size, b: Size) -> Size | None:
+    """a / b where it is a polynomial again, else None: (batch·time·64) / (64·time) is batch."""
+    if b == 0:
+        return None
+    divisor = _terms(b)
+    if len(divisor) > 1:
+        return 1 if a == b else None
+    (below, number), found = divisor[0], []
+    for monomial, coefficient in _terms(a):
+        powers: dict[Atom, int] = dict(monomial)
+        for atom, power in below:
+            powers[atom] = powers.get(atom, 0) - power
+        if coefficient % number or any(p < 0 for p in powers.values()):
+            return None
+        found.append((_times(tuple((k, p) for k, p in powers.items() if p), ()), coefficient // number))
+    return _from_terms(found)
+
+
+def can_be_negative(size: Size) -> bool:
+    """Whether some values of the names make it negative, as far as the signs of its terms tell."""
+    return any(coefficient < 0 for _, coefficient in _terms(size))
+
+
 def product(sizes: Iterable[Size]) -> Size:
     """The product of sizes; 1 for none."""
     total: Size = 1

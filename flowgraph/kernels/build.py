@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.names import names
 from flowgraph.graph.origin import Origin
-from flowgraph.graph.size import Shape
+from flowgraph.graph.size import Shape, show_shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.text import show_op
+from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Index, Load, Var, reindex, transform
 from flowgraph.kernels.fuse import Fusion, Group, body_of, fuse
 from flowgraph.kernels.kernel import Buffer, Kernel, KernelCall, Let, Nest, Reduction, Store, verify_kernel
 from flowgraph.kernels.merge import merge_nests
 from flowgraph.ops.leaf import Constant, Leaf
+from flowgraph.ops.shape import Reshape
 
 
 def build_kernels(graph: Graph) -> list[KernelCall]:
@@ -54,19 +56,16 @@ class _Builder:
         self.group: Group = fusion.groups[number]
         self.axes = outer_axes(self.group.shape)
         self.taken: dict[str, int] = {}
-        self.inputs: dict[Tensor, Buffer] = {}
+        self.inputs: dict[tuple[Tensor, Shape], Buffer] = {}  # a tensor and the shape it is read under
         self.outputs: dict[Tensor, Buffer] = {}
         self.scalars: dict[Tensor, Var] = {}
         self.nests: list[_Open] = []
 
     def build(self) -> KernelCall:
         group = self.group
-        scatter = group.kind == "scatter"
+        write = {"scatter": self._scatter, "pieces": self._pieces}.get(group.kind, self._node)
         for node in group.nodes:
-            if scatter:
-                self._scatter(node)
-            else:
-                self._node(node)
+            write(node)
         kernel = Kernel(
             axes=self.axes,
             nests=tuple(n.close() for n in self.nests if n.lets or n.reductions or n.stores),
@@ -77,7 +76,8 @@ class _Builder:
             comments=self._comments(),
             reason=group.reason,
         )
-        return KernelCall(verify_kernel(merge_nests(kernel)), tuple(self.inputs), tuple(self.outputs))
+        operands = tuple(tensor for tensor, _ in self.inputs)
+        return KernelCall(verify_kernel(merge_nests(kernel)), operands, tuple(self.outputs))
 
     # one member of the group
 
@@ -100,7 +100,10 @@ class _Builder:
                 self._store(tensor, self._nest(()), Var(name, tensor.dtype))
         elif not inner:
             nest = self._nest(())
-            value = self._let(node, self._substitute(node, reindex(body.value, mapping), nest), nest)
+            if isinstance(node.op, Reshape):
+                value = self._value(tensor, tuple(map(Index, self.axes)), nest)
+            else:
+                value = self._let(node, self._substitute(node, reindex(body.value, mapping), nest), nest)
             self.scalars[tensor] = value  # type: ignore[assignment]
             if stored:
                 self._store(tensor, nest, value)
@@ -124,6 +127,18 @@ class _Builder:
         added = self._substitute(node, reindex(value, mapping), nest)
         nest.stores.append(Store(self.outputs[tensor].name, where, added, add=True))
 
+    def _pieces(self, node: Node) -> None:
+        parallel, pieces = node.op.pieces(*(t.type for t in node.inputs))
+        shared: dict[Axis, Expr] = {old: Index(new) for old, new in zip(parallel, self.axes, strict=True)}
+        buffer = Buffer("y0", node.outputs[0].type)
+        self.outputs[node.outputs[0]] = buffer
+        for piece in pieces:
+            inner = tuple(Axis(f"c{k}" if k else "c", a.extent) for k, a in enumerate(piece.axes))
+            nest = self._nest(inner)
+            mapping = shared | {old: Index(new) for old, new in zip(piece.axes, inner, strict=True)}
+            value = self._substitute(node, reindex(piece.value, mapping), nest)
+            nest.stores.append(Store(buffer.name, tuple(reindex(e, mapping) for e in piece.index), value))
+
     # values
 
     def _value(self, tensor: Tensor, index: tuple[Expr, ...], nest: _Open) -> Expr:
@@ -139,17 +154,25 @@ class _Builder:
             return Const(node.op.array.reshape(()).item(), tensor.dtype)
         if tensor in self.outputs and not (nest.stores and nest.stores[-1].buffer == self.outputs[tensor].name):
             return Load(self.outputs[tensor].name, index, tensor.dtype)  # stored by an earlier nest: read it back
-        if node in self.fusion.inlined or mine:
+        source = _reshaped(tensor)
+        if source is not tensor and (isinstance(source.op, Leaf) or source in self.fusion.stored):
+            result: Expr = Load(self._input(source, tensor.shape), index, tensor.dtype)
+        elif node in self.fusion.inlined or mine:
             body = body_of(node)
             expr = self._substitute(node, reindex(body.value, dict(zip(body.axes, index, strict=True))), nest)
             result = self._let(node, expr, nest) if isinstance(expr, Apply) else expr
         else:
             assert isinstance(node.op, Leaf) or tensor in self.fusion.stored, node
-            if tensor not in self.inputs:
-                self.inputs[tensor] = Buffer(f"x{len(self.inputs)}", tensor.type)
-            result = Load(self.inputs[tensor].name, index, tensor.dtype)
+            result = Load(self._input(tensor, tensor.shape), index, tensor.dtype)
         nest.memo[key] = result
         return result
+
+    def _input(self, tensor: Tensor, shape: Shape) -> str:
+        """The name of the buffer that is a tensor's memory under a shape."""
+        key = (tensor, shape)
+        if key not in self.inputs:
+            self.inputs[key] = Buffer(f"x{len(self.inputs)}", TensorType(shape, tensor.dtype))
+        return self.inputs[key].name
 
     def _substitute(self, node: Node, expr: Expr, nest: _Open) -> Expr:
         """A body's expression with the node's operands written in."""
@@ -201,9 +224,19 @@ class _Builder:
             reads = ", ".join(self.called[t] for t in node.inputs)
             passes = f"  [{', '.join(node.origin.passes)}]" if node.origin.passes else ""
             lines.append(f"{self.called[node.outputs[0]]} = {show_op(node)}({reads})  {place}{passes}")
-        for tensor, buffer in (*self.inputs.items(), *self.outputs.items()):
+        for (tensor, shape), buffer in self.inputs.items():
+            view = "" if shape == tensor.shape else f", read as {show_shape(shape)}"
+            lines.append(f"{buffer.name} is {self.called[tensor]}, {tensor.type}{view}")
+        for tensor, buffer in self.outputs.items():
             lines.append(f"{buffer.name} is {self.called[tensor]}, {tensor.type}")
         return tuple(lines)
+
+
+def _reshaped(tensor: Tensor) -> Tensor:
+    """The tensor whose memory this one is, under another shape; itself if it is no reshape."""
+    while isinstance(tensor.op, Reshape):
+        tensor = tensor.node.inputs[0]
+    return tensor
 
 
 def build_copy(source: Tensor, target: Tensor) -> KernelCall:

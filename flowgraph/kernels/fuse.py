@@ -12,7 +12,7 @@ Every group has a `reason`: why it is a kernel of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -37,7 +37,7 @@ from flowgraph.index_notation import (
 )
 from flowgraph.ops.base import Op
 from flowgraph.ops.leaf import Constant, Leaf
-from flowgraph.ops.shape import Injective
+from flowgraph.ops.shape import Injective, Reshape
 
 Read = tuple[Tensor, tuple[Expr, ...]]
 MAX_INPUTS = 24  # a kernel's argument table stays small enough to read
@@ -51,7 +51,7 @@ class Group:
     """Nodes that will be one kernel, in order. `shape` are its outer loops; in rows, nodes have axes beyond them."""
 
     shape: Shape
-    kind: str  # "pointwise", "row", "reduction", "contraction", "scatter"
+    kind: str  # "pointwise", "row", "reduction", "contraction", "scatter", "pieces"
     nodes: list[Node] = field(default_factory=list)
     inputs: set[Tensor] = field(default_factory=set)  # what it reads from elsewhere
     waits: set[int] = field(default_factory=set)  # groups whose results it reads
@@ -103,7 +103,7 @@ def costs_nothing(node: Node) -> bool:
 
 
 def fuse(graph: Graph) -> Fusion:
-    """Group the nodes of an optimised graph (every op a leaf, a body or a scatter) into kernels."""
+    """Group the nodes of an optimised graph (every op a leaf, a body, a scatter or pieces) into kernels."""
     nodes = graph.nodes()
     consumers = graph.consumers()
     roots = set(graph.roots)
@@ -158,20 +158,44 @@ def _wait(groups: list[Group], number: int, producers: set[int]) -> None:
                 later.ancestors |= group.ancestors
 
 
-def _inlined(nodes: Iterable[Node], consumers: dict[Tensor, list[Node]], roots: set[Tensor]) -> set[Node]:
+def _inlined(nodes: Sequence[Node], consumers: dict[Tensor, list[Node]], roots: set[Tensor]) -> set[Node]:
     """Nodes that are computed where they are read: views, what costs nothing, prologues of a single reduction."""
     found: set[Node] = set()
     length: dict[Node, int] = {}  # of the chain of inlined nodes that ends here
+    prologues = _prologues(nodes, consumers, roots)
     for node in nodes:
         length[node] = 1 + max((length[t.node] for t in node.inputs if t.node in found), default=0)
         if isinstance(node.op, Leaf) or any(t in roots for t in node.outputs) or length[node] > MAX_INLINED:
             continue
         readers = [c for t in node.outputs for c in consumers[t]]
-        if isinstance(node.op, Injective) or (
+        if isinstance(node.op, Injective) or node in prologues or (
             costs_nothing(node) and not any(_needs_arrays(c, consumers) for c in readers)
         ):
             found.add(node)
     return found
+
+
+def _prologues(nodes: Sequence[Node], consumers: dict[Tensor, list[Node]], roots: set[Tensor]) -> set[Node]:
+    """Elementwise nodes that only one op which puts pieces together reads, directly or through one another: computed
+    where a piece is written. What several pieces need is computed once if these share their loops, else stored.
+    """
+    found: dict[Node, Node] = {}  # and that op
+    for node in reversed(nodes):
+        if any(t in roots for t in node.outputs) or node.op.meaning() != "body" or isinstance(node.op, Reshape):
+            continue
+        readers = [c for t in node.outputs for c in consumers[t]]
+        targets = {c if c.op.meaning() == "pieces" else found.get(c) for c in readers}
+        target = targets.pop() if len(targets) == 1 else None
+        if target is None or body_of(node).reduce or (len(readers) > 1 and not _share_loops(target)):
+            continue
+        if isinstance(node.op, Injective) or all(t.shape == node.outputs[0].shape for t in node.inputs):
+            found[node] = target
+    return set(found)
+
+
+def _share_loops(node: Node) -> bool:
+    _, pieces = node.op.pieces(*(t.type for t in node.inputs))
+    return len({tuple(a.extent for a in piece.axes) for piece in pieces}) == 1
 
 
 MAX_RECOMPUTED = 6  # operations: about what one load from L2 costs
@@ -191,7 +215,7 @@ def _sink_cheap(
     """
     for tensor in sorted(stored, key=lambda t: -t.node.serial):
         if tensor in roots or any(
-            _needs_arrays(c, consumers) or c.op.meaning() == "scatter" for c in consumers[tensor]
+            _needs_arrays(c, consumers) or c.op.meaning() in ("scatter", "pieces") for c in consumers[tensor]
         ):
             continue
         if any(c in inlined and not isinstance(c.op, Injective) for c in consumers[tensor]):
@@ -237,7 +261,9 @@ def _recomputable(
 
 
 def _needs_arrays(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:
-    """Contractions read arrays (through views), nothing computed on the way."""
+    """Contractions (through views) and reshapes read arrays, nothing computed on the way."""
+    if isinstance(node.op, Reshape):
+        return True
     if isinstance(node.op, Injective):
         return any(_needs_arrays(c, consumers) for t in node.outputs for c in consumers[t])
     return node.op.meaning() == "body" and is_contraction(body_of(node))
@@ -277,6 +303,9 @@ def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
         start = Load(0, (Index(Axis("row", base.shape[0])), *map(Index, parallel)), base.dtype)
         for expr in (*index, value, start):
             follow(node, expr)
+    elif node.op.meaning() == "pieces":
+        for piece in node.op.pieces(*(t.type for t in node.inputs))[1]:
+            follow(node, piece.value)
     else:
         follow(node, body_of(node).value)
     return list(found)
@@ -286,6 +315,9 @@ def _new_group(node: Node, reads: list[Read], producers: set[int], groups: list[
     shape = node.outputs[0].shape
     if node.op.meaning() == "scatter":
         return Group(shape[1:], "scatter", reason="writes where integers say")
+    if node.op.meaning() == "pieces":
+        shared, _ = node.op.pieces(*(t.type for t in node.inputs))
+        return Group(tuple(a.extent for a in shared), "pieces", reason="puts pieces together, each in loops of its own")
     body = body_of(node)
     if is_contraction(body):
         return Group(shape, "contraction", reason="a contraction: a register tile of its own")
@@ -306,7 +338,7 @@ def _new_group(node: Node, reads: list[Read], producers: set[int], groups: list[
 def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: dict[Tensor, int]) -> bool:
     """Whether the node can be computed inside the group's loops; may turn a pointwise group into one over rows."""
     body = body_of(node)
-    if is_contraction(body) or group.kind == "scatter":
+    if is_contraction(body) or group.kind in ("scatter", "pieces"):
         return False
     if len(group.nodes) >= MAX_NODES or len(group.inputs | {t for t, _ in reads}) > MAX_INPUTS:
         return False

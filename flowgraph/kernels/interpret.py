@@ -46,7 +46,9 @@ def interpret(kernel: Kernel, inputs: Sequence[np.ndarray], sizes: Mapping[str, 
     Every value is computed at all points of its axes at once, so a product of m×k and k×n takes m·n·k
     elements.
     """
-    memory: dict[str, np.ndarray] = {b.name: a for b, a in zip(kernel.inputs, inputs, strict=True)}
+    memory: dict[str, np.ndarray] = {}
+    for buffer, array in zip(kernel.inputs, inputs, strict=True):
+        memory[buffer.name] = array.reshape([evaluate(s, sizes) for s in buffer.type.shape])
     for buffer in kernel.outputs:
         shape = tuple(evaluate(s, sizes) for s in buffer.type.shape)
         memory[buffer.name] = np.zeros(shape, buffer.type.dtype.numpy)

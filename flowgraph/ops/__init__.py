@@ -9,9 +9,11 @@ from flowgraph.ops import (
     leaf,
     logic,
     operators,
+    pieces,
     piecewise,
     reduce,
     shape,
+    slicing,
 )
 from flowgraph.ops.base import Op, Sample
 
@@ -26,7 +28,9 @@ __all__ = [
     "leaf",
     "logic",
     "operators",
+    "pieces",
     "piecewise",
     "reduce",
     "shape",
+    "slicing",
 ]

@@ -1,8 +1,8 @@
 """What an op is. One class holds all there is to know of an op; adding one touches one file.
 
 An op has exactly one meaning: `expand` (a graph of other ops), `body` (index notation), or a template
-(`scatter`: index notation with an accumulating store). Leaves (inputs, parameters, constants) have none: they
-are given.
+(`scatter`: index notation with an accumulating store; `pieces`: several stores into one output). Leaves (inputs,
+parameters, constants) have none: they are given.
 """
 
 from __future__ import annotations
@@ -42,6 +42,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A part of an output: at every point of its axes (and of those that all pieces share) `value` goes to `index`."""
+
+    axes: tuple[Axis, ...]
+    index: tuple[Expr, ...]
+    value: Expr
+
+
+@dataclass(frozen=True)
 class Op:
     """Base of all ops. Subclasses are frozen dataclasses: equality, hash and cache key come for free."""
 
@@ -73,6 +82,10 @@ class Op:
         """The op in index notation."""
         raise NotImplementedError(type(self).__name__)
 
+    def nonnegative(self, *types: TensorType) -> Mapping[Size, str]:
+        """Sizes that may not be negative, and what is wrong if one is: checked when data are fed."""
+        return {}
+
     # 3. derivative
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         """Cotangents of the inputs from those of the outputs; None stands for zero. Only called with one not
@@ -96,9 +109,9 @@ class Op:
 
     @classmethod
     def meaning(cls) -> str:
-        """ "expand", "body", "scatter" or "leaf": which of the four the class defines."""
+        """ "expand", "body", "scatter", "pieces" or "leaf": which of these the class defines."""
         defined = [
-            m for m in ("expand", "body", "scatter") if getattr(cls, m, None) is not getattr(Op, m, None)
+            m for m in ("expand", "body", "scatter", "pieces") if getattr(cls, m, None) is not getattr(Op, m, None)
         ]
         if len(defined) > 1:
             raise TypeError(f"{cls.__name__} has more than one meaning: {defined}")

@@ -13,10 +13,10 @@ import numpy as np
 
 from flowgraph.errors import ShapeError
 from flowgraph.graph import origin as origins
-from flowgraph.graph.size import Shape, Size, show_shape
+from flowgraph.graph.size import Shape, Size, exact_quotient, product, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, int64
-from flowgraph.index_notation import Body, Const, Index
+from flowgraph.index_notation import Body, Const, Expr, Extent, Index, call
 from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, load, values
 from flowgraph.ops.leaf import as_tensor, known_shape
 
@@ -183,6 +183,95 @@ class Squeeze(Injective):
         return [Sample(cls((1,)), (values(29, 1),)), Sample(cls((0, 2)), (values(1, 18, 1),))]
 
 
+@dataclass(frozen=True)
+class Reshape(Injective):
+    """The same elements, in the same (row-major) order, under another shape.
+
+    Memory is row-major, so a stored tensor is read under its new shape as it lies: see `kernels.build`.
+    """
+
+    name: ClassVar[str] = "reshape"
+    shape: Shape
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        (x,) = types
+        if product(x.shape) != product(self.shape):
+            raise ShapeError(
+                f"reshape of {show_shape(x.shape)} to {show_shape(self.shape)}: "
+                f"{product(x.shape)} elements are not {product(self.shape)}"
+            )
+        return (TensorType(self.shape, x.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        """By the place in row-major order, taken apart by the input's sizes."""
+        (x,) = types
+        axes = axes_for(self.shape)
+        flat: Expr = Const(0, int64)
+        for axis in axes:
+            flat = call("add", call("mul", flat, _extent(axis.extent)), Index(axis))
+        index: list[Expr] = []
+        for place, size in enumerate(x.shape):
+            rest = call("floordiv", flat, _extent(product(x.shape[place + 1 :])))
+            index.append(call("mod", rest, _extent(size)) if place else rest)
+        return Body(axes, load(0, x, index))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return (Reshape(inputs[0].shape)(g),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(self.shape).copy()  # type: ignore[arg-type]
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [
+            Sample(cls((10, 17)), (values(2, 5, 17),)),
+            Sample(cls((4, 6, 5)), (values(24, 5, dtype="float64"),)),
+            Sample(cls((33, 2)), (values(66),)),
+            Sample(cls((40,)), (values(5, 8),)),
+            Sample(cls((6, 4)), (values(4, 6),)),
+            Sample(cls(()), (values(1, 1),)),
+            Sample(cls((1,)), (values(),)),
+        ]
+
+
+def _extent(size: Size) -> Expr:
+    return Const(size, int64) if isinstance(size, int) else Extent(size)
+
+
+def reshape(x: Tensor, shape: Any) -> Tensor:
+    """The elements of x in row-major order under another shape of as many elements; one size may be -1.
+
+    Sizes may be named: x (batch, time, 8) reshaped to (x.shape[0] * x.shape[1], 8), or to (-1, 8).
+    """
+    x = as_tensor(x, what="reshape")
+    given = list(shape) if isinstance(shape, (tuple, list)) else [shape]
+    if sum(s == -1 for s in given if not isinstance(s, str)) > 1:
+        raise ShapeError("reshape: only one size can be -1", where=origins.here())
+    known = known_shape([s for s in given if isinstance(s, str) or s != -1])
+    if len(known) < len(given):
+        ours, theirs = list(x.shape), []
+        for size in known:  # equal sizes cancel, whatever they are sums of
+            if size in ours:
+                ours.remove(size)
+            else:
+                theirs.append(size)
+        rest = exact_quotient(product(ours), product(theirs))
+        if rest is None:
+            raise ShapeError(
+                f"reshape of {show_shape(x.shape)}: {product(x.shape)} elements are no multiple of {product(known)}",
+                where=origins.here(),
+            )
+        sizes = iter(known)
+        known = tuple(rest if not isinstance(s, str) and s == -1 else next(sizes) for s in given)
+    return x if x.shape == known else Reshape(known)(x)
+
+
+def ravel(x: Tensor) -> Tensor:
+    """The elements of x in row-major order, as a vector."""
+    return reshape(x, (-1,)) if as_tensor(x, what="ravel").rank != 1 else x
+
+
 def broadcast_to(x: Tensor, shape: Any) -> Tensor:
     """x repeated to `shape` along missing leading axes and static 1s."""
     x, target = as_tensor(x, what="broadcast_to"), known_shape(shape)
@@ -194,6 +283,27 @@ def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
     x = as_tensor(x, what="transpose")
     order = tuple(reversed(range(x.rank))) if axes is None else normalise_axes("transpose", axes, x.shape)
     return x if order == tuple(range(x.rank)) else Transpose(order)(x)
+
+
+def swapaxes(x: Tensor, first: int, second: int) -> Tensor:
+    """x with two axes exchanged."""
+    x = as_tensor(x, what="swapaxes")
+    a, b = (normalise_axes("swapaxes", k, x.shape)[0] for k in (first, second))
+    order = list(range(x.rank))
+    order[a], order[b] = order[b], order[a]
+    return transpose(x, order)
+
+
+def moveaxis(x: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """x with axes moved to new places; the others keep their order."""
+    x = as_tensor(x, what="moveaxis")
+    old, new = (normalise_axes("moveaxis", k, x.shape) for k in (source, destination))
+    if len(old) != len(new):
+        raise ShapeError(f"moveaxis: {len(old)} axes to {len(new)} places", where=origins.here())
+    order = [k for k in range(x.rank) if k not in old]
+    for place, axis in sorted(zip(new, old, strict=True)):
+        order.insert(place, axis)
+    return transpose(x, order)
 
 
 def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:

@@ -14,6 +14,7 @@ from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.text import to_text
 from flowgraph.passes.expand import expand_composites
 from flowgraph.passes.guard import guard_indices
+from flowgraph.passes.join_pads import join_pads
 from flowgraph.passes.materialise import materialise_roots
 from flowgraph.passes.simplify import eliminate_common_subexpressions, fold_constants, simplify_algebra
 from flowgraph.passes.sparse import sparse_updates
@@ -36,6 +37,7 @@ OPTIMISE: tuple[Pass, ...] = (
     eliminate_common_subexpressions,
     stabilise,
     sparse_updates,
+    join_pads,
     guard_indices,
     expand_composites,
     fold_constants,

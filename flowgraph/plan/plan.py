@@ -121,7 +121,9 @@ def may_overwrite(call: KernelCall, old: Tensor, new: Tensor) -> bool:
     target = kernel.outputs[call.outputs.index(new)].name
     if old not in call.inputs:
         return True
-    source = kernel.inputs[call.inputs.index(old)].name
+    source, view = kernel.inputs[call.inputs.index(old)].name, kernel.inputs[call.inputs.index(old)].type.shape
+    if call.inputs.count(old) > 1 or view != kernel.buffer(target).type.shape:
+        return False  # read under another shape: other elements at the same point
     storing = [n for n, nest in enumerate(kernel.nests) for s in nest.stores if s.buffer == target]
     if not storing:
         return False

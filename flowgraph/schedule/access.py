@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from flowgraph.graph.size import Shape, Size, product
-from flowgraph.index_notation import Axis, Const, Expr, Index, Load, axes_of, transform, walk
+from flowgraph.index_notation import Apply, Axis, Const, Expr, Extent, Index, Load, axes_of, transform, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest, Store
 
 
@@ -16,10 +16,42 @@ def stride_along(shape: Shape, index: tuple[Expr, ...], axis: Axis) -> Size | No
     for place, expr in enumerate(index):
         if axis not in axes_of(expr):
             continue
-        if not isinstance(expr, Index):
+        step = coefficient(expr, axis)
+        if step is None:
             return None
-        total = total + product(shape[place + 1 :])
+        total = total + step * product(shape[place + 1 :])
     return total
+
+
+def coefficient(expr: Expr, axis: Axis) -> Size | None:
+    """How much an index grows with an axis, if it is affine in it: 2 in 2*i + 1, -1 in n - 1 - i."""
+    if axis not in axes_of(expr):
+        return 0
+    if isinstance(expr, Index):
+        return 1
+    if not isinstance(expr, Apply) or expr.function not in ("add", "sub", "neg", "mul"):
+        return None
+    if expr.function == "mul":
+        for factor, rest in (expr.arguments, expr.arguments[::-1]):
+            number = _number(factor)
+            inner = coefficient(rest, axis)
+            if number is not None and inner is not None:
+                return number * inner
+        return None
+    parts = [coefficient(a, axis) for a in expr.arguments]
+    if any(p is None for p in parts):
+        return None
+    known = [p for p in parts if p is not None]
+    if expr.function == "neg":
+        return -known[0]
+    return known[0] + known[1] if expr.function == "add" else known[0] + -1 * known[1]
+
+
+def _number(expr: Expr) -> Size | None:
+    """The size that a constant or an extent stands for."""
+    if isinstance(expr, Const):
+        return int(expr.value)
+    return expr.size if isinstance(expr, Extent) else None
 
 
 def accesses(kernel: Kernel, nest: Nest) -> Iterator[tuple[Buffer, tuple[Expr, ...]]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowgraph.index_notation import Apply, Axis, Load, axes_of
+from flowgraph.graph.types import int64
+from flowgraph.index_notation import Apply, Axis, Const, Index, Load, axes_of
 from flowgraph.kernels.kernel import Kernel
 from flowgraph.schedule.access import stride_along, unit_strides
 
@@ -62,6 +63,8 @@ def as_product(kernel: Kernel) -> Product | None:
         return None
     left, right = value.arguments
     if not isinstance(left, Load) or not isinstance(right, Load):
+        return None
+    if not all(isinstance(e, Index) or e == Const(0, int64) for load in (left, right) for e in load.index):
         return None
     for a, b in ((left, right), (right, left)):
         shapes = kernel.buffer(str(a.source)).type.shape, kernel.buffer(str(b.source)).type.shape

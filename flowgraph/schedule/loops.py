@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from flowgraph.graph.size import Size
+from flowgraph.graph.size import Size, exact_quotient
 from flowgraph.graph.types import DType, int64
 from flowgraph.index_notation import Apply, Const, Expr, Var
 
@@ -171,6 +171,19 @@ class SizeTable:
         if size in self.sizes:
             return variable(self.names[self.sizes.index(size)])
         raise KeyError(f"{size} is not a size of this kernel")
+
+    def polynomial(self, size: Size) -> Value:
+        """A size of integer terms over sizes of this kernel: -1, n, 2·n."""
+        if isinstance(size, int):
+            return number(size)
+        if size in self.sizes:
+            return self(size)
+        if len(size.terms) == 1:
+            ((_, factor),) = size.terms
+            whole = exact_quotient(size, factor)
+            if whole in self.sizes:
+                return times(number(factor), self(whole))
+        raise KeyError(f"{size} is not made of sizes of this kernel")
 
     def product(self, sizes: Iterable[Size]) -> Value:
         return times(*(self(s) for s in sizes)) if sizes else number(1)

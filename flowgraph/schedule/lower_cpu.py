@@ -9,7 +9,7 @@ from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.graph.types import DType
 from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of
 from flowgraph.kernels.kernel import Kernel, Nest, Reduction
-from flowgraph.schedule.access import collapse, stride_along
+from flowgraph.schedule.access import coefficient, collapse, stride_along
 from flowgraph.schedule.cpu import LANES, AcrossLanes, CpuSchedule, Product, Tile, as_product, choose
 from flowgraph.schedule.loops import (
     Call,
@@ -112,7 +112,7 @@ class _Scope:
         offset = self.offset(shape, expr.index)
         if stride == 1:
             return Read(name, offset, dtype, f"v{suffix}", count), True
-        step = self.size_product(stride, shape, expr.index)
+        step = self.stride(shape, expr.index)
         return Read(name, offset, dtype, f"v_strided{suffix}", (step, *count)), True
 
     def _gather(self, expr: Load, shape: Sequence[Size], suffix: str, count: tuple[Value, ...]) -> tuple[Value, bool]:
@@ -122,11 +122,15 @@ class _Scope:
             total = plus(total, times(part, self.sizes.product(shape[place + 1 :])))
         return Read(str(expr.source), total, expr.dtype, f"v_gather{suffix}", count), True
 
-    def size_product(self, stride: Size, shape: Sequence[Size], index: Sequence[Expr]) -> Value:
-        """The stride along the lane axis as L (it is a product of the buffer's dimensions)."""
-        terms = [
-            self.sizes.product(shape[place + 1 :]) for place, e in enumerate(index) if self.lane_axis in axes_of(e)
-        ]
+    def stride(self, shape: Sequence[Size], index: Sequence[Expr]) -> Value:
+        """The stride along the lane axis as L: what the index grows by, times the buffer's inner dimensions."""
+        assert self.lane_axis is not None
+        terms = []
+        for place, e in enumerate(index):
+            if self.lane_axis in axes_of(e):
+                step = coefficient(e, self.lane_axis)
+                assert step is not None
+                terms.append(times(self.sizes.polynomial(step), self.sizes.product(shape[place + 1 :])))
         return plus(*terms)
 
     def offset(self, shape: Sequence[Size], index: Sequence[Expr]) -> Value:
@@ -158,9 +162,12 @@ class _Scope:
             buffer = self.kernel.buffer(store.buffer)
             value, is_vector = self.value(store.value)
             if self.lane_axis is not None and any(self.lane_axis in axes_of(e) for e in store.index):
-                if stride_along(buffer.type.shape, store.index, self.lane_axis) != 1:
-                    raise AssertionError(f"store {store} is not along the lanes")
-                how, extra = ("v", no_extra) if self.lanes is None else ("v_head", (self.lanes,))
+                count: tuple[Value, ...] = () if self.lanes is None else (self.lanes,)
+                suffix = "" if self.lanes is FULL else "_head"
+                if stride_along(buffer.type.shape, store.index, self.lane_axis) == 1:
+                    how, extra = f"v{suffix}", count
+                else:
+                    how, extra = f"v_strided{suffix}", (self.stride(buffer.type.shape, store.index), *count)
                 if not is_vector:
                     value = Call(f"splat_{buffer.type.dtype.code}", (value,), buffer.type.dtype)
             else:

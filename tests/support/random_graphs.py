@@ -22,7 +22,7 @@ import numpy as np
 
 from flowgraph.autodiff import backward
 from flowgraph.graph.graph import Graph
-from flowgraph.graph.size import Shape, Size, named
+from flowgraph.graph.size import Shape, Size, evaluate, named
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import float32, float64
 from flowgraph.ops import (
@@ -40,6 +40,7 @@ from flowgraph.ops import (
 from flowgraph.ops.base import Op
 from flowgraph.ops.leaf import Leaf
 from flowgraph.program import concrete
+from tests.support import random_shapes
 from tests.support.compare import widened
 
 LARGEST = 30.0  # magnitude of values in the forward graph
@@ -120,7 +121,7 @@ class _Grower:
         return tuple(self.random.choice(self.dims) for _ in range(rank))
 
     def counts(self, dims: Sequence[Size]) -> tuple[int, ...]:
-        return tuple(d if isinstance(d, int) else self.sizes[str(d)] for d in dims)
+        return tuple(evaluate(d, self.sizes) for d in dims)
 
     def leaf(self, dims: Shape, array: np.ndarray, dtype: Any) -> Tensor:
         """An input or, where the shape is static, perhaps a parameter or a constant."""
@@ -261,6 +262,7 @@ COVERED_BY_STEP = {
     "add_bias", "gather", "scatter_add", "clip_index", "one_hot", "softmax", "cross_ent",
     "cross_ent_of_softmax", "where", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "size",
     "arange", "logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient",
+    *random_shapes.COVERED,
 }  # fmt: skip
 
 
@@ -545,6 +547,7 @@ def _sizes(g: _Grower) -> Tensor | None:
 
 STEPS: tuple[Step, ...] = (
     *(_elementwise,) * 6, *(_with_number,) * 2, *(_product,) * 3, *(_reduction,) * 3, *(_view,) * 2,
+    *random_shapes.STEPS,
     _choose, _choose, _bias, _softmax, _cross_entropy, _lookup, _lookup, _accumulate, _accumulate, _classes,
     _sizes, _integers, _integers, _compare, _compare, _logic, _logic, _convert, _clip,
 )  # fmt: skip

@@ -120,6 +120,16 @@ def strided(address: Value, index: Value, stride: Value, count: Value | None, dt
     return gather(address, lane_numbers(address.builder) * stride + index, count, dtype)
 
 
+def store_strided(address: Value, index: Value, value: Value, stride: Value, count: Value | None) -> None:
+    """To elements index, index + stride, ...; lanes from `count` on, if given, are not written."""
+    b, dtype = address.builder, value.dtype
+    addresses = (lane_numbers(b) * stride + index) * size_of(dtype) + address
+    pointers = b.inttoptr(addresses.ir, ir.VectorType(memory_type(dtype).as_pointer(), LANES))
+    mask = ir.Constant(ir.VectorType(I1, LANES), [1] * LANES) if count is None else first_lanes(count).ir
+    arguments = [to_memory(value), pointers, _alignment(dtype), mask]
+    call_intrinsic(b, f"llvm.masked.scatter.{_suffix(dtype)}.v{LANES}p0", ir.VoidType(), arguments)
+
+
 # --- typing rules and names ---------------------------------------------------------------------------------
 
 
@@ -167,6 +177,9 @@ def _functions() -> dict[str, KernelOnly]:
         add(f"store_{t}", none, (index, index, one), on_values(store))
         add(f"vstore_{t}", none, (index, index, many), on_values(store))
         add(f"vstore_head_{t}", none, (index, index, many, index), on_values(store_head))
+        add(f"vstore_strided_{t}", none, (index, index, many, index),
+            lambda sig, p, i, v, s: store_strided(p, i, v, s, None))  # fmt: skip
+        add(f"vstore_strided_head_{t}", none, (index, index, many, index, index), on_values(store_strided))
         add(f"vgather_{t}", many, (index, indices), lambda sig, p, i, t=t: gather(p, i, None, t))
         add(f"vgather_head_{t}", many, (index, indices, index), lambda sig, p, i, n, t=t: gather(p, i, n, t))
         add(f"vload_strided_{t}", many, (index,) * 3, lambda sig, p, i, s, t=t: strided(p, i, s, None, t))
