@@ -26,7 +26,14 @@ from flowgraph.errors import (
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.origin import scope
 from flowgraph.graph.tensor import Tensor
-from flowgraph.ops.classification import cross_ent, cross_ent_of_softmax, softmax
+from flowgraph.ops.classification import (
+    binary_cross_ent,
+    cross_ent,
+    cross_ent_of_logistic,
+    cross_ent_of_softmax,
+    log_softmax,
+    softmax,
+)
 from flowgraph.ops.contraction import add_bias, mul
 from flowgraph.ops.elementwise import (
     add,
@@ -91,9 +98,11 @@ from flowgraph.ops.piecewise import (
     sign,
     trunc,
 )
-from flowgraph.ops.reduce import max, mean, sum
+from flowgraph.ops.reduce import all, any, max, mean, min, sum
+from flowgraph.ops.regression import absolute_error, huber, squared_error
 from flowgraph.ops.shape import broadcast_to, expand_dims, moveaxis, ravel, reshape, squeeze, swapaxes, transpose
 from flowgraph.ops.slicing import flip, split, unstack
+from flowgraph.ops.statistics import argmax, argmin, logsumexp, std, var
 from flowgraph.program import Program
 
 abs = absolute
@@ -155,9 +164,15 @@ __all__ = [
     "Trainer",
     "abs",
     "absolute",
+    "absolute_error",
     "add",
     "add_bias",
+    "all",
+    "any",
     "arange",
+    "argmax",
+    "argmin",
+    "binary_cross_ent",
     "broadcast_to",
     "cast",
     "ceil",
@@ -168,6 +183,7 @@ __all__ = [
     "constant",
     "cos",
     "cross_ent",
+    "cross_ent_of_logistic",
     "cross_ent_of_softmax",
     "datasets",
     "divide",
@@ -187,6 +203,7 @@ __all__ = [
     "grad",
     "greater",
     "greater_equal",
+    "huber",
     "init",
     "input",
     "isfinite",
@@ -197,15 +214,18 @@ __all__ = [
     "less_equal",
     "log",
     "log1p",
+    "log_softmax",
     "logical_and",
     "logical_not",
     "logical_or",
     "logical_xor",
     "logistic",
+    "logsumexp",
     "matmul",
     "max",
     "maximum",
     "mean",
+    "min",
     "minimum",
     "moveaxis",
     "mul",
@@ -242,8 +262,10 @@ __all__ = [
     "split",
     "sqrt",
     "square",
+    "squared_error",
     "squeeze",
     "stack",
+    "std",
     "stop_gradient",
     "subtract",
     "sum",
@@ -253,5 +275,6 @@ __all__ = [
     "transpose",
     "trunc",
     "unstack",
+    "var",
     "where",
 ]

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.errors import DTypeError
+from flowgraph.errors import DTypeError, InputError
+from flowgraph.graph.graph import Graph
+from flowgraph.kernels.build import build_kernels
 from tests.support.paths import optimise
 
 
@@ -103,3 +105,99 @@ def test_whole_quotients_of_floats_are_numpys() -> None:
     x = fg.input("x", (5,))
     np.testing.assert_array_equal(run(x // -0.7, x=X), X // np.float32(-0.7))
     np.testing.assert_array_equal(run(x % -0.7, x=X), X % np.float32(-0.7))
+
+
+# Reductions
+
+
+Z = np.array([[3.0, -1.0, 3.0, 0.0], [np.nan, 1.0, 2.0, np.nan], [-np.inf, -np.inf, -np.inf, -np.inf]], np.float32)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_the_place_of_an_extreme_is_numpys(name: str, axis: int | None) -> None:
+    z = fg.input("z", ("rows", 4))
+    found = run(getattr(fg, name)(z, axis), z=Z)
+    expected = getattr(np, name)(Z, axis)
+    assert found.dtype == expected.dtype == np.int64
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("correction", [0, 1])
+@pytest.mark.parametrize("axis", [None, 0, (0, 1)])
+def test_variance_and_deviation_are_numpys(axis: object, correction: int) -> None:
+    z, values = fg.input("z", ("rows", 4)), np.random.default_rng(0).normal(100, 1, (50, 4)).astype(np.float32)
+    for ours, theirs in ((fg.var, np.var), (fg.std, np.std)):
+        expected = theirs(values.astype(np.float64), axis, ddof=correction)
+        np.testing.assert_allclose(run(ours(z, axis, correction), z=values), expected, rtol=1e-4)
+
+
+def test_any_and_all_of_no_elements_are_pythons() -> None:
+    z = fg.input("z", ("rows",), "bool")
+    assert not run(fg.any(z), z=np.zeros(0, bool)) and run(fg.all(z), z=np.zeros(0, bool))
+
+
+def test_sums_of_bools_are_refused() -> None:
+    with pytest.raises(DTypeError, match="sum needs numbers, got bool"):
+        fg.sum(fg.input("z", (3,), "bool"))
+
+
+def test_no_elements_have_no_place_of_a_maximum() -> None:
+    z = fg.input("z", ("rows",))
+    with pytest.raises(InputError, match="over an axis of size 0"):
+        run(fg.argmax(z), z=np.zeros(0, np.float32))
+
+
+def test_logsumexp_survives_infinities() -> None:
+    z = fg.input("z", (3, 2))
+    values = np.array([[-np.inf, -np.inf], [1e4, 1e4], [np.inf, 0]], np.float32)
+    np.testing.assert_allclose(run(fg.logsumexp(z, 1), z=values), [-np.inf, 1e4 + np.log(2), np.inf])
+    (dz,) = fg.compile(outputs=fg.grad(fg.sum(fg.logsumexp(z, 1)), [z]), device="reference")(z=values)
+    np.testing.assert_allclose(dz[:2], [[0, 0], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_softmax_goes_along_any_axis(axis: int) -> None:
+    z, values = fg.input("z", (2, 3, 4)), np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    found = run(fg.softmax(z, axis), z=values)
+    np.testing.assert_allclose(found, np.exp(values) / np.exp(values).sum(axis, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(run(fg.log_softmax(z, axis), z=values), np.log(found), rtol=1e-5)
+
+
+def test_softmax_of_one_vector_is_one_kernel() -> None:
+    z = fg.input("z", (40,))
+    assert len(build_kernels(optimise(Graph((fg.softmax(z),))))) == 1
+    assert len(build_kernels(optimise(Graph((fg.softmax(fg.tanh(z)),))))) == 1
+
+
+def test_a_long_vector_is_not_left_to_one_thread() -> None:
+    z = fg.input("z", (1_000_000,))
+    assert len(build_kernels(optimise(Graph((fg.tanh(z) - fg.max(z),))))) == 2
+
+
+def test_the_logarithm_of_a_softmax_along_any_axis_is_stable() -> None:
+    z, values = fg.input("z", (3, 2)), np.array([[1e4, 0], [-1e4, 0], [0, 0]], np.float32)
+    np.testing.assert_array_equal(run(fg.log(fg.softmax(z, 0)), z=values)[:, 0], [0, -2e4, -1e4])
+
+
+# Costs
+
+
+def test_the_cross_entropy_of_a_logistic_is_stable_and_its_gradient_is_p_minus_y() -> None:
+    z, y = fg.input("z", (4,)), fg.input("y", (4,))
+    cost = fg.binary_cross_ent(fg.logistic(z), y)
+    Z, Y = np.array([200, -200, 200, -200], np.float32), np.array([1, 0, 0, 1], np.float32)
+    value, dz = fg.compile([z, y], [cost, fg.grad(fg.sum(cost), z)], device="reference")(z=Z, y=Y)
+    np.testing.assert_array_equal(value, [0, 0, 200, 200])
+    np.testing.assert_array_equal(dz, [0, 0, 1, -1])
+
+
+def test_regression_costs() -> None:
+    x, y = fg.input("x", (5,)), 0.25
+    error = X - np.float32(0.25)
+    np.testing.assert_allclose(run(fg.squared_error(x, y), x=X), error**2)
+    np.testing.assert_allclose(run(fg.absolute_error(x, y), x=X), np.abs(error))
+    (dx,) = fg.compile(outputs=fg.grad(fg.sum(fg.huber(x, y, 0.5)), [x]), device="reference")(x=X)
+    np.testing.assert_allclose(dx, np.clip(error, -0.5, 0.5))
+    with pytest.raises(InputError, match="positive delta"):
+        fg.huber(x, y, 0)

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.order import stable_order
-from flowgraph.graph.size import Shape, Size
+from flowgraph.graph.size import Shape, Size, product
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import (
@@ -43,6 +43,7 @@ Read = tuple[Tensor, tuple[Expr, ...]]
 MAX_INPUTS = 24  # a kernel's argument table stays small enough to read
 MAX_NODES = 40  # compile time grows faster than a kernel's length
 MAX_INLINED = 16  # nodes read through one another: beyond, one of them is stored
+SHORT_ROW = 2048  # elements that one thread reads sooner than others wake up
 MAX_DEPTH = 60  # values written into one another in a kernel: expressions stay short enough to walk
 
 
@@ -324,7 +325,7 @@ def _new_group(node: Node, reads: list[Read], producers: set[int], groups: list[
     if body.reduce:
         last = (*body.axes, *body.reduce)
         along_rows = any(idx == tuple(map(Index, last)) for _, idx in reads)
-        kind = "row" if along_rows and shape else "reduction"
+        kind = "row" if along_rows and (shape or _is_short(body)) else "reduction"
         why = "reduces rows" if kind == "row" else "reduces over other axes than its producer's loops"
         return Group(shape, kind, reason=why if producers else "reduces its input")
     if not producers:
@@ -345,7 +346,8 @@ def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: d
     shape = node.outputs[0].shape
     own = [(t, idx) for t, idx in reads if member_of.get(t) == index]
     outer = len(group.shape)
-    if group.kind == "pointwise" and body.reduce and 0 < len(shape) < outer and group.shape[: len(shape)] == shape:
+    rows = body.reduce and (shape or _is_short(body))
+    if group.kind == "pointwise" and rows and len(shape) < outer and group.shape[: len(shape)] == shape:
         full = tuple(map(Index, (*body.axes, *body.reduce)))
         same = (*(a.extent for a in body.axes), *(a.extent for a in body.reduce)) == group.shape
         if same and all(idx == full for _, idx in own):
@@ -368,6 +370,12 @@ def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: d
         if is_row and _row_extents(tensor, outer) != tuple(a.extent for a in (*body.axes, *body.reduce)[outer:]):
             return False
     return True
+
+
+def _is_short(body: Body) -> bool:
+    """Whether what is reduced may be a row without outer loops, which is a single task: a softmax of one vector."""
+    count = product(a.extent for a in body.reduce)
+    return isinstance(count, int) and count <= SHORT_ROW
 
 
 def _row_extents(tensor: Tensor, outer: int) -> tuple[Size, ...]:

@@ -12,8 +12,10 @@ from flowgraph.ops import (
     pieces,
     piecewise,
     reduce,
+    regression,
     shape,
     slicing,
+    statistics,
 )
 from flowgraph.ops.base import Op, Sample
 
@@ -31,6 +33,8 @@ __all__ = [
     "pieces",
     "piecewise",
     "reduce",
+    "regression",
     "shape",
     "slicing",
+    "statistics",
 ]

@@ -13,41 +13,31 @@ from flowgraph.graph.size import Size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.ops.base import Cotangents, Op, Sample, require_float, values
-from flowgraph.ops.elementwise import divide, equal, multiply, negative, subtract, where
-from flowgraph.ops.functions import exp, log
+from flowgraph.ops.elementwise import add, cast, divide, equal, multiply, negative, subtract, where
+from flowgraph.ops.functions import exp, log, log1p, logistic
 from flowgraph.ops.indexing import one_hot
+from flowgraph.ops.leaf import as_tensor
+from flowgraph.ops.piecewise import absolute, maximum
 from flowgraph.ops.reduce import max as max_
 from flowgraph.ops.reduce import sum as sum_
-from flowgraph.ops.shape import broadcast_to, expand_dims
+from flowgraph.ops.shape import broadcast_to, expand_dims, normalise_axes
 
 
 @dataclass(frozen=True)
-class Softmax(Op):
-    """exp(x) / sum(exp(x)) along the last axis: a probability distribution, computed without overflow."""
+class _OverClasses(Op):
+    """A function of each vector along `axis`, counted from the end."""
 
-    name: ClassVar[str] = "softmax"
-    display: ClassVar[str] = "softMax"
     family: ClassVar[str] = "classification"
+    axis: int = -1
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
         require_float(self, x)
-        _require_classes(self, x)
+        _require_classes(self, x, self.axis)
         return (x,)
 
-    def expand(self, *inputs: Tensor) -> Tensor:
-        (x,) = inputs
-        e = exp(subtract(x, max_(x, axis=-1, keepdims=True)))
-        return divide(e, sum_(e, axis=-1, keepdims=True))
-
-    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
-        (g,), (p,) = cotangents, outputs
-        assert g is not None
-        return (multiply(p, subtract(g, sum_(multiply(g, p), axis=-1, keepdims=True))),)
-
-    def reference(self, x: np.ndarray) -> np.ndarray:
-        e = np.exp(x - x.max(axis=-1, keepdims=True))
-        return e / e.sum(axis=-1, keepdims=True)
+    def attributes(self) -> str:
+        return "" if self.axis == -1 else f"axis={self.axis}"
 
     @classmethod
     def samples(cls) -> list[Sample]:
@@ -55,11 +45,56 @@ class Softmax(Op):
         return [
             *(Sample(cls(), (values(*s),)) for s in ((29, 10), (1, 1), (3, 70), (2, 3, 17), (5,))),
             Sample(cls(), large, smooth=()),
+            *(Sample(cls(axis), (values(4, 5, 3),)) for axis in (-2, -3)),
         ]
 
 
-def _require_classes(op: Op, x: TensorType) -> None:
-    if x.rank < 1 or x.shape[-1] == 0:
+@dataclass(frozen=True)
+class Softmax(_OverClasses):
+    """exp(x) / sum(exp(x)) along an axis: a probability distribution, computed without overflow."""
+
+    name: ClassVar[str] = "softmax"
+    display: ClassVar[str] = "softMax"
+
+    def expand(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        e = exp(subtract(x, max_(x, axis=self.axis, keepdims=True)))
+        return divide(e, sum_(e, axis=self.axis, keepdims=True))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,), (p,) = cotangents, outputs
+        assert g is not None
+        return (multiply(p, subtract(g, sum_(multiply(g, p), axis=self.axis, keepdims=True))),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        e = np.exp(x - x.max(axis=self.axis, keepdims=True))
+        return e / e.sum(axis=self.axis, keepdims=True)
+
+
+@dataclass(frozen=True)
+class LogSoftmax(_OverClasses):
+    """log(softMax(x)) along an axis, computed without overflow and without the logarithm of 0."""
+
+    name: ClassVar[str] = "log_softmax"
+    display: ClassVar[str] = "logSoftMax"
+
+    def expand(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        centred = subtract(x, max_(x, axis=self.axis, keepdims=True))
+        return subtract(centred, log(sum_(exp(centred), axis=self.axis, keepdims=True)))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,), (y,) = cotangents, outputs
+        assert g is not None
+        return (subtract(g, multiply(exp(y), sum_(g, axis=self.axis, keepdims=True))),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        centred = x - x.max(axis=self.axis, keepdims=True)
+        return centred - np.log(np.exp(centred).sum(axis=self.axis, keepdims=True))
+
+
+def _require_classes(op: Op, x: TensorType, axis: int = -1) -> None:
+    if x.rank < -axis or x.shape[axis] == 0:
         raise ShapeError(f"{op.display} needs a class axis of at least 1, got shape {show_shape(x.shape)}")
 
 
@@ -197,9 +232,123 @@ class CrossEntOfSoftmax(_BoundedTargets):
         return [*made, Sample(cls(), (large, np.array([1, 1], np.int32)), smooth=())]
 
 
-def softmax(x: Tensor) -> Tensor:
-    """exp(x) / sum(exp(x)) along the last axis."""
-    return Softmax()(x)
+@dataclass(frozen=True)
+class _YesOrNo(Op):
+    """One yes-or-no question a number: targets are 1 or 0, or anything between, or integers 1 or 0."""
+
+    family: ClassVar[str] = "classification"
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        predictions, y = types
+        require_float(self, predictions)
+        if y.dtype != predictions.dtype and y.dtype.kind != "int":
+            raise DTypeError(
+                f"{self.display}: predictions are {predictions.dtype}, targets {y.dtype}",
+                hint="targets are 0 or 1, integers or of the predictions' dtype",
+            )
+        if y.shape != predictions.shape:
+            raise ShapeError(
+                f"{self.display}: predictions {show_shape(predictions.shape)} and targets {show_shape(y.shape)} do not "
+                "fit",
+                hint="one target a prediction",
+            )
+        return (predictions,)
+
+    @classmethod
+    def _samples(cls, low: float, high: float) -> list[Sample]:
+        x, soft = values(9, 17, low=low, high=high), values(9, 17, low=0.1, high=0.9, seed=1)
+        hard = values(9, 17, low=0, high=2, dtype="int32", seed=2)
+        return [Sample(cls(), (x, soft)), Sample(cls(), (x, hard)), Sample(cls(), (x[0, 0], soft[0, 0]))]
+
+
+@dataclass(frozen=True)
+class CrossEntOfLogistic(_YesOrNo):
+    """-(y log p + (1 - y) log(1 - p)) for p = logistic(x), elementwise, stable for x of any size."""
+
+    name: ClassVar[str] = "cross_ent_of_logistic"
+    display: ClassVar[str] = "crossEntOfLogistic"
+
+    def expand(self, *inputs: Tensor) -> Tensor:
+        x, y = inputs
+        y = cast(y, x.dtype)
+        return add(subtract(maximum(x, 0.0), multiply(x, y)), log1p(exp(negative(absolute(x)))))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,), (x, y) = cotangents, inputs
+        assert g is not None
+        dy = negative(multiply(g, x)) if y.dtype.is_float else None
+        return multiply(g, subtract(logistic(x), cast(y, x.dtype))), dy
+
+    def reference(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        y = y.astype(x.dtype)
+        return np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        large = np.array([90, -90, 90, -90], np.float32), np.array([1, 0, 0, 1], np.int32)
+        return [*cls._samples(-4, 4), Sample(cls(), large, smooth=())]
+
+
+@dataclass(frozen=True)
+class BinaryCrossEnt(_YesOrNo):
+    """-(y log p + (1 - y) log(1 - p)), elementwise; a term whose weight is 0 is 0 whatever its logarithm."""
+
+    name: ClassVar[str] = "binary_cross_ent"
+    display: ClassVar[str] = "binaryCrossEnt"
+
+    def expand(self, *inputs: Tensor) -> Tensor:
+        p, y = inputs
+        y = cast(y, p.dtype)
+        never, always = equal(y, 0.0), equal(y, 1.0)
+        yes = multiply(y, log(where(never, 1.0, p)))  # its gradient, too, stays clear of what has no weight
+        no = multiply(subtract(1.0, y), log1p(negative(where(always, 0.0, p))))
+        return negative(add(yes, no))
+
+    def reference(self, p: np.ndarray, y: np.ndarray) -> np.ndarray:
+        y = y.astype(p.dtype)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return -(np.where(y == 0, 0, y * np.log(p)) + np.where(y == 1, 0, (1 - y) * np.log1p(-p)))
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        sure = np.array([1, 0, 0, 1], np.float32), np.array([1, 0, 1, 0], np.int32)
+        return [*cls._samples(0.1, 0.9), Sample(cls(), sure, smooth=())]
+
+
+# The user's functions
+
+
+def _from_the_end(what: str, x: Tensor, axis: int) -> int:
+    (number,) = normalise_axes(what, axis, x.shape)
+    return number - x.rank
+
+
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """exp(x) / sum(exp(x)) along an axis, the last by default."""
+    x = as_tensor(x, what="softmax")
+    return Softmax(_from_the_end("softmax", x, axis))(x)
+
+
+def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """log(softmax(x)) along an axis, the last by default, without overflow. The compiler makes it of those two."""
+    x = as_tensor(x, what="log_softmax")
+    return LogSoftmax(_from_the_end("log_softmax", x, axis))(x)
+
+
+def cross_ent_of_logistic(logits: Tensor, y: Tensor) -> Tensor:
+    """Binary cross-entropy of logistic(logits), elementwise: stable for logits of any size.
+
+    y, of the logits' shape, is 0 or 1 (integers, or floats of the logits' dtype, also between 0 and 1).
+    """
+    return CrossEntOfLogistic()(logits, y)
+
+
+def binary_cross_ent(p: Tensor, y: Tensor) -> Tensor:
+    """Binary cross-entropy -(y log p + (1 - y) log(1 - p)) of probabilities, elementwise.
+
+    Where a program contains `binary_cross_ent(logistic(x), y)`, the compiler makes it `cross_ent_of_logistic(x, y)`.
+    """
+    return BinaryCrossEnt()(p, y)
 
 
 def cross_ent(p: Tensor, y: Tensor) -> Tensor:

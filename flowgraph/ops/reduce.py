@@ -1,4 +1,4 @@
-"""Reductions over axes: sum, mean, max."""
+"""Reductions over axes: sum, mean, max, min, any, all."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from flowgraph.errors import ShapeError
+from flowgraph.errors import DTypeError, ShapeError
 from flowgraph.graph.size import Shape, Size, product, show_shape
 from flowgraph.graph.tensor import Tensor
-from flowgraph.graph.types import TensorType
+from flowgraph.graph.types import TensorType, boolean
 from flowgraph.index_notation import Axis, Body
 from flowgraph.ops.base import Cotangents, Op, Sample, indices, load, require_float, require_numbers, values
 from flowgraph.ops.elementwise import cast, divide, equal, multiply
@@ -30,11 +30,14 @@ class Reduction(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
         require_numbers(self, x)
-        if not self.axes or any(not 0 <= a < x.rank for a in self.axes):
+        self._require_axes(x)
+        return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), x.dtype),)
+
+    def _require_axes(self, x: TensorType) -> None:
+        if not self.axes or not set(self.axes) <= set(range(x.rank)):
             raise ShapeError(
                 f"{self.display} over axes {self.axes} of a tensor of shape {show_shape(x.shape)}"
             )
-        return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), x.dtype),)
 
     def body(self, *types: TensorType) -> Body:
         (x,) = types
@@ -117,23 +120,20 @@ class Mean(Reduction):
 
 
 @dataclass(frozen=True)
-class Max(Reduction):
-    """Maximum over axes; NaN if there is one. Tied maxima share the gradient equally."""
-
-    name: ClassVar[str] = "max"
-    combiner: ClassVar[str] = "max"
+class Selection(Reduction):
+    """One of the elements over axes, which must have one. Tied ones share the gradient equally."""
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         found = super().infer(*types)
-        if any(types[0].shape[a] == 0 for a in self.axes):
+        if 0 in (types[0].shape[a] for a in self.axes):
             raise ShapeError(
-                f"max over axes {self.axes} of a tensor of shape {show_shape(types[0].shape)}: "
-                "no elements have no maximum"
+                f"{self.name} over axes {self.axes} of a tensor of shape {show_shape(types[0].shape)}: "
+                f"no elements have no {self.name}imum"
             )
         return found
 
     def nonempty(self, *types: TensorType) -> Mapping[Size, str]:
-        return {types[0].shape[a]: "max over an axis of size 0" for a in self.axes}
+        return {types[0].shape[a]: f"{self.name} over an axis of size 0" for a in self.axes}
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
@@ -143,16 +143,84 @@ class Max(Reduction):
         share = divide(g, Sum(self.axes)(ties))
         return (multiply(self._spread(share, x.shape), ties),)
 
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        nan = np.array([[1.0, np.nan, 3.0], [1.0, 2.0, -np.inf]], np.float32)
+        ties = np.array([[2.0, 2.0, 1.0]] * 3, np.float32)
+        whole = [values(40, 19, low=-9, high=9, dtype=t) for t in ("int32", "int64")]
+        return [
+            *cls._samples(), Sample(cls((1,)), (nan,), smooth=()), Sample(cls((1,)), (ties,), smooth=()),
+            *(Sample(cls((k,)), (x,)) for k, x in enumerate(whole)),
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Max(Selection):
+    """Maximum over axes; NaN if there is one. Tied maxima share the gradient equally."""
+
+    name: ClassVar[str] = "max"
+    combiner: ClassVar[str] = "max"
+
     def reference(self, x: np.ndarray) -> np.ndarray:
         if not x.size:  # no rows: NumPy refuses these if they have no columns either
             return np.sum(x, axis=self.axes, dtype=x.dtype)
         return np.max(x, axis=self.axes)
 
+
+@dataclass(frozen=True)
+class Min(Selection):
+    """Minimum over axes; NaN if there is one. Tied minima share the gradient equally."""
+
+    name: ClassVar[str] = "min"
+    combiner: ClassVar[str] = "min"
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        if not x.size:
+            return np.sum(x, axis=self.axes, dtype=x.dtype)
+        return np.min(x, axis=self.axes)
+
+
+@dataclass(frozen=True)
+class Quantifier(Reduction):
+    """Bools over axes."""
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        (x,) = types
+        if x.dtype is not boolean:
+            raise DTypeError(f"{self.name} needs bools, got {x}", hint="compare first, as in fg.not_equal(x, 0)")
+        self._require_axes(x)
+        return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), boolean),)
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        return (None,)
+
     @classmethod
     def samples(cls) -> list[Sample]:
-        nan = np.array([[1.0, np.nan, 3.0], [1.0, 2.0, -np.inf]], np.float32)
-        ties = np.array([[2.0, 2.0, 1.0]] * 3, np.float32)
-        return [*cls._samples(), Sample(cls((1,)), (nan,), smooth=()), Sample(cls((1,)), (ties,), smooth=())]
+        rare = values(29, 40, low=0, high=40, dtype="int32") == 0
+        cases = ((rare, (1,)), (~rare, (0,)), (~rare, (0, 1)), (rare[:, :7], (1,)), (rare[:, 0], (0,)))
+        return [Sample(cls(axes), (x,)) for x, axes in cases]
+
+
+@dataclass(frozen=True)
+class AnyOf(Quantifier):
+    """Whether any holds, over axes; none of no elements does."""
+
+    name: ClassVar[str] = "any"
+    combiner: ClassVar[str] = "max"
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return np.any(x, axis=self.axes)
+
+
+@dataclass(frozen=True)
+class AllOf(Quantifier):
+    """Whether all hold, over axes; of no elements all do."""
+
+    name: ClassVar[str] = "all"
+    combiner: ClassVar[str] = "min"
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return np.all(x, axis=self.axes)
 
 
 def _reduce(kind: type[Reduction], x: Tensor, axis: int | Sequence[int] | None, keepdims: bool) -> Tensor:
@@ -177,3 +245,18 @@ def mean(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = Fa
 def max(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
     """Maximum over `axis` (all axes by default); `keepdims` leaves axes of size 1."""
     return _reduce(Max, x, axis, keepdims)
+
+
+def min(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+    """Minimum over `axis` (all axes by default); `keepdims` leaves axes of size 1."""
+    return _reduce(Min, x, axis, keepdims)
+
+
+def any(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+    """Whether any of the bools over `axis` (all axes by default) holds; `keepdims` leaves axes of size 1."""
+    return _reduce(AnyOf, x, axis, keepdims)
+
+
+def all(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+    """Whether all of the bools over `axis` (all axes by default) hold; `keepdims` leaves axes of size 1."""
+    return _reduce(AllOf, x, axis, keepdims)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from flowgraph.graph.size import Size, floor_divide, product
-from flowgraph.graph.types import DType
+from flowgraph.graph.types import DType, boolean
 from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of
 from flowgraph.kernels.kernel import Kernel, Nest, Reduction
 from flowgraph.schedule.access import coefficient, collapse, stride_along
@@ -183,6 +183,8 @@ class _Scope:
 def _identity(combiner: str, dtype: DType) -> Const:
     if dtype.is_float or combiner == "sum":
         return Const(IDENTITY[combiner] if dtype.is_float else 0, dtype)
+    if dtype == boolean:
+        return Const(combiner == "min", dtype)
     bits = 8 * dtype.itemsize - 1
     return Const(-(2**bits) if combiner == "max" else 2**bits - 1, dtype)
 

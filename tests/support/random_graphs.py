@@ -24,7 +24,7 @@ from flowgraph.autodiff import backward
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Shape, Size, evaluate, named
 from flowgraph.graph.tensor import Tensor
-from flowgraph.graph.types import float32, float64
+from flowgraph.graph.types import boolean, float32, float64
 from flowgraph.ops import (
     classification,
     contraction,
@@ -36,6 +36,7 @@ from flowgraph.ops import (
     piecewise,
     reduce,
     shape,
+    statistics,
 )
 from flowgraph.ops.base import Op
 from flowgraph.ops.leaf import Leaf
@@ -261,7 +262,8 @@ COVERED_BY_STEP = {
     "broadcast", "transpose", "expand_dims", "squeeze", "copy", "cast", "sum", "mean", "max", "mul",
     "add_bias", "gather", "scatter_add", "clip_index", "one_hot", "softmax", "cross_ent",
     "cross_ent_of_softmax", "where", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "size",
-    "arange", "logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient",
+    "arange", "min", "any", "all", "argmax", "argmin", "logsumexp", "log_softmax", "cross_ent_of_logistic",
+    "binary_cross_ent", "logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient",
     *random_shapes.COVERED,
 }  # fmt: skip
 
@@ -445,13 +447,31 @@ def _bias(g: _Grower) -> Tensor | None:
 def _reduction(g: _Grower) -> Tensor | None:
     x = g.any_float(at_least=1)
     axes = tuple(k for k in range(x.rank) if g.random.random() < 0.5) or (x.rank - 1,)
-    form = g.random.choice((reduce.sum, reduce.mean, reduce.max))
-    if form is reduce.max:
+    form = g.random.choice(
+        (
+            *(reduce.sum, reduce.mean, reduce.max) * 2, reduce.min, statistics.argmax, statistics.argmin,
+            statistics.logsumexp, statistics.var,
+        )
+    )  # fmt: skip
+    if form in (reduce.max, reduce.min, statistics.argmax, statistics.argmin):
         ordered = np.sort(
             np.moveaxis(g.value(x), axes, range(len(axes))).reshape(-1, *_rest(g.value(x), axes)), axis=0
         )
+        ordered = ordered if form in (reduce.max, statistics.argmax) else -ordered[::-1]
         if len(ordered) > 1 and (ordered[-1] - ordered[-2] < MARGIN).any():
             return None
+    return form(x, axes, keepdims=g.random.random() < 0.4)
+
+
+def _whole_reduction(g: _Grower) -> Tensor | None:
+    pool = g.random.choice([p for p in (g.integers, g.flags) if p] or [[]])
+    found = [t for t in pool if t.rank]
+    if not found:
+        return None
+    x = g.random.choice(found)
+    axes = tuple(k for k in range(x.rank) if g.random.random() < 0.5) or (x.rank - 1,)
+    whole = (reduce.sum, reduce.max, reduce.min, statistics.argmax, statistics.argmin)
+    form = g.random.choice((reduce.any, reduce.all) if x.dtype is boolean else whole)
     return form(x, axes, keepdims=g.random.random() < 0.4)
 
 
@@ -477,9 +497,22 @@ def _view(g: _Grower) -> Tensor | None:
 
 def _softmax(g: _Grower) -> Tensor | None:
     x = g.any_float(at_least=1)
-    return (
-        classification.softmax(x) if g.random.random() < 0.6 else functions.log(classification.softmax(x))
-    )
+    axis = g.random.choice((-1, -1, -1, 0))
+    form = g.random.choice((classification.softmax, classification.softmax, classification.log_softmax, None))
+    return form(x, axis) if form else functions.log(classification.softmax(x, axis))
+
+
+def _yes_or_no(g: _Grower) -> Tensor | None:
+    x = g.any_float()
+    if g.random.random() < 0.5:
+        y = g.new_integers(x.shape, 2)
+    else:
+        y = functions.logistic(g.new_float(x.shape, -1, 1, x.dtype.name))
+    form = g.random.choice(("of_logistic", "logistic", "probabilities"))
+    if form == "of_logistic":
+        return classification.cross_ent_of_logistic(x, y)
+    p = functions.logistic(x) if form == "logistic" else g.within(x, 0.05, 0.95)
+    return classification.binary_cross_ent(p, y)
 
 
 def _cross_entropy(g: _Grower) -> Tensor | None:
@@ -548,6 +581,7 @@ def _sizes(g: _Grower) -> Tensor | None:
 STEPS: tuple[Step, ...] = (
     *(_elementwise,) * 6, *(_with_number,) * 2, *(_product,) * 3, *(_reduction,) * 3, *(_view,) * 2,
     *random_shapes.STEPS,
-    _choose, _choose, _bias, _softmax, _cross_entropy, _lookup, _lookup, _accumulate, _accumulate, _classes,
+    _choose, _choose, _bias, _softmax, _cross_entropy, _yes_or_no, _whole_reduction, _lookup, _lookup,
+    _accumulate, _accumulate, _classes,
     _sizes, _integers, _integers, _compare, _compare, _logic, _logic, _convert, _clip,
 )  # fmt: skip
