@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import ClassVar
 
@@ -49,12 +50,13 @@ class Place(Op):
         is_extreme = equal(x, broadcast_to(expand_dims(self.extreme(self.axes)(x), self.axes), x.shape))
         if x.dtype.is_float:
             is_extreme = logical_or(is_extreme, isnan(x))
+        parts = []
         for place, axis in enumerate(self.axes):
             others = tuple(k for k in range(x.rank) if k != axis)
             along = expand_dims(arange(x.shape[axis]), others) if others else arange(x.shape[axis])
             stride = product(x.shape[a] for a in self.axes[place + 1 :])
-            along = along if stride == 1 else multiply(along, size_of(stride, int64))
-            number = along if place == 0 else add(number, along)
+            parts.append(along if stride == 1 else multiply(along, size_of(stride, int64)))
+        number = reduce(add, parts)
         beyond = size_of(product(x.shape[a] for a in self.axes), int64)
         return Min(self.axes)(where(is_extreme, broadcast_to(number, x.shape), beyond))
 
