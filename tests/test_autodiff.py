@@ -12,8 +12,9 @@ from flowgraph.graph.graph import Graph
 from flowgraph.graph.text import to_text
 from flowgraph.graph.types import TensorType
 from flowgraph.ops.base import Op
+from flowgraph.passes.algebra import simplify_algebra
+from flowgraph.passes.cse import eliminate_common_subexpressions
 from flowgraph.passes.pipeline import OPTIMISE, run_passes
-from flowgraph.passes.simplify import eliminate_common_subexpressions, simplify_algebra
 from tests.support.compare import Oracle, evaluate
 from tests.support.paths import PATHS
 from tests.support.random_graphs import random_case

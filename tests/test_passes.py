@@ -19,9 +19,11 @@ from flowgraph.graph.graph import Graph, clone, substitute, verify
 from flowgraph.kernels.build import build_kernels
 from flowgraph.ops.base import Op
 from flowgraph.ops.leaf import Constant
+from flowgraph.passes.algebra import simplify_algebra
+from flowgraph.passes.cse import eliminate_common_subexpressions
 from flowgraph.passes.expand import expand_composites
+from flowgraph.passes.fold import fold_constants
 from flowgraph.passes.pipeline import OPTIMISE, Pass, run_passes
-from flowgraph.passes.simplify import eliminate_common_subexpressions, fold_constants, simplify_algebra
 from flowgraph.passes.sparse import sparse_updates
 from flowgraph.passes.stabilise import stabilise
 from tests.support.compare import Oracle, evaluate
@@ -60,7 +62,9 @@ def test_a_pass_keeps_the_meaning_of_what_the_passes_before_it_made(function: Pa
 
 
 @pytest.mark.parametrize(
-    "function", [fold_constants, eliminate_common_subexpressions, expand_composites], ids=lambda f: f.__name__
+    "function",
+    [fold_constants, simplify_algebra, eliminate_common_subexpressions, expand_composites],
+    ids=lambda f: f.__name__,
 )
 def test_a_second_run_finds_nothing_to_do(function: Pass) -> None:
     for seed in range(150):

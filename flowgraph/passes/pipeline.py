@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from flowgraph.graph.graph import Graph, verify
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.text import to_text
+from flowgraph.passes.algebra import simplify_algebra
+from flowgraph.passes.cse import eliminate_common_subexpressions
 from flowgraph.passes.expand import expand_composites
+from flowgraph.passes.fold import fold_constants
 from flowgraph.passes.guard import guard_indices
 from flowgraph.passes.join_pads import join_pads
 from flowgraph.passes.materialise import materialise_roots
-from flowgraph.passes.simplify import eliminate_common_subexpressions, fold_constants, simplify_algebra
 from flowgraph.passes.sparse import sparse_updates
 from flowgraph.passes.stabilise import stabilise
 

@@ -16,7 +16,7 @@ from flowgraph.ops.elementwise import Add, Cast, Multiply, Negative, Subtract, m
 from flowgraph.ops.indexing import ScatterAdd
 from flowgraph.ops.leaf import Input, Parameter
 from flowgraph.ops.shape import Broadcast, ExpandDims
-from flowgraph.passes.simplify import scalar_value
+from flowgraph.passes.fold import scalar_value
 
 
 def sparse_updates(graph: Graph) -> Graph:
