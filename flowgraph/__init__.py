@@ -70,7 +70,7 @@ from flowgraph.ops.functions import (
     square,
     tanh,
 )
-from flowgraph.ops.indexing import gather, one_hot, scatter_add
+from flowgraph.ops.indexing import gather, one_hot, scatter_add, take_along_axis
 from flowgraph.ops.leaf import arange, constant, input, parameter, size_of
 from flowgraph.ops.logic import (
     floor_divide,
@@ -109,6 +109,7 @@ abs = absolute
 concat = concatenate
 flatten = ravel
 permute_dims = transpose
+take = gather
 matmul = mul
 sigmoid = logistic
 __version__ = "0.1.0"
@@ -270,6 +271,8 @@ __all__ = [
     "subtract",
     "sum",
     "swapaxes",
+    "take",
+    "take_along_axis",
     "tanh",
     "tile",
     "transpose",

@@ -113,18 +113,19 @@ class _Builder:
             self._store(tensor, nest, self._value(tensor, index, nest))
 
     def _scatter(self, node: Node) -> None:
-        parallel, sequential, index, value = node.op.scatter(*(t.type for t in node.inputs))
+        scatter = node.op.scatter(*(t.type for t in node.inputs))
         base, tensor = node.inputs[0], node.outputs[0]
-        mapping: dict[Axis, Expr] = {old: Index(new) for old, new in zip(parallel, self.axes, strict=True)}
-        steps = tuple(Axis(f"s{k}" if k else "s", a.extent) for k, a in enumerate(sequential))
-        mapping |= {old: Index(new) for old, new in zip(sequential, steps, strict=True)}
-        rows = Axis("row", base.shape[0])
+        mapping: dict[Axis, Expr] = {old: Index(new) for old, new in zip(scatter.parallel, self.axes, strict=True)}
+        steps = tuple(Axis(f"s{k}" if k else "s", a.extent) for k, a in enumerate(scatter.sequential))
+        mapping |= {old: Index(new) for old, new in zip(scatter.sequential, steps, strict=True)}
+        rows = Axis("row", base.shape[scatter.axis])
         start = self._nest((rows,))
-        point = (Index(rows), *map(Index, self.axes))
+        outer = tuple(map(Index, self.axes))
+        point = (*outer[: scatter.axis], Index(rows), *outer[scatter.axis :])
         self._store(tensor, start, self._value(base, point, start), point)
         nest = self._nest(steps)
-        where = tuple(self._substitute(node, reindex(e, mapping), nest) for e in index)
-        added = self._substitute(node, reindex(value, mapping), nest)
+        where = tuple(self._substitute(node, reindex(e, mapping), nest) for e in scatter.index)
+        added = self._substitute(node, reindex(scatter.value, mapping), nest)
         nest.stores.append(Store(self.outputs[tensor].name, where, added, add=True))
 
     def _pieces(self, node: Node) -> None:

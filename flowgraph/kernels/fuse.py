@@ -299,10 +299,11 @@ def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
         return transform(expr, rule)
 
     if node.op.meaning() == "scatter":
-        parallel, _, index, value = node.op.scatter(*(t.type for t in node.inputs))
-        base = node.inputs[0]
-        start = Load(0, (Index(Axis("row", base.shape[0])), *map(Index, parallel)), base.dtype)
-        for expr in (*index, value, start):
+        scatter, base = node.op.scatter(*(t.type for t in node.inputs)), node.inputs[0]
+        outer = tuple(map(Index, scatter.parallel))
+        row = Index(Axis("row", base.shape[scatter.axis]))
+        start = Load(0, (*outer[: scatter.axis], row, *outer[scatter.axis :]), base.dtype)
+        for expr in (*scatter.index, scatter.value, start):
             follow(node, expr)
     elif node.op.meaning() == "pieces":
         for piece in node.op.pieces(*(t.type for t in node.inputs))[1]:
@@ -315,7 +316,8 @@ def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
 def _new_group(node: Node, reads: list[Read], producers: set[int], groups: list[Group]) -> Group:
     shape = node.outputs[0].shape
     if node.op.meaning() == "scatter":
-        return Group(shape[1:], "scatter", reason="writes where integers say")
+        scatter = node.op.scatter(*(t.type for t in node.inputs))
+        return Group(tuple(a.extent for a in scatter.parallel), "scatter", reason="writes where integers say")
     if node.op.meaning() == "pieces":
         shared, _ = node.op.pieces(*(t.type for t in node.inputs))
         return Group(tuple(a.extent for a in shared), "pieces", reason="puts pieces together, each in loops of its own")

@@ -118,9 +118,11 @@ class Op:
         return defined[0] if defined else "leaf"
 
     def attributes(self) -> str:
-        """Attributes for the text form."""
+        """Attributes for the text form, but for those that are what they usually are."""
         return ", ".join(
-            f"{f.name}={_show(getattr(self, f.name))}" for f in dataclasses.fields(self) if f.repr
+            f"{f.name}={_show(getattr(self, f.name))}"
+            for f in dataclasses.fields(self)
+            if f.repr and getattr(self, f.name) != f.default
         )
 
     def named_sizes(self) -> frozenset[str]:

@@ -16,7 +16,7 @@ from flowgraph.graph.types import DType, TensorType, as_dtype, int64
 from flowgraph.index_notation import Axis, Body, Const, Expr, Extent, Index, call, cast
 from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, values
 from flowgraph.ops.leaf import Constant, as_operands, as_tensor, constant, known_dtype
-from flowgraph.ops.shape import broadcast_to
+from flowgraph.ops.shape import broadcast_to, normalise_axes
 
 
 def require_integers(op: Op, t: TensorType, what: str) -> None:
@@ -27,38 +27,73 @@ def require_integers(op: Op, t: TensorType, what: str) -> None:
 
 
 @dataclass(frozen=True)
+class Scatter:
+    """Index notation of a scatter: at every point of `parallel`, one after the other in the order of `sequential`,
+    `value` is added to element `index` of the base; `axis` is the axis of the base that is not parallel.
+    """
+
+    parallel: tuple[Axis, ...]
+    sequential: tuple[Axis, ...]
+    axis: int
+    index: tuple[Expr, ...]
+    value: Expr
+
+
+def _require_axis(op: Op, t: TensorType, axis: int) -> None:
+    if not 0 <= axis < t.rank:
+        raise ShapeError(f"{op.display} along axis {axis} of a tensor of shape {show_shape(t.shape)}")
+
+
+def _require_lines(op: Op, x: TensorType, ids: TensorType, axis: int) -> None:
+    if ids.rank != x.rank or any(n != m for k, (n, m) in enumerate(zip(x.shape, ids.shape, strict=True)) if k != axis):
+        raise ShapeError(
+            f"{op.display}: shapes {show_shape(x.shape)} and {show_shape(ids.shape)} differ beside axis {axis}"
+        )
+
+
+def _zeros_like(x: Tensor) -> Tensor:
+    return broadcast_to(constant(0.0, x.dtype), x.shape)
+
+
+@dataclass(frozen=True)
 class Gather(Op):
-    """Rows of a table: out[i, ...] = table[ids[i], ...]. A one-hot row times W is this lookup."""
+    """Rows of a table: out[i, ...] = table[ids[i], ...]. A one-hot row times W is this lookup.
+
+    With another `axis`, the elements at ids along that axis: the axes of ids stand where it was.
+    """
 
     name: ClassVar[str] = "gather"
     family: ClassVar[str] = "indexing"
+    axis: int = 0
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         table, ids = types
         require_integers(self, ids, "row numbers")
         if table.rank < 1:
             raise ShapeError("gather reads rows of a table, got a scalar")
-        return (TensorType((*ids.shape, *table.shape[1:]), table.dtype),)
+        _require_axis(self, table, self.axis)
+        shape = (*table.shape[: self.axis], *ids.shape, *table.shape[self.axis + 1 :])
+        return (TensorType(shape, table.dtype),)
 
     def body(self, *types: TensorType) -> Body:
         table, ids = types
-        axes = axes_for((*ids.shape, *table.shape[1:]))
-        row = cast(load(1, ids, indices(axes[: ids.rank])), int64)
-        return Body(axes, load(0, table, (row, *indices(axes[ids.rank :]))))
+        axes = axes_for(self.infer(*types)[0].shape)
+        before, own, after = axes[: self.axis], axes[self.axis : self.axis + ids.rank], axes[self.axis + ids.rank :]
+        row = cast(load(1, ids, indices(own)), int64)
+        return Body(axes, load(0, table, (*indices(before), row, *indices(after))))
 
     def index_bounds(self, *types: TensorType) -> dict[int, Size]:
         """Operand -> exclusive upper bound of its integers, checked where data are fed."""
-        return {1: types[0].shape[0]}
+        return {1: types[0].shape[self.axis]}
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
         assert g is not None
         table, ids = inputs
-        zeros = broadcast_to(constant(0.0, table.dtype), table.shape)
-        return ScatterAdd()(zeros, ids, g), None
+        return ScatterAdd(self.axis)(_zeros_like(table), ids, g), None
 
     def reference(self, table: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        return table[ids]
+        return np.take(table, ids, self.axis)
 
     @classmethod
     def samples(cls) -> list[Sample]:
@@ -67,6 +102,8 @@ class Gather(Op):
             Sample(cls(), (values(11), values(40, low=0, high=11, dtype="int64"))),
             Sample(cls(), (values(7, 3, 5), values(4, 6, low=0, high=7, dtype="int32"))),
             Sample(cls(), (values(7, 20), values(low=0, high=7, dtype="int32"))),
+            Sample(cls(1), (values(5, 9, 17), values(3, low=0, high=9, dtype="int32"))),
+            Sample(cls(1), (values(5, 30), values(20, low=0, high=30, dtype="int32"))),
         ]
 
 
@@ -76,11 +113,14 @@ class ScatterAdd(Op):
 
     name: ClassVar[str] = "scatter_add"
     family: ClassVar[str] = "indexing"
+    axis: int = 0
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         base, ids, added = types
         require_integers(self, ids, "row numbers")
-        expected = (*ids.shape, *base.shape[1:])
+        if base.rank:
+            _require_axis(self, base, self.axis)
+        expected = (*base.shape[: self.axis], *ids.shape, *base.shape[self.axis + 1 :])
         if base.rank < 1 or added.shape != expected or added.dtype != base.dtype:
             raise ShapeError(
                 f"scatter_add of {added} into {base} by {ids}: "
@@ -88,34 +128,27 @@ class ScatterAdd(Op):
             )
         return (base,)
 
-    def scatter(
-        self, *types: TensorType
-    ) -> tuple[tuple[Axis, ...], tuple[Axis, ...], tuple[Expr, ...], Expr]:
-        """(parallel axes, sequential axes, element of the output to add to, value): see `Store.add` in
-        kernels.
-        """
+    def scatter(self, *types: TensorType) -> Scatter:
         base, ids, added = types
         sequential = axes_for(ids.shape, "s")
-        parallel = axes_for(base.shape[1:], "i")
+        parallel = axes_for((*base.shape[: self.axis], *base.shape[self.axis + 1 :]), "i")
+        before, after = indices(parallel[: self.axis]), indices(parallel[self.axis :])
         row = cast(load(1, ids, indices(sequential)), int64)
-        return (
-            parallel,
-            sequential,
-            (row, *indices(parallel)),
-            load(2, added, indices((*sequential, *parallel))),
-        )
+        value = load(2, added, (*before, *indices(sequential), *after))
+        return Scatter(parallel, sequential, self.axis, (*before, row, *after), value)
 
     def index_bounds(self, *types: TensorType) -> dict[int, Size]:
-        return {1: types[0].shape[0]}
+        return {1: types[0].shape[self.axis]}
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
         assert g is not None
-        return g, None, gather(g, inputs[1])
+        return g, None, Gather(self.axis)(g, inputs[1])
 
     def reference(self, base: np.ndarray, ids: np.ndarray, added: np.ndarray) -> np.ndarray:
         result = base.copy()
-        np.add.at(result, ids, added)
+        place: Any = (slice(None),) * self.axis + (ids,)
+        np.add.at(result, place, added)
         return result
 
     @classmethod
@@ -129,6 +162,99 @@ class ScatterAdd(Op):
                 cls(),
                 (values(7, 3, 5), values(4, 6, low=0, high=7, dtype="int32"), values(4, 6, 3, 5, seed=1)),
             ),
+            Sample(cls(1), (values(5, 9, 17), values(3, low=0, high=9, dtype="int32"), values(5, 3, 17, seed=1))),
+        ]
+
+
+@dataclass(frozen=True)
+class TakeAlongAxis(Op):
+    """out[..., i, ...] = x[..., ids[..., i, ...], ...]: along an axis, each line by integers of its own."""
+
+    name: ClassVar[str] = "take_along_axis"
+    family: ClassVar[str] = "indexing"
+    axis: int
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        x, ids = types
+        require_integers(self, ids, "positions")
+        _require_axis(self, x, self.axis)
+        _require_lines(self, x, ids, self.axis)
+        return (TensorType(ids.shape, x.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        x, ids = types
+        axes = axes_for(ids.shape)
+        place = cast(load(1, ids, indices(axes)), int64)
+        return Body(axes, load(0, x, (*indices(axes[: self.axis]), place, *indices(axes[self.axis + 1 :]))))
+
+    def index_bounds(self, *types: TensorType) -> dict[int, Size]:
+        return {1: types[0].shape[self.axis]}
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return AddAlongAxis(self.axis)(_zeros_like(inputs[0]), inputs[1], g), None
+
+    def reference(self, x: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(x, ids.astype(np.int64), self.axis)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [
+            Sample(cls(1), (values(5, 18), values(5, 20, low=0, high=18, dtype="int32"))),
+            Sample(cls(0), (values(9, 17, dtype="float64"), values(3, 17, low=0, high=9, dtype="int64"))),
+            Sample(cls(1), (values(2, 5, 3), values(2, 4, 3, low=0, high=5, dtype="int32"))),
+            Sample(cls(0), (values(33), values(3, low=0, high=33, dtype="int32"))),
+        ]
+
+
+@dataclass(frozen=True)
+class AddAlongAxis(Op):
+    """base with added[..., i, ...] added at ids[..., i, ...] of its line, in the order of i."""
+
+    name: ClassVar[str] = "add_along_axis"
+    family: ClassVar[str] = "indexing"
+    axis: int
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        base, ids, added = types
+        require_integers(self, ids, "positions")
+        _require_axis(self, base, self.axis)
+        _require_lines(self, base, ids, self.axis)
+        if added != TensorType(ids.shape, base.dtype):
+            raise ShapeError(
+                f"add_along_axis of {added} into {base} by {ids}: the values need the shape of the positions"
+            )
+        return (base,)
+
+    def scatter(self, *types: TensorType) -> Scatter:
+        base, ids, added = types
+        parallel = axes_for((*base.shape[: self.axis], *base.shape[self.axis + 1 :]), "i")
+        before, after = indices(parallel[: self.axis]), indices(parallel[self.axis :])
+        (step,) = axes_for((ids.shape[self.axis],), "s")
+        point = (*before, Index(step), *after)
+        place = cast(load(1, ids, point), int64)
+        return Scatter(parallel, (step,), self.axis, (*before, place, *after), load(2, added, point))
+
+    def index_bounds(self, *types: TensorType) -> dict[int, Size]:
+        return {1: types[0].shape[self.axis]}
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return g, None, TakeAlongAxis(self.axis)(g, inputs[1])
+
+    def reference(self, base: np.ndarray, ids: np.ndarray, added: np.ndarray) -> np.ndarray:
+        result = base.copy()
+        grid: list[np.ndarray] = list(np.indices(ids.shape, sparse=True))
+        grid[self.axis] = ids
+        np.add.at(result, tuple(grid), added)
+        return result
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [
+            Sample(cls(1), (values(5, 18), values(5, 7, low=0, high=18, dtype="int32"), values(5, 7, seed=1))),
+            Sample(cls(0), (values(4, 17), values(9, 17, low=0, high=4, dtype="int64"), values(9, 17, seed=1))),
+            Sample(cls(0), (values(5), values(40, low=0, high=5, dtype="int32"), values(40, seed=1))),
         ]
 
 
@@ -221,25 +347,36 @@ class ClipIndex(Op):
         ]
 
 
-def gather(table: Tensor, ids: Tensor) -> Tensor:
-    """Rows of a table (rows, ...) at integer ids (...): shape ids.shape + table.shape[1:].
+def gather(table: Tensor, ids: Any, axis: int = 0) -> Tensor:
+    """Rows of a table (rows, ...) at integer ids (...): shape ids.shape + table.shape[1:]. Alias `take`.
 
-    Ids out of range raise InputError when data are fed. Ids that the graph computes are moved to the nearest
-    row, as nobody could be told in the middle of a native step. The gradient adds into the rows that were
-    read.
+    With another `axis`, elements along it, as NumPy's take. Ids out of range raise InputError when data are fed. Ids
+    that the graph computes are moved to the nearest row, as nobody could be told in the middle of a native step. The
+    gradient adds into the rows that were read.
     """
     table, ids = as_operands("gather", (table, ids))
-    if table.rank:
-        _check_constant("gather", ids, table.shape[0])
-    return Gather()(table, ids)
+    place = _place("gather", axis, table, ids)
+    return Gather(place)(table, ids)
 
 
-def scatter_add(base: Tensor, ids: Tensor, added: Tensor) -> Tensor:
-    """base (rows, ...) with added[i] added to row ids[i], in the order of i."""
+def scatter_add(base: Tensor, ids: Any, added: Any, axis: int = 0) -> Tensor:
+    """base (rows, ...) with added[i] added to row ids[i], in the order of i; or along another axis."""
     base, ids, added = as_operands("scatter_add", (base, ids, added))
-    if base.rank:
-        _check_constant("scatter_add", ids, base.shape[0])
-    return ScatterAdd()(base, ids, added)
+    return ScatterAdd(_place("scatter_add", axis, base, ids))(base, ids, added)
+
+
+def take_along_axis(x: Tensor, ids: Any, axis: int = -1) -> Tensor:
+    """out[..., i, ...] = x[..., ids[..., i, ...], ...] along an axis; the other axes agree. As NumPy's."""
+    x, ids = as_operands("take_along_axis", (x, ids))
+    return TakeAlongAxis(_place("take_along_axis", axis, x, ids))(x, ids)
+
+
+def _place(what: str, axis: int, table: Tensor, ids: Tensor) -> int:
+    if not table.rank:
+        return 0  # refused by the op, with its types
+    (place,) = normalise_axes(what, axis, table.shape)
+    _check_constant(what, ids, table.shape[place])
+    return place
 
 
 def one_hot(ids: Tensor, depth: Any, dtype: Any = "float32") -> Tensor:

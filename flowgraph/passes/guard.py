@@ -10,7 +10,7 @@ from flowgraph.graph.graph import Graph, rewrite
 from flowgraph.graph.size import Size
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.ops.elementwise import Cast
-from flowgraph.ops.indexing import ClipIndex, Gather, ScatterAdd
+from flowgraph.ops.indexing import AddAlongAxis, ClipIndex, Gather, ScatterAdd, TakeAlongAxis
 from flowgraph.ops.leaf import Arange, Constant, Input
 from flowgraph.ops.shape import Injective
 
@@ -19,9 +19,9 @@ def guard_indices(graph: Graph) -> Graph:
     """Put `clip_index` before every lookup and scatter whose row numbers are not checked otherwise."""
 
     def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if not isinstance(node.op, (Gather, ScatterAdd)):
+        if not isinstance(node.op, (Gather, ScatterAdd, TakeAlongAxis, AddAlongAxis)):
             return None
-        limit, ids = inputs[0].shape[0], inputs[1]
+        limit, ids = inputs[0].shape[node.op.axis], inputs[1]
         if is_checked(ids, limit):
             return None
         return (node.op(inputs[0], ClipIndex(limit)(ids), *inputs[2:]),)

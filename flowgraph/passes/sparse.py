@@ -29,7 +29,7 @@ def sparse_updates(graph: Graph) -> Graph:
         found = _scaled_scatter(y)
         if found is None:
             return None
-        ids, added, number, scalars = found
+        scatter, ids, added, number, scalars = found
         if number not in (1, -1) and not (added.dtype.is_float and math.isfinite(number)):
             return None
         for scalar in scalars:
@@ -37,13 +37,13 @@ def sparse_updates(graph: Graph) -> Graph:
         if isinstance(node.op, Subtract):
             number = -number
         scaled = added if number == 1 else negative(added) if number == -1 else multiply(number, added)
-        return (ScatterAdd()(x, ids, scaled),)
+        return (scatter(x, ids, scaled),)
 
     return rewrite(graph, rule, "sparse")
 
 
-def _scaled_scatter(tensor: Tensor) -> tuple[Tensor, Tensor, float, list[Tensor]] | None:
-    """(ids, values, number, scalars) if the tensor is number * scalars * scatter_add(0, ids, values)."""
+def _scaled_scatter(tensor: Tensor) -> tuple[ScatterAdd, Tensor, Tensor, float, list[Tensor]] | None:
+    """(op, ids, values, number, scalars) if the tensor is number * scalars * scatter_add(0, ids, values)."""
     number, scalars = 1.0, list[Tensor]()
     while True:
         if isinstance(tensor.op, Negative):
@@ -61,7 +61,7 @@ def _scaled_scatter(tensor: Tensor) -> tuple[Tensor, Tensor, float, list[Tensor]
                 scalars.append(scalar)
             tensor = rest
         elif isinstance(tensor.op, ScatterAdd) and scalar_value(tensor.node.inputs[0]) == 0:
-            return tensor.node.inputs[1], tensor.node.inputs[2], number, scalars
+            return tensor.op, tensor.node.inputs[1], tensor.node.inputs[2], number, scalars
         else:
             return None
 

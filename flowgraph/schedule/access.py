@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from flowgraph.graph.size import Shape, Size, product
-from flowgraph.index_notation import Apply, Axis, Const, Expr, Extent, Index, Load, axes_of, transform, walk
+from flowgraph.index_notation import Apply, Axis, Const, Expr, Extent, Index, Load, Var, axes_of, transform, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest, Store
 
 
@@ -52,6 +52,17 @@ def _number(expr: Expr) -> Size | None:
     if isinstance(expr, Const):
         return int(expr.value)
     return expr.size if isinstance(expr, Extent) else None
+
+
+def varying(kernel: Kernel, axis: Axis) -> frozenset[str]:
+    """The named values of a kernel that depend on an axis of its own."""
+    found: set[str] = set()
+    for nest in kernel.nests:
+        named = [*((x.name, x.value) for x in nest.lets), *((r.name, r.value) for r in nest.reductions)]
+        for name, value in named:
+            if axis in axes_of(value) or found & {e.name for e in walk(value) if isinstance(e, Var)}:
+                found.add(name)
+    return frozenset(found)
 
 
 def accesses(kernel: Kernel, nest: Nest) -> Iterator[tuple[Buffer, tuple[Expr, ...]]]:

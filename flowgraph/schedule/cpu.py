@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowgraph.graph.types import int64
-from flowgraph.index_notation import Apply, Axis, Const, Index, Load, axes_of
+from flowgraph.index_notation import Apply, Axis, Const, Index, Load, Var, axes_of, walk
 from flowgraph.kernels.kernel import Kernel
-from flowgraph.schedule.access import stride_along, unit_strides
+from flowgraph.schedule.access import stride_along, unit_strides, varying
 
 LANES = 16
 
@@ -91,7 +91,7 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if not inner:
         return AcrossLanes(block=1024 if len(kernel.axes) == 1 else 0)
     if any(s.add for nest in inner for s in nest.stores):
-        return AcrossLanes(block=LANES)
+        return AcrossLanes(block=LANES) if _stores_follow(kernel, kernel.axes[-1]) else AlongRows()
     last = kernel.axes[-1]
     along = sum(unit_strides(kernel, nest.axes[-1]) for nest in inner)
     across = unit_strides(kernel, last)
@@ -102,8 +102,10 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
 
 def _stores_follow(kernel: Kernel, axis: Axis) -> bool:
     """Whether every store writes consecutive elements along the axis: vectors are stored whole, never scattered."""
+    changing = varying(kernel, axis)
     return all(
         stride_along(kernel.buffer(s.buffer).type.shape, s.index, axis) == 1
+        and not any(isinstance(v, Var) and v.name in changing for e in s.index for v in walk(e))
         for nest in kernel.nests
         for s in nest.stores
     )

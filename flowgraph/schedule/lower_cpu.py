@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.graph.types import DType, boolean
-from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of
+from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of, walk
 from flowgraph.kernels.kernel import Kernel, Nest, Reduction
 from flowgraph.schedule.access import coefficient, collapse, stride_along
 from flowgraph.schedule.cpu import LANES, AcrossLanes, CpuSchedule, Product, Tile, as_product, choose
@@ -107,7 +107,7 @@ class _Scope:
                 return self._gather(expr, shape, suffix, count)
             return Read(name, self.offset(shape, expr.index), dtype), False
         stride = stride_along(shape, expr.index, self.lane_axis)
-        if stride is None:
+        if stride is None or any(isinstance(v, Var) and v.name in self.vectors for e in expr.index for v in walk(e)):
             return self._gather(expr, shape, suffix, count)
         offset = self.offset(shape, expr.index)
         if stride == 1:

@@ -25,7 +25,7 @@ from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import DType, float32, float64
 from flowgraph.index_notation import COMPARISONS, LOGICAL, Apply, walk
 from flowgraph.ops.elementwise import Add, Multiply, Negative, Subtract
-from flowgraph.ops.indexing import ScatterAdd
+from flowgraph.ops.indexing import AddAlongAxis, ScatterAdd
 from flowgraph.ops.leaf import Constant, Input, Parameter
 from flowgraph.program import concrete
 
@@ -156,7 +156,7 @@ EXACT = (
 def rounds(node: Node) -> bool:
     """Whether an op does arithmetic; moving, choosing and comparing elements is exact."""
     if node.op.meaning() != "body":
-        return True
+        return node.op.meaning() != "pieces"
     body = node.op.body(*(t.type for t in node.inputs))
     return body.combiner == "sum" or any(
         isinstance(e, Apply) and e.function not in EXACT for e in walk(body.value)
@@ -171,10 +171,9 @@ def _additions(node: Node, found: Mapping[Tensor, np.ndarray], sums: Sums) -> np
     multiples to the weight they are added to.
     """
     op, operands = node.op, [found[t] for t in node.inputs]
-    if isinstance(op, ScatterAdd):
+    if isinstance(op, (ScatterAdd, AddAlongAxis)):
         base, ids, added = operands
-        count = np.zeros((len(base), *[1] * (base.ndim - 1)))
-        np.add.at(count, ids, 1)
+        count = op.reference(np.zeros_like(base), ids, np.ones_like(added))
         sums[node.outputs[0]] = count, op.reference(np.abs(base), ids, np.abs(added))
         return np.multiply(*sums[node.outputs[0]])
     place = next((k for k, t in enumerate(node.inputs) if t in sums), None)

@@ -41,7 +41,7 @@ from flowgraph.ops import (
 from flowgraph.ops.base import Op
 from flowgraph.ops.leaf import Leaf
 from flowgraph.program import concrete
-from tests.support import random_shapes
+from tests.support import random_lookups, random_shapes
 from tests.support.compare import widened
 
 LARGEST = 30.0  # magnitude of values in the forward graph
@@ -264,7 +264,7 @@ COVERED_BY_STEP = {
     "cross_ent_of_softmax", "where", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "size",
     "arange", "min", "any", "all", "argmax", "argmin", "logsumexp", "log_softmax", "cross_ent_of_logistic",
     "binary_cross_ent", "logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient",
-    *random_shapes.COVERED,
+    *random_shapes.COVERED, *random_lookups.COVERED,
 }  # fmt: skip
 
 
@@ -580,7 +580,7 @@ def _sizes(g: _Grower) -> Tensor | None:
 
 STEPS: tuple[Step, ...] = (
     *(_elementwise,) * 6, *(_with_number,) * 2, *(_product,) * 3, *(_reduction,) * 3, *(_view,) * 2,
-    *random_shapes.STEPS,
+    *random_shapes.STEPS, *random_lookups.STEPS,
     _choose, _choose, _bias, _softmax, _cross_entropy, _yes_or_no, _whole_reduction, _lookup, _lookup,
     _accumulate, _accumulate, _classes,
     _sizes, _integers, _integers, _compare, _compare, _logic, _logic, _convert, _clip,

@@ -1,0 +1,44 @@
+"""Steps of random graphs that look up, add and combine along an axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowgraph.graph.tensor import Tensor
+from flowgraph.ops import indexing
+
+COVERED = {"take_along_axis", "add_along_axis"}
+
+
+def take(g: Any) -> Tensor | None:
+    """Elements at given integers along any axis."""
+    x = g.any_float(at_least=1)
+    axis = g.random.randrange(x.rank)
+    dims = g.some_shape(g.random.randint(0, 1))
+    if x.rank - 1 + len(dims) > 3:
+        return None
+    return indexing.gather(x, g.new_integers(dims, g.counts((x.shape[axis],))[0]), axis)
+
+
+def along(g: Any) -> Tensor | None:
+    """Each line by integers of its own; or added where they say."""
+    x = g.any_float(at_least=1)
+    axis = g.random.randrange(x.rank)
+    lines = (*x.shape[:axis], g.random.choice(g.dims), *x.shape[axis + 1 :])
+    ids = g.new_integers(lines, g.counts((x.shape[axis],))[0])
+    if g.random.random() < 0.5:
+        return indexing.take_along_axis(x, ids, axis)
+    added = g.new_float(lines, -1, 1, x.dtype.name)
+    return indexing.AddAlongAxis(axis)(x, ids, added)
+
+
+def add(g: Any) -> Tensor | None:
+    x = g.any_float(at_least=2)
+    axis = g.random.randrange(x.rank)
+    dims = g.some_shape(1)
+    ids = g.new_integers(dims, g.counts((x.shape[axis],))[0])
+    added = g.new_float((*x.shape[:axis], *dims, *x.shape[axis + 1 :]), -1, 1, x.dtype.name)
+    return indexing.scatter_add(x, ids, added, axis)
+
+
+STEPS = (take, along, add)
