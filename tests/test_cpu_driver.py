@@ -1,4 +1,4 @@
-"""The native driver: every task once, barriers that hold, patches between steps, and the table's words."""
+"""The native driver: every task once, barriers that hold, and the table's words."""
 
 from __future__ import annotations
 
@@ -84,19 +84,6 @@ def test_barriers_order_launches_and_steps(runtime: CpuRuntime, store: KernelSto
     assert list(a) == list(expected_a) and list(b) == list(expected_b)
 
 
-def test_patches_move_pointers_only_between_steps(runtime: CpuRuntime, store: KernelStore) -> None:
-    steps, width = 200, 16
-    done = np.zeros((steps, width), np.int64)
-    counter = np.zeros(1, np.int64)
-    args = words(done.ctypes.data)
-    table = np.array([[kernel(store, COUNT), args.ctypes.data, width, 99, 0],
-                      [kernel(store, COUNT), args.ctypes.data, width, 99, 0]])
-    patches = np.array([[args.ctypes.data, 8 * width], [counter.ctypes.data, -3]])
-    runtime.run(table, steps, patches)
-    assert (done == 2).all()
-    assert args[0] == done.ctypes.data + done.nbytes and counter[0] == -3 * steps
-
-
 def test_steps_and_launches_may_be_none(runtime: CpuRuntime, store: KernelStore) -> None:
     table, (a, *_) = ping_pong(store, 4)
     runtime.run(table, steps=0)
@@ -125,8 +112,6 @@ def test_a_table_of_the_wrong_kind_is_refused(runtime: CpuRuntime, store: Kernel
     for wrong in (table.astype(np.int32), table[:, :4], table[0], np.asfortranarray(table)):
         with pytest.raises(ValueError, match="table must be"):
             runtime.run(wrong, 1)
-    with pytest.raises(ValueError, match="patches must be"):
-        runtime.run(table, 1, table)
     with pytest.raises(ValueError, match="profile"):
         runtime.run(table, 1, profile=np.zeros((1, 1, 2), np.int64))
 

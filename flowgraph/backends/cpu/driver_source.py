@@ -1,7 +1,7 @@
 """The native driver: a team of threads walks a table of launches, many steps in one call.
 
 Compiled, never imported. In: the address of a control block (`words.Control`). All it does to memory besides
-that block is what the kernels do, the patches between steps, and the profile. May not know what any kernel
+that block is what the kernels do, and the profile. May not know what any kernel
 computes.
 
 Numba compiles `enter` as void(int64 control, int64 role, int64 threads). The caller starts the team, takes
@@ -26,19 +26,17 @@ from flowgraph.backends.cpu.atomics import (
     store,
     store_release,
 )
-from flowgraph.backends.cpu.words import CALLER, STOP, WORKER, Control, Patch, Profile, Row
+from flowgraph.backends.cpu.words import CALLER, STOP, WORKER, Control, Profile, Row
 
 WORD = 8                    # bytes, as all below
-ROW, PATCH, TIMES = WORD * len(Row), WORD * len(Patch), WORD * len(Profile)
+ROW, TIMES = WORD * len(Row), WORD * len(Profile)
 TABLE, LAUNCHES, STEPS = WORD * Control.TABLE, WORD * Control.LAUNCHES, WORD * Control.STEPS
-PATCHES, PATCH_COUNT = WORD * Control.PATCHES, WORD * Control.PATCH_COUNT
 THREADS, DEADLINE, PROFILE = WORD * Control.THREADS, WORD * Control.DEADLINE, WORD * Control.PROFILE
 STARTED, PARKED, JOINED = WORD * Control.STARTED, WORD * Control.PARKED, WORD * Control.JOINED
 ARRIVED, RELEASED = WORD * Control.ARRIVED, WORD * Control.RELEASED
 DONE, PAST_DEADLINE = WORD * Control.DONE, WORD * Control.PAST_DEADLINE
 KERNEL, ARGS, TASKS = WORD * Row.KERNEL, WORD * Row.ARGS, WORD * Row.TASKS
 TEAM, BARRIER = WORD * Row.TEAM, WORD * Row.BARRIER
-ADDRESS, DELTA = WORD * Patch.ADDRESS, WORD * Patch.DELTA
 WAIT, WORK = WORD * Profile.WAIT, WORD * Profile.WORK
 
 SPINS = 200                 # pauses before a waiting thread offers its core to others: a few microseconds
@@ -70,12 +68,8 @@ def release(control, released):
 
 
 @part
-def end_step(control, patches, patch_count, deadline):
+def end_step(control, deadline):
     """What one thread does between two steps, while no other runs."""
-    for k in range(patch_count):
-        patch = patches + PATCH * k
-        address = load(patch, ADDRESS)
-        store(address, 0, load(address, 0) + load(patch, DELTA))
     store(control, DONE, load(control, DONE) + 1)
     store(control, PAST_DEADLINE, 1 if clock() >= deadline else 0)
 
@@ -84,7 +78,6 @@ def end_step(control, patches, patch_count, deadline):
 def walk(control, thread):
     """Run the steps that the control block asks for, as one thread of the team."""
     table, launches, steps = load(control, TABLE), load(control, LAUNCHES), load(control, STEPS)
-    patches, patch_count = load(control, PATCHES), load(control, PATCH_COUNT)
     threads, deadline = load(control, THREADS), load(control, DEADLINE)
     profile = load(control, PROFILE)
     if profile != 0:
@@ -123,10 +116,10 @@ def walk(control, thread):
                 store(times, WORK, load(times, WORK) + now - before)
         step += 1
         if threads == 1:
-            end_step(control, patches, patch_count, deadline)
+            end_step(control, deadline)
         else:
             if arrive(control, threads):
-                end_step(control, patches, patch_count, deadline)
+                end_step(control, deadline)
                 release(control, released)
             else:
                 wait_for_release(control, released)

@@ -1,6 +1,6 @@
 """The team: threads that rest inside the native driver and run tables of launches together with their caller.
 
-In: a table (one row of `words.Row` a launch), how many steps, what to patch between steps. Out: the table's
+In: a table (one row of `words.Row` a launch), how many steps. Out: the table's
 effect, the same for every number of threads as long as each kernel's tasks are independent. May not know what
 the kernels compute. The workers are Python threads only by birth: they stay in native code, without the GIL,
 until the team ends.
@@ -28,7 +28,6 @@ from flowgraph.backends.cpu.words import (
     STOP,
     WORKER,
     Control,
-    Patch,
     Profile,
     Row,
 )
@@ -39,27 +38,24 @@ Enter = Callable[[int, int, int], None]
 
 CALL_NANOSECONDS = 50_000_000       # a native call begins no step after this: Ctrl-C and progress get a turn
 CACHE_LINE = 64
-NO_PATCHES = np.zeros((0, len(Patch)), np.int64)
 
 _NativeEnter = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)   # releases the GIL
 
 
 class Tape:
-    """A table with its patches and profile, checked once, to be run many times.
+    """A table with its profile, checked once, to be run many times.
 
-    table: (launches, len(Row)); patches: (patches, len(Patch)); profile: (threads, launches + 1,
-    len(Profile)); all int64, C-contiguous, kept and not copied: rows may be changed between runs, but for
-    their TEAM.
+    table: (launches, len(Row)); profile: (threads, launches + 1, len(Profile)); both int64, C-contiguous, kept and
+    not copied: rows may be changed between runs, but for their TEAM.
     """
 
-    def __init__(self, table: Words, patches: Words = NO_PATCHES, profile: Words | None = None) -> None:
+    def __init__(self, table: Words, profile: Words | None = None) -> None:
         _check_words("table", table, (len(table), len(Row)))
-        _check_words("patches", patches, (len(patches), len(Patch)))
         if profile is not None:
             _check_words("profile", profile, (len(profile), len(table) + 1, len(Profile)))
-        self.table, self.patches, self.profile = table, patches, profile
+        self.table, self.profile = table, profile
         self.team = int(table[:, Row.TEAM].max(initial=1))
-        self.addresses = [0 if words is None else words.ctypes.data for words in (table, patches, profile)]
+        self.addresses = [0 if words is None else words.ctypes.data for words in (table, profile)]
 
 
 class Team:
@@ -88,8 +84,8 @@ class Team:
             if wide:
                 self._start()
             control = self._control
-            control[Control.TABLE], control[Control.PATCHES], control[Control.PROFILE] = tape.addresses
-            control[Control.LAUNCHES], control[Control.PATCH_COUNT] = len(tape.table), len(tape.patches)
+            control[Control.TABLE], control[Control.PROFILE] = tape.addresses
+            control[Control.LAUNCHES] = len(tape.table)
             control[Control.STEPS], control[Control.DONE] = steps, 0
             control[Control.THREADS] = self.threads if wide else 1
             control[Control.DEADLINE] = time.monotonic_ns() + CALL_NANOSECONDS
@@ -183,14 +179,14 @@ class CpuRuntime:
     def threads(self) -> int:
         return self.team.threads
 
-    def run(self, table: Words, steps: int = 1, patches: Words = NO_PATCHES,
+    def run(self, table: Words, steps: int = 1,
             on_chunk: Callable[[int], None] | None = None, profile: Words | None = None) -> None:
-        """Run the launches of `table`, `steps` times, with `patches` applied after each time.
+        """Run the launches of `table`, `steps` times.
 
-        table: (launches, len(Row)); patches: (patches, len(Patch)); both int64, C-contiguous, not copied.
+        table: (launches, len(Row)), int64, C-contiguous, not copied.
         profile: from `new_profile`, added to. on_chunk: see `run_tape`.
         """
-        self.run_tape(Tape(table, patches, profile), steps, on_chunk)
+        self.run_tape(Tape(table, profile), steps, on_chunk)
 
     def run_tape(self, tape: Tape, steps: int = 1, on_chunk: Callable[[int], None] | None = None) -> None:
         """`run` for a table that was checked before: less to do for who runs one step at a time.

@@ -18,13 +18,6 @@ class Row(IntEnum):
     BARRIER = 4     # 1: wait until every earlier launch is finished everywhere
 
 
-class Patch(IntEnum):
-    """What moves between two steps, for instance the pointer to the next minibatch."""
-
-    ADDRESS = 0     # of an int64 word
-    DELTA = 1       # added to it
-
-
 class Profile(IntEnum):
     """Nanoseconds that one thread spent in one launch, added up over the steps; one row more for the step's
     end.
@@ -44,11 +37,9 @@ class Control(IntEnum):
     TABLE = 0
     LAUNCHES = 1
     STEPS = 2       # STOP: the workers leave
-    PATCHES = 3
-    PATCH_COUNT = 4
-    THREADS = 5     # 1: the caller alone, the workers are not woken
-    DEADLINE = 6    # CLOCK_MONOTONIC nanoseconds after which no further step begins
-    PROFILE = 7     # address of [thread][launch, one more][Profile], or 0
+    THREADS = 3     # 1: the caller alone, the workers are not woken
+    DEADLINE = 4    # CLOCK_MONOTONIC nanoseconds after which no further step begins
+    PROFILE = 5     # address of [thread][launch, one more][Profile], or 0
 
     STARTED = 8     # counts runs; a worker starts when it changes (a futex: its low half is waited on)
     PARKED = 9      # workers that sleep on STARTED, and so must be woken by the kernel
