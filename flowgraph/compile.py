@@ -13,10 +13,12 @@ from flowgraph.graph.graph import Graph, topological
 from flowgraph.graph.names import adopt_names
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.build import build_kernels
+from flowgraph.kernels.horizontal import join_side_by_side
 from flowgraph.ops.leaf import Input, Parameter, as_tensor
 from flowgraph.ops.shape import broadcast_to
 from flowgraph.passes.pipeline import OPTIMISE, before_differentiation, run_passes
 from flowgraph.program import Program, whole_number
+from flowgraph.schedule.kind import kind_of
 
 
 def grad(cost: Tensor, wrt: Tensor | Sequence[Tensor]) -> Any:
@@ -72,7 +74,7 @@ def compile(
         "parameters", state, "rename one, or declare it in a scope of its own: with fg.scope('name')"
     )
     optimised, records = run_passes(declared, OPTIMISE, check=check)
-    calls = build_kernels(optimised)
+    calls = join_side_by_side(build_kernels(optimised), optimised.updates, kind_of)
     executor = make_executor(device, optimised, calls, threads)
     return Program(declared, optimised, calls, records, executor)
 

@@ -20,7 +20,7 @@ def merge_nests(kernel: Kernel) -> Kernel:
         if place is None:
             nests.append(nest)
         else:
-            nests[place] = _join(nests[place], nest)
+            nests[place], _ = _join(nests[place], nest)
     return replace(kernel, nests=tuple(nests))
 
 
@@ -44,8 +44,8 @@ def _earliest(nests: list[Nest], nest: Nest) -> int | None:
     return candidate
 
 
-def _join(first: Nest, second: Nest) -> Nest:
-    """One nest doing both; values both compute are computed once."""
+def _join(first: Nest, second: Nest) -> tuple[Nest, dict[str, str]]:
+    """One nest doing both, and new names for values of the second that the first computes already."""
     axes: dict[Axis, Expr] = {old: Index(new) for old, new in zip(second.axes, first.axes, strict=True)}
     lets = list(first.lets)
     known: dict[Expr, str] = {x.value: x.name for x in first.lets}
@@ -66,4 +66,37 @@ def _join(first: Nest, second: Nest) -> Nest:
             lets.append(Let(let.name, value))
     reductions = tuple(Reduction(r.name, r.combiner, adapt(r.value)) for r in second.reductions)
     stores = tuple(Store(s.buffer, tuple(map(adapt, s.index)), adapt(s.value), s.add) for s in second.stores)
-    return Nest(first.axes, tuple(lets), (*first.reductions, *reductions), (*first.stores, *stores))
+    return Nest(first.axes, tuple(lets), (*first.reductions, *reductions), (*first.stores, *stores)), renamed
+
+
+def join_nests(kernel: Kernel) -> Kernel:
+    """Nests without axes that follow one another become one, unless the later one reads what the earlier stores."""
+    nests: list[Nest] = []
+    renamed: dict[str, str] = {}
+    for nest in kernel.nests:
+        nest = _with_names(nest, renamed)
+        loaded = {str(e.source) for x in nest.expressions() for e in walk(x) if isinstance(e, Load)}
+        if nests and not nests[-1].axes and not nest.axes and not loaded & {s.buffer for s in nests[-1].stores}:
+            nests[-1], same = _join(nests[-1], nest)
+            renamed |= same
+        else:
+            nests.append(nest)
+    return replace(kernel, nests=tuple(nests))
+
+
+def _with_names(nest: Nest, renamed: dict[str, str]) -> Nest:
+    """The nest reading values by their new names."""
+
+    def adapt(expr: Expr) -> Expr:
+        return transform(
+            expr, lambda e: Var(renamed[e.name], e.dtype) if isinstance(e, Var) and e.name in renamed else None
+        )
+
+    if not renamed:
+        return nest
+    return Nest(
+        nest.axes,
+        tuple(Let(x.name, adapt(x.value)) for x in nest.lets),
+        tuple(Reduction(r.name, r.combiner, adapt(r.value)) for r in nest.reductions),
+        tuple(Store(s.buffer, tuple(map(adapt, s.index)), adapt(s.value), s.add) for s in nest.stores),
+    )
