@@ -10,7 +10,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from flowgraph import errors
+from flowgraph import errors, random
 from flowgraph.compile import compile, grad
 from flowgraph.errors import (
     CheckpointError,
@@ -98,11 +98,13 @@ from flowgraph.ops.piecewise import (
     sign,
     trunc,
 )
+from flowgraph.ops.random import dropout
 from flowgraph.ops.reduce import all, any, max, mean, min, sum
 from flowgraph.ops.regression import absolute_error, huber, squared_error
 from flowgraph.ops.shape import broadcast_to, expand_dims, moveaxis, ravel, reshape, squeeze, swapaxes, transpose
 from flowgraph.ops.slicing import flip, split, unstack
 from flowgraph.ops.statistics import argmax, argmin, logsumexp, std, var
+from flowgraph.passes.inference import inference
 from flowgraph.program import Program
 
 abs = absolute
@@ -188,6 +190,7 @@ __all__ = [
     "cross_ent_of_softmax",
     "datasets",
     "divide",
+    "dropout",
     "elu",
     "equal",
     "erf",
@@ -205,6 +208,7 @@ __all__ = [
     "greater",
     "greater_equal",
     "huber",
+    "inference",
     "init",
     "input",
     "isfinite",
@@ -242,6 +246,7 @@ __all__ = [
     "parse_file",
     "permute_dims",
     "power",
+    "random",
     "ravel",
     "reciprocal",
     "relu",

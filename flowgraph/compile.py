@@ -15,6 +15,7 @@ from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.horizontal import join_side_by_side
 from flowgraph.ops.leaf import Input, Parameter, as_tensor
+from flowgraph.ops.random import advanced, states_of
 from flowgraph.ops.shape import broadcast_to
 from flowgraph.passes.pipeline import OPTIMISE, before_differentiation, run_passes
 from flowgraph.program import Program, whole_number
@@ -53,6 +54,8 @@ def compile(
     `inputs` fixes what the program takes (all inputs the graph uses, by default); `updates` maps parameters
     to tensors of their type, all computed from the values before the step. `device` is "cpu", "cuda",
     "reference", "auto", or an opened CUDA device. `check` runs the verifier after every stage.
+
+    A random state that has no update gets one: every step counts it one on.
 
     Raises GraphError for an update of something that is no parameter, for an input that is not listed and for
     two inputs or two parameters of one name, ShapeError or DTypeError for an update of another type,
@@ -105,6 +108,11 @@ def declare(
                 where=new.origin,
             )
         pairs.append((target, broadcast_to(new, target.shape)))
+    given = {target for target, _ in pairs}
+    for state in states_of([*results, *(new for _, new in pairs)]):
+        if state not in given:
+            with origins.at(state.origin.by("random")):
+                pairs.append((state, advanced(state)))
     if not results and not pairs:
         raise GraphError("nothing to compute: no outputs and no updates", where=origins.here())
     graph = Graph(results, tuple(pairs))

@@ -25,7 +25,9 @@ SELECTING = frozenset({"select", "minimum", "maximum", "absolute", "sign", "floo
 TRANSCENDENTAL = frozenset(
     {"exp", "log", "log1p", "expm1", "tanh", "logistic", "softplus", "erf", "sin", "cos", "power", "sqrt"}
 )
-FUNCTIONS = COMPARISONS | LOGICAL | ARITHMETIC | SELECTING | TRANSCENDENTAL | {"cast"}
+# random{w}(seed, step, stream, element): a number in [0, 1) from word w of the bits that belong there (ops/random_bits)
+RANDOM = {f"random{word}": word for word in range(4)}
+FUNCTIONS = COMPARISONS | LOGICAL | ARITHMETIC | SELECTING | TRANSCENDENTAL | RANDOM.keys() | {"cast"}
 
 # What functions cost. Free: as good as the load they go with. Cheap: a few of them cost less than a load from L2.
 FREE = COMPARISONS | LOGICAL | {"cast", "select"}

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 _HERE = Path(__file__).parent
-_FILES = (_HERE / "cpu_prelude.py", _HERE / "vector_math.py", *sorted((_HERE / "cpu").glob("*.py")))
+_NAMED = (_HERE / f"{name}.py" for name in ("cpu_prelude", "vector_math", "philox"))
+_FILES = (*_NAMED, *sorted((_HERE / "cpu").glob("*.py")))
 
 PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES)).hexdigest()
 """Changes with any file of the prelude; part of the key of a kept kernel."""

@@ -17,7 +17,8 @@ from math import inf, nan
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-_FILES = (_HERE / "cuda_prelude.py", *sorted((_HERE / "cuda").glob("*.py")))
+_SHARED = (_HERE / "philox.py", _HERE / "cpu" / "value.py")
+_FILES = (_HERE / "cuda_prelude.py", *_SHARED, *sorted((_HERE / "cuda").glob("*.py")))
 
 PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES)).hexdigest()
 """Changes with any file of the prelude; part of the key of a kept cubin."""
@@ -27,7 +28,7 @@ PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES
 def _names() -> dict[str, object]:
     from numba import cuda
 
-    from flowgraph.codegen.cuda import memory, scalar, shared, warp
+    from flowgraph.codegen.cuda import memory, random, scalar, shared, warp
     from flowgraph.codegen.cuda.word import DTYPES
 
     types = dict(zip(("float32", "float64", "int32", "int64", "boolean"), DTYPES.values(), strict=True))
@@ -38,6 +39,7 @@ def _names() -> dict[str, object]:
         **types,
         **memory.FUNCTIONS,
         **scalar.FUNCTIONS,
+        **random.FUNCTIONS,
         **warp.FUNCTIONS,
         **shared.FUNCTIONS,
     }

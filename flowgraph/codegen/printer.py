@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowgraph.graph.types import DType, boolean, int64
-from flowgraph.index_notation import COMPARISONS, Apply, Const, Var
+from flowgraph.index_notation import COMPARISONS, RANDOM, Apply, Const, Var
 from flowgraph.schedule.loops import Call, Comment, Do, For, If, Read, Set, Statement, Value, Write
 
 INFIX = {
@@ -125,7 +125,8 @@ def show(value: Value, dialect: Dialect, outer: int = 0) -> str:
         return f"select({arguments[0]}, False, True)"
     if value.function == "cast":
         return f"to_{value.dtype.code}({arguments[0]})"
-    return f"{value.function}({', '.join(arguments)})"
+    name = f"{value.function}_{value.dtype.code}" if value.function in RANDOM else value.function
+    return f"{name}({', '.join(arguments)})"
 
 
 def one_line(text: str) -> str:

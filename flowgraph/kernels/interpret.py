@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from flowgraph.graph.size import evaluate
-from flowgraph.index_notation import COMBINERS, Apply, Axis, Const, Expr, Extent, Index, Load, Var
+from flowgraph.index_notation import COMBINERS, RANDOM, Apply, Axis, Const, Expr, Extent, Index, Load, Var
 from flowgraph.kernels.kernel import Kernel
+from flowgraph.ops.random_bits import uniform
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:
@@ -116,6 +117,9 @@ class _Point:
         assert isinstance(expr, Apply)
         arguments = [self.evaluate(a) for a in expr.arguments]
         with np.errstate(all="ignore"):
+            if expr.function in RANDOM:
+                seed, step, stream, element = arguments
+                return uniform(seed, step, stream, element, RANDOM[expr.function], expr.dtype.itemsize == 8)
             if expr.function == "cast":
                 return arguments[0].astype(expr.dtype.numpy)
             return np.asarray(FUNCTIONS[expr.function](*arguments)).astype(expr.dtype.numpy, copy=False)

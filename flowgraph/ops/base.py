@@ -138,6 +138,10 @@ class Op:
         """Sizes that may not be 0 where the result has elements, and what is wrong if one is."""
         return {}
 
+    def at_inference(self, *inputs: Tensor) -> Tensor | None:
+        """What stands for the op where a trained model is used; None for the op itself."""
+        return None
+
     def __call__(self, *inputs: Any) -> Tensor:
         """The op applied to tensors; numbers, lists and arrays among them become constants."""
         from flowgraph.ops.leaf import as_operands  # a leaf is itself an op

@@ -21,6 +21,7 @@ from flowgraph.passes.join_pads import join_pads
 from flowgraph.passes.materialise import materialise_roots
 from flowgraph.passes.sparse import sparse_updates
 from flowgraph.passes.stabilise import stabilise
+from flowgraph.passes.streams import number_streams
 
 Pass = Callable[[Graph], Graph]
 
@@ -34,6 +35,7 @@ def before_differentiation(graph: Graph, targets: Sequence[Tensor]) -> Graph:
 
 
 OPTIMISE: tuple[Pass, ...] = (
+    number_streams,
     fold_constants,
     simplify_algebra,
     eliminate_common_subexpressions,

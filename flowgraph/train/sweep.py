@@ -26,6 +26,7 @@ from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.elementwise import add, cast, multiply
 from flowgraph.ops.indexing import gather, scatter_add
 from flowgraph.ops.leaf import Input, arange, input, parameter, size_of
+from flowgraph.ops.random import Generator, states_of
 from flowgraph.ops.reduce import mean
 from flowgraph.ops.shape import expand_dims
 from flowgraph.program import Program
@@ -56,7 +57,8 @@ class Log:
 class Sweep:
     """A compiled pass over a data set that records `values` at every step and makes `updates`.
 
-    A value is a scalar, or one number an example, of which the mean is recorded.
+    A value is a scalar, or one number an example, of which the mean is recorded. Random draws are those of `seed`, from
+    step 0 on.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Sweep:
         updates: Mapping[Tensor, Tensor],
         device: str,
         threads: int | None = None,
+        seed: int = 0,
     ) -> None:
         roots = (*values.values(), *updates.values())
         wanted = inputs_of(roots)
@@ -85,6 +88,9 @@ class Sweep:
                 with origins.at(x.origin.by("minibatch")):
                     whole = self.inputs[x.op.label] = input(x.op.label, (examples, *x.shape[1:]), x.dtype)
                     replacements[x] = gather(whole, ids)
+            for number, state in enumerate(states_of(roots)):  # its own: nobody else's draws change a training
+                own = Generator(seed, "random" if number == 0 else f"random{number}").state
+                replacements[state] = own
             self.records: dict[str, Tensor] = {}
             everything = dict(updates) | {self.step: add(self.step, 1)}
             for name, value in values.items():

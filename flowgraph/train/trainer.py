@@ -22,6 +22,7 @@ from flowgraph.graph.graph import topological
 from flowgraph.graph.size import as_size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.leaf import Parameter, as_tensor
+from flowgraph.passes.inference import inference
 from flowgraph.program import Program, whole_number
 from flowgraph.train.data import check_data
 from flowgraph.train.history import History
@@ -97,11 +98,12 @@ class Trainer:
 
     @cached_property
     def _training(self) -> Sweep:
-        return Sweep(self.values, self.updates, self.device, self.threads)
+        return Sweep(self.values, self.updates, self.device, self.threads, self.seed)
 
     @cached_property
     def _evaluation(self) -> Sweep:
-        return Sweep(self.values, {}, self.device, self.threads)
+        used = {name: inference(value) for name, value in self.values.items()}
+        return Sweep(used, {}, self.device, self.threads)
 
     def fit(
         self,
@@ -175,7 +177,9 @@ class Trainer:
                 where=tensor.origin,
             )
         if tensor not in self._predictors:
-            self._predictors[tensor] = compile(outputs=tensor, device=self.device, threads=self.threads)
+            self._predictors[tensor] = compile(
+                outputs=inference(tensor), device=self.device, threads=self.threads
+            )
         program = self._predictors[tensor]
         arrays, examples = check_data(data, program.inputs)
         parts = []

@@ -23,7 +23,7 @@ import numpy as np
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import DType, float32, float64
-from flowgraph.index_notation import COMPARISONS, LOGICAL, Apply, walk
+from flowgraph.index_notation import COMPARISONS, LOGICAL, RANDOM, Apply, walk
 from flowgraph.ops.elementwise import Add, Multiply, Negative, Subtract
 from flowgraph.ops.indexing import AddAlongAxis, ScatterAdd
 from flowgraph.ops.leaf import Constant, Input, Parameter
@@ -147,7 +147,7 @@ def evaluate(
 
 
 EXACT = (
-    frozenset({"select", "cast", "neg", "maximum", "minimum", "absolute", "sign", "floor"})
+    frozenset({"select", "cast", "neg", "maximum", "minimum", "absolute", "sign", "floor", "round", *RANDOM})
     | COMPARISONS
     | LOGICAL
 )

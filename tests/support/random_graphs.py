@@ -34,6 +34,7 @@ from flowgraph.ops import (
     leaf,
     logic,
     piecewise,
+    random,
     reduce,
     shape,
     statistics,
@@ -263,7 +264,8 @@ COVERED_BY_STEP = {
     "add_bias", "gather", "scatter_add", "clip_index", "one_hot", "softmax", "cross_ent",
     "cross_ent_of_softmax", "where", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "size",
     "arange", "min", "any", "all", "argmax", "argmin", "logsumexp", "log_softmax", "cross_ent_of_logistic",
-    "binary_cross_ent", "logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient",
+    "binary_cross_ent", "random_uniform", "bernoulli", "dropout",
+    "logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient",
     *random_shapes.COVERED, *random_lookups.COVERED,
 }  # fmt: skip
 
@@ -572,6 +574,22 @@ def _classes(g: _Grower) -> Tensor | None:
     return indexing.one_hot(ids, depth, g.random.choice(("float32", "float32", "float64")))
 
 
+def _draw(g: _Grower) -> Tensor | None:
+    """Numbers and masks of a state that is fed: a stream each, so that any order of the graph draws the same."""
+    state = next((t for t in g.feeds if t.op.label == "state"), None)
+    if state is None:
+        state = leaf.input("state", (2,), "int64")
+        g.feeds[state] = np.array([g.seed, 3], np.int64)
+        g.values[state] = g.feeds[state]
+    stream, dims = len(g.values), g.some_shape()
+    form = g.random.choice(("uniform", "uniform", "bernoulli", "dropout"))
+    if form == "dropout":
+        return random.Dropout(stream, 0.3)(g.any_float(), state)
+    if form == "bernoulli":
+        return random.Bernoulli(stream, dims, 0.4)(state)
+    return random.RandomUniform(stream, dims, g.random.randint(0, 1), g.random.random() < 0.3, float32)(state)
+
+
 def _sizes(g: _Grower) -> Tensor | None:
     size = g.random.choice(g.dims)
     dtype = g.random.choice(("float32", "float32", "int64"))
@@ -582,6 +600,6 @@ STEPS: tuple[Step, ...] = (
     *(_elementwise,) * 6, *(_with_number,) * 2, *(_product,) * 3, *(_reduction,) * 3, *(_view,) * 2,
     *random_shapes.STEPS, *random_lookups.STEPS,
     _choose, _choose, _bias, _softmax, _cross_entropy, _yes_or_no, _whole_reduction, _lookup, _lookup,
-    _accumulate, _accumulate, _classes,
+    _accumulate, _accumulate, _classes, _draw,
     _sizes, _integers, _integers, _compare, _compare, _logic, _logic, _convert, _clip,
 )  # fmt: skip

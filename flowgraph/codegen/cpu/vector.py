@@ -17,7 +17,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, Signature, infer_global, signature
 from numba.extending import models, register_model
 
-from flowgraph.codegen import vector_math
+from flowgraph.codegen import philox, vector_math
 from flowgraph.codegen.cpu.value import Value, ir_type, shared_function
 
 Rule = Callable[..., Signature | None]
@@ -193,6 +193,18 @@ def selection(*operands: types.Type) -> Signature | None:
     return signature(type_of(dtype, vector or isinstance(condition, Vector)), condition, *choices)
 
 
+def randomness(dtype: str) -> Rule:
+    """Four integers to a float: a vector if any of them is one."""
+
+    def rule(*operands: types.Type) -> Signature | None:
+        given = [canonical(t) for t in operands]
+        if len(given) != 4 or not all(DTYPES.get(t) in INTEGERS for t in given):
+            return None
+        return signature(type_of(dtype, any(isinstance(t, Vector) for t in given)), *given)
+
+    return rule
+
+
 # --- the operations -----------------------------------------------------------------------------------------
 
 
@@ -254,7 +266,16 @@ def _functions() -> dict[str, KernelOnly]:
         table.append((f"splat_{dtype}", conversion(dtype, True), lambda sig, v, t=dtype: v.to(t).splat()))
     for function, arity in vector_math.FUNCTIONS.items():
         table.append((function.__name__, elementwise(arity, FLOATS), shared(function)))
+    for name, (word, wide) in philox.NAMES.items():
+        table.append((name, randomness("f64" if wide else "f32"), _random(word, wide)))
     return {name: define_function(name, rule, emit) for name, rule, emit in table}
+
+
+def _random(word: int, wide: bool) -> Emitter:
+    def emit(sig: Signature, *values: Value) -> Value:
+        return philox.uniform(word, wide, *(v.to("i64") for v in values))
+
+    return emit
 
 
 _operators()

@@ -1,0 +1,349 @@
+"""Random numbers and dropout: pure ops of a state, which is a parameter of two int64, [seed, step].
+
+A draw is a function of (seed, step, stream, element): the stream tells the draws of one step apart, and `compile`
+makes every step count one up. Nothing else is remembered, so a backward pass can have the same numbers again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from flowgraph.errors import DTypeError, GraphError, InputError
+from flowgraph.graph import origin as origins
+from flowgraph.graph.graph import topological
+from flowgraph.graph.size import Shape
+from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.types import DType, TensorType, boolean, float32, float64, int32, int64
+from flowgraph.index_notation import Body, Const, Expr, Extent, Index, Load, call
+from flowgraph.index_notation import cast as cast_expr
+from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, require_float, values
+from flowgraph.ops.elementwise import add, cast, less, multiply, subtract, where
+from flowgraph.ops.functions import cos, log, sqrt
+from flowgraph.ops.leaf import Parameter, as_tensor, known_dtype, known_shape, parameter
+from flowgraph.ops.piecewise import floor
+from flowgraph.ops.random_bits import uniform as uniform_bits
+
+AUTOMATIC = 2**23  # streams below are the user's; from here on they are numbered by a pass
+_drawn = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Draw(Op):
+    """What depends on a random state, its last input, by a stream.
+
+    A negative stream has no number yet: `number_streams` gives it one, in the order of the graph.
+    """
+
+    family: ClassVar[str] = "random"
+    stream: int
+
+    def _number(self) -> int:
+        if self.stream < 0:
+            raise GraphError("a random draw has no numbers before its graph is compiled", where=origins.here())
+        return self.stream
+
+    def _check_state(self, state: TensorType) -> None:
+        if state.shape != (2,) or state.dtype is not int64:
+            raise DTypeError(f"a random state is int64(2), [seed, step], got {state}", hint="use fg.random.Generator")
+
+    def _require_stream(self) -> None:
+        if self.stream >= 2 * AUTOMATIC:
+            raise InputError(f"streams are numbers below {AUTOMATIC}, got {self.stream}")
+
+    def attributes(self) -> str:
+        shown = (f for f in super().attributes().split(", ") if not f.startswith("stream=-"))
+        return ", ".join(shown)
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        return (None,) * len(inputs)
+
+
+@dataclass(frozen=True)
+class RandomUniform(Draw):
+    """Numbers evenly distributed in [0, 1): multiples of 2**-24, or of 2**-53 if `wide`. `word` tells apart several
+    that belong to one element.
+    """
+
+    name: ClassVar[str] = "random_uniform"
+    display: ClassVar[str] = "random"
+    shape: Shape
+    word: int = 0
+    wide: bool = False
+    dtype: DType = float32
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        self._check_state(types[0])
+        self._require_stream()
+        return (TensorType(self.shape, self.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(self.shape)
+        return Body(axes, cast_expr(_element(self, self.shape, self.word, self.wide), self.dtype))
+
+    def reference(self, state: np.ndarray) -> np.ndarray:
+        return _numbers(self, state, self.shape, self.word, self.wide).astype(self.dtype.numpy)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        states = [np.array(s, np.int64) for s in ((0, 0), (2**40 + 17, 3), (-5, 2**35))]
+        cases = [
+            cls(0, (5, 17)), cls(3, (), 1), cls(AUTOMATIC + 7, (2, 3, 5), 3), cls(1, (40,), 2),
+            cls(2, (5, 17), 0, True, float64), cls(2, (), 1, True, float64),
+        ]  # fmt: skip
+        return [Sample(op, (states[k % 3],)) for k, op in enumerate(cases)]
+
+
+@dataclass(frozen=True)
+class Bernoulli(Draw):
+    """True with a probability, which is rounded up to a multiple of 2**-24; a byte an element where it is stored."""
+
+    name: ClassVar[str] = "bernoulli"
+    shape: Shape
+    probability: float
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        self._check_state(types[0])
+        self._require_stream()
+        return (TensorType(self.shape, boolean),)
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(self.shape)
+        return Body(axes, call("lt", _element(self, self.shape, 0, False), float(np.float32(self.probability))))
+
+    def reference(self, state: np.ndarray) -> np.ndarray:
+        return np.asarray(_numbers(self, state, self.shape, 0, False) < np.float32(self.probability))
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        state = np.array([7, 1], np.int64)
+        return [Sample(cls(4, s, p), (state,)) for s, p in (((5, 17), 0.3), ((), 0.5), ((40,), 1.0))]
+
+
+def _element(op: Draw, shape: Shape, word: int, wide: bool) -> Expr:
+    """The number of each point of `axes_for(shape)`, counted in row-major order."""
+    number: Expr = Const(0, int64)
+    for place, axis in enumerate(axes_for(shape)):
+        index = Index(axis)
+        number = index if place == 0 else call("add", call("mul", number, Extent(axis.extent)), index)
+    seed, step = (Load(0, (Const(k, int64),), int64) for k in range(2))
+    stream = Const(op.stream, int64)
+    return call(f"random{word}", seed, step, stream, number, dtype=float64 if wide else float32)
+
+
+def _numbers(op: Draw, state: np.ndarray, shape: Shape, word: int, wide: bool) -> np.ndarray:
+    counts = tuple(int(s) for s in shape)  # type: ignore[arg-type]
+    element = np.arange(math.prod(counts), dtype=np.int64).reshape(counts)
+    return uniform_bits(state[0], state[1], op._number(), element, word, wide)
+
+
+@dataclass(frozen=True)
+class Dropout(Draw):
+    """Each element 0 with the probability `rate`, else divided by 1 - rate, so that means stay (Srivastava and others
+    2014). Takes the values and a random state. The identity when a model is evaluated.
+    """
+
+    name: ClassVar[str] = "dropout"
+    display: ClassVar[str] = "dropOut"
+    rate: float
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        require_float(self, types[0])
+        self._check_state(types[1])
+        return (types[0],)
+
+    def expand(self, *inputs: Tensor) -> Tensor:
+        x, state = inputs
+        return self._thinned(x, state)
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        assert g is not None
+        return self._thinned(g, inputs[1]), None
+
+    def _thinned(self, x: Tensor, state: Tensor) -> Tensor:
+        keep = Bernoulli(self.stream, x.shape, 1 - self.rate)(state)
+        return where(keep, multiply(x, 1 / (1 - self.rate)), 0.0)
+
+    def at_inference(self, *inputs: Tensor) -> Tensor:
+        return inputs[0]
+
+    def reference(self, x: np.ndarray, state: np.ndarray) -> np.ndarray:
+        keep = _numbers(self, state, x.shape, 0, False) < np.float32(1 - self.rate)
+        return np.where(keep, x * x.dtype.type(1 / (1 - self.rate)), x.dtype.type(0))
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        state = np.array([7, 1], np.int64)
+        return [Sample(cls(4, 0.3), (values(*s), state)) for s in ((5, 17), (), (40,))]
+
+
+# States
+
+
+class Generator:
+    """A source of random numbers of its own: a parameter [seed, step], which every step of a program counts up.
+
+    The same seed gives the same numbers, on every device and with any number of threads. Two generators of one program
+    need different names.
+
+    >>> import flowgraph as fg
+    >>> source = fg.random.Generator(seed=1)
+    >>> step = fg.compile(outputs=fg.random.uniform((2,), generator=source), device="reference")
+    >>> first, second = step()[0], step()[0]
+    >>> bool((first == second).any())
+    False
+    >>> source.seed(1)
+    >>> bool((first == step()[0]).all())
+    True
+    """
+
+    def __init__(self, seed: int = 0, name: str = "generator") -> None:
+        self.state = parameter(name, (2,), np.array([0, 0], np.int64), "int64")
+        self.seed(seed)
+
+    def seed(self, seed: int) -> None:
+        """Begin anew: step 0 of this seed, an int of up to 64 bits."""
+        if not isinstance(seed, (int, np.integer)) or not -(2**63) <= seed < 2**64:
+            raise InputError(f"a seed is an int of 64 bits, got {seed!r}", where=origins.here())
+        self.state.op.storage.write(np.array([int(seed) - (2**64 if seed >= 2**63 else 0), 0], np.int64))
+
+
+DEFAULT = Generator(0, "random")
+"""What draws that name no generator share, as NumPy's and PyTorch's do."""
+
+
+def seed(seed: int) -> None:
+    """Begin the default generator's numbers anew, in every program that draws from it."""
+    DEFAULT.seed(seed)
+
+
+def advanced(state: Tensor) -> Tensor:
+    """The state of the next step."""
+    return add(state, np.array([0, 1], np.int64))
+
+
+def states_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The random states, among parameters, that these tensors depend on."""
+    found = (n.inputs[-1] for n in topological(tensors) if isinstance(n.op, Draw))
+    return list(dict.fromkeys(t for t in found if isinstance(t.op, Parameter)))
+
+
+def _place(generator: Generator | Tensor | None, stream: int | None) -> tuple[int, Tensor]:
+    """(stream, state) of a new draw."""
+    if stream is None:
+        stream = -next(_drawn)
+    elif not isinstance(stream, int) or not 0 <= stream < AUTOMATIC:
+        raise InputError(f"a stream is a number from 0 to {AUTOMATIC - 1}, got {stream!r}", where=origins.here())
+    if generator is not None and not isinstance(generator, (Generator, Tensor)):
+        raise InputError(f"a generator is a fg.random.Generator, got {generator!r}", where=origins.here())
+    state = generator if isinstance(generator, Tensor) else (generator or DEFAULT).state
+    return stream, state
+
+
+def _float(what: str, dtype: Any) -> DType:
+    kind = known_dtype(dtype)
+    if not kind.is_float:
+        raise DTypeError(f"{what} makes floats, not {kind}", where=origins.here())
+    return kind
+
+
+# The user's functions. `generator` is a Generator, or a state tensor; `stream` fixes which numbers of a step these are.
+
+
+def uniform(
+    shape: Any = (),
+    low: Any = 0.0,
+    high: Any = 1.0,
+    dtype: Any = "float32",
+    generator: Generator | Tensor | None = None,
+    stream: int | None = None,
+) -> Tensor:
+    """Numbers evenly distributed in [low, high): float32 has 24 random bits, float64 53."""
+    kind, dims = _float("uniform", dtype), known_shape(shape)
+    number, state = _place(generator, stream)
+    drawn = RandomUniform(number, dims, 0, kind is float64, kind)(state)
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor) and (low, high) == (0, 1):
+        return drawn
+    low, high = (v if isinstance(v, Tensor) else as_tensor(float(v), drawn) for v in (low, high))
+    return add(low, multiply(drawn, subtract(high, low)))
+
+
+def normal(
+    shape: Any = (),
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    dtype: Any = "float32",
+    generator: Generator | Tensor | None = None,
+    stream: int | None = None,
+) -> Tensor:
+    """Normally distributed numbers (Box and Muller 1958). float32 ones lie within 5.8 deviations of the mean."""
+    kind, dims = _float("normal", dtype), known_shape(shape)
+    number, state = _place(generator, stream)
+    first, second = (RandomUniform(number, dims, word, kind is float64, kind)(state) for word in (0, 1))
+    radius = sqrt(multiply(-2.0, log(subtract(1.0, first))))  # 1 - u, in (0, 1], has a logarithm
+    drawn = multiply(radius, cos(multiply(2 * math.pi, second)))
+    if isinstance(mean, Tensor) or isinstance(std, Tensor) or (mean, std) != (0, 1):
+        drawn = add(mean, multiply(drawn, std))
+    return drawn
+
+
+def bernoulli(
+    probability: Any, shape: Any = (), generator: Generator | Tensor | None = None, stream: int | None = None
+) -> Tensor:
+    """Bools that are true with a probability: a number, or a float tensor that broadcasts to `shape`."""
+    number, state = _place(generator, stream)
+    if isinstance(probability, Tensor):
+        return less(RandomUniform(number, known_shape(shape), 0, False, probability.dtype)(state), probability)
+    return Bernoulli(number, known_shape(shape), _probability("bernoulli", probability))(state)
+
+
+def randint(
+    low: int,
+    high: int,
+    shape: Any = (),
+    dtype: Any = "int32",
+    generator: Generator | Tensor | None = None,
+    stream: int | None = None,
+) -> Tensor:
+    """Integers evenly distributed in [low, high), by 53 random bits each: no number is favoured by more than
+    (high - low) / 2**53.
+    """
+    kind = known_dtype(dtype)
+    if kind not in (int32, int64):
+        raise DTypeError(f"randint makes integers, not {kind}", where=origins.here())
+    limits = np.iinfo(kind.numpy)
+    if not (isinstance(low, int) and isinstance(high, int)) or not limits.min <= low < high <= limits.max + 1:
+        problem = f"randint needs ints with low < high that fit {kind}, got {low!r}, {high!r}"
+        raise InputError(problem, where=origins.here())
+    if high - low > 2**53:
+        raise InputError(f"randint draws from at most 2**53 numbers, got {high - low}", where=origins.here())
+    number, state = _place(generator, stream)
+    drawn = RandomUniform(number, known_shape(shape), 0, True, float64)(state)
+    return add(cast(floor(multiply(drawn, float(high - low))), kind), low)
+
+
+def dropout(
+    x: Tensor, rate: float = 0.5, generator: Generator | Tensor | None = None, stream: int | None = None
+) -> Tensor:
+    """x with each element 0 with the probability `rate` and the others divided by 1 - rate.
+
+    New ones every step. `fg.inference` makes it the identity, as a Trainer does where it evaluates or predicts.
+    """
+    x = as_tensor(x, what="dropout")
+    rate = _probability("dropout", rate)
+    if rate == 1:
+        raise InputError("dropout of everything leaves nothing to scale: a rate below 1", where=origins.here())
+    number, state = _place(generator, stream)
+    return x if rate == 0 else Dropout(number, rate)(x, state)
+
+
+def _probability(what: str, value: Any) -> float:
+    if not isinstance(value, (int, float, np.floating)) or not 0 <= value <= 1:
+        raise InputError(f"{what} needs a probability from 0 to 1, got {value!r}", where=origins.here())
+    return float(value)
