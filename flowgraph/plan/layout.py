@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 ALIGNMENT = 64
@@ -17,16 +17,61 @@ class Block:
     last: int
 
 
+# What is placed first finds room most easily: the large, the long-lived, both; or each as it comes.
+ORDERS: tuple[Callable[[Block], tuple[int, ...]], ...] = (
+    lambda b: (-b.size, b.first),
+    lambda b: (b.first - b.last, -b.size),
+    lambda b: (-b.size * (1 + b.last - b.first), b.first),
+    lambda b: (b.first, -b.size),
+    lambda b: (-b.last, -b.size),
+    lambda b: (b.first, b.first - b.last, -b.size),
+)
+REPAIRS = 24  # times that what sticks out is placed first instead
+FEW = 300  # blocks, up to which that is quick
+
+
 def pack(blocks: Sequence[Block]) -> tuple[list[int], int]:
-    """Offsets for the blocks, and the size of the arena: largest first, each into the lowest gap that fits."""
+    """Offsets for the blocks, and the size of the arena: the best of a few orders in which each block takes the lowest
+    gap that fits, then of orders in which what sticks out of the last attempt comes first. Done as soon as an order
+    reaches the bound.
+    """
+    bound = liveness_bound(blocks)
+    numbers = range(len(blocks))
+    trials = [sorted(numbers, key=[rank(b) for b in blocks].__getitem__) for rank in ORDERS]
+    best, order = _place(blocks, trials[0]), trials[0]
+    for trial in trials[1:]:
+        if best[1] == bound:
+            return best
+        found = _place(blocks, trial)
+        if found[1] < best[1]:
+            best, order = found, trial
+    placed = best
+    for _ in range(REPAIRS if len(blocks) <= FEW else 0):
+        if best[1] == bound:
+            return best
+        order = _top_first(blocks, *placed, order)
+        placed = _place(blocks, order)
+        if placed[1] < best[1]:
+            best = placed
+    return best
+
+
+def _top_first(blocks: Sequence[Block], offsets: Sequence[int], total: int, order: Sequence[int]) -> list[int]:
+    """The order with the blocks that reach the end of the arena in front."""
+    top = [k for k in order if offsets[k] + aligned_size(blocks[k]) == total]
+    return [*top, *(k for k in order if k not in top)]
+
+
+def _place(blocks: Sequence[Block], order: Sequence[int]) -> tuple[list[int], int]:
+    """Each block of the order into the lowest gap that fits among those placed before it."""
     offsets = [0] * len(blocks)
     placed: list[int] = []
     total = 0
-    for k in sorted(range(len(blocks)), key=lambda k: (-blocks[k].size, blocks[k].first)):
+    for k in order:
         block = blocks[k]
-        size = -(-block.size // ALIGNMENT) * ALIGNMENT
+        size = aligned_size(block)
         rivals = sorted(
-            (offsets[p], offsets[p] + -(-blocks[p].size // ALIGNMENT) * ALIGNMENT)
+            (offsets[p], offsets[p] + aligned_size(blocks[p]))
             for p in placed
             if blocks[p].first <= block.last and block.first <= blocks[p].last
         )
@@ -41,9 +86,18 @@ def pack(blocks: Sequence[Block]) -> tuple[list[int], int]:
     return offsets, total
 
 
+def aligned_size(block: Block) -> int:
+    return -(-block.size // ALIGNMENT) * ALIGNMENT
+
+
 def liveness_bound(blocks: Sequence[Block]) -> int:
-    """The most bytes alive at any launch: no layout can be smaller."""
-    moments = {b.first for b in blocks}
-    return max(
-        (sum(-(-b.size // ALIGNMENT) * ALIGNMENT for b in blocks if b.first <= m <= b.last) for m in moments), default=0
-    )
+    """The most bytes alive at any launch: no layout can be smaller, and not every set of blocks reaches it."""
+    change: dict[int, int] = {}
+    for block in blocks:
+        change[block.first] = change.get(block.first, 0) + aligned_size(block)
+        change[block.last + 1] = change.get(block.last + 1, 0) - aligned_size(block)
+    alive = most = 0
+    for moment in sorted(change):
+        alive += change[moment]
+        most = max(most, alive)
+    return most
