@@ -219,3 +219,25 @@ def test_any_text_gives_tensors_or_an_error_of_ours(text: str) -> None:
         assert error.where is not None
     else:
         assert all(isinstance(t, fg.Tensor) for t in tensors.values())
+
+
+def test_activations_dropout_and_reductions_have_the_lectures_spelling() -> None:
+    text = """
+    Shapes: X(batch,4), W(4,3)
+    Inputs: X,W
+    A = dropOut(leakyReLU(mul(X,W), slope=0.2), 0.25)
+    B = logSoftMax(softPlus(A))
+    K = argMax(B, axis=1)
+    C = mean(abs(softSign(B)))
+    """
+    found = fg.parse(text)
+    names = [n.op.display for n in Graph((found["C"], found["K"])).nodes()]
+    wanted = ("dropOut", "leakyReLU", "softPlus", "logSoftMax", "argMax", "abs", "softSign")
+    assert all(name in names for name in wanted)
+    (drop,) = (n.op for n in Graph((found["C"],)).nodes() if n.op.display == "dropOut")
+    assert drop.rate == 0.25
+
+
+def test_a_tensor_is_no_rate() -> None:
+    with pytest.raises(ParseError, match="dropOut needs a number for `rate`"):
+        fg.parse("Shapes: X(3), Y(3)\nInputs: X,Y\nA = dropOut(X, Y)")

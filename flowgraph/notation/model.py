@@ -193,7 +193,9 @@ def _check(call: Call, arguments: Sequence[Any], keywords: Mapping[str, Any]) ->
                 shown = item if isinstance(item, (int, float)) else "something else"
                 raise wrong(f"{call.op} needs a tensor for `{name}`, got {shown}", call.at, _usage(call))
             members = item if isinstance(item, tuple) else (item,)
-            if wanted.annotation not in ("Tensor", "Any") and any(
+            if wanted.annotation == "float" and not isinstance(item, (int, float)):
+                raise wrong(f"{call.op} needs a number for `{name}`", call.at, _usage(call))
+            if wanted.annotation not in ("Tensor", "Any", "float") and any(
                 isinstance(m, (Tensor, float)) for m in members
             ):
                 raise wrong(f"{call.op} needs whole numbers for `{name}`", call.at, _usage(call))
