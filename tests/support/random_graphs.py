@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from flowgraph.autodiff import backward
-from flowgraph.graph.graph import Graph
+from flowgraph.graph.graph import Graph, topological
 from flowgraph.graph.size import Shape, Size, evaluate, named
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import boolean, float32, float64
@@ -47,6 +47,7 @@ from tests.support.compare import widened
 
 LARGEST = 30.0  # magnitude of values in the forward graph
 MARGIN = 1e-3  # distance from a jump: ten thousand float32 roundings
+SMALL = 30  # operations: up to here a few outputs are picked, beyond all that is left over
 MOST_ROWS = 12  # looked up at once, as a rule
 HOT_ROWS = 300  # now and then, most of them the same: the oracle allows a rounding an addition (see compare)
 STATIC: tuple[Size, ...] = (1, 2, 3, 5, 17)  # 17: one more than the 16 lanes of a CPU kernel
@@ -87,11 +88,29 @@ class _Grower:
     def grow(self, operations: int) -> Case:
         for _ in range(self.random.randint(1, 3)):
             self.new_float(self.some_shape())
+        if operations > SMALL:
+            self.grow_large(operations)
+            return self.finish(self.unread())
         for _ in range(self.random.randint(1, operations)):
             made = self.random.choice(STEPS)(self)
             if made is not None and self.fits(made):
                 self.pool(made).append(made)
         return self.finish()
+
+    def grow_large(self, operations: int) -> None:
+        """So many steps that lead somewhere, or nearly: what cannot be applied is drawn anew a few times."""
+        for _ in range(self.random.randint(operations // 2, operations)):
+            for _ in range(4):
+                made = self.random.choice(STEPS)(self)
+                if made is not None and self.fits(made):
+                    self.pool(made).append(made)
+                    break
+
+    def unread(self) -> list[Tensor]:
+        """What was computed and nothing computed reads: as outputs, they keep the whole graph alive."""
+        computed = [t for t in (*self.floats, *self.integers, *self.flags) if not isinstance(t.op, Leaf)]
+        read = {t for node in topological(computed) for t in node.inputs}
+        return [t for t in dict.fromkeys(computed) if t not in read]
 
     # values
 
@@ -173,13 +192,13 @@ class _Grower:
         middle, half = (low + high) / 2, 0.98 * (high - low) / 2
         return functions.tanh(x) * half + middle
 
-    def finish(self) -> Case:
-        """Choose outputs, differentiate, update parameters: sometimes by one another's values."""
+    def finish(self, outputs: list[Tensor] | None = None) -> Case:
+        """Choose outputs if there are none, differentiate, update parameters: sometimes by one another's values."""
         pick = self.random
         computed = [t for t in (*self.floats, *self.integers, *self.flags) if not isinstance(t.op, Leaf)]
-        outputs = (
-            [pick.choice(computed[-6:]) for _ in range(pick.randint(1, 3))] if computed else [self.floats[0]]
-        )
+        if not outputs and computed:
+            outputs = [pick.choice(computed[-6:]) for _ in range(pick.randint(1, 3))]
+        outputs = outputs or [self.floats[0]]
         gradients: dict[Tensor, Tensor] = {}
         floats = [t for t in self.floats if t.dtype is float32]
         if pick.random() < 0.7 and floats:
