@@ -4,7 +4,6 @@ infinity too.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 import flowgraph as fg
 from flowgraph.errors import VerificationError
 from flowgraph.graph.graph import Graph, clone, substitute, verify
-from flowgraph.kernels.build import build_kernels
 from flowgraph.ops.base import Op
 from flowgraph.ops.leaf import Constant
 from flowgraph.passes.algebra import simplify_algebra
@@ -296,27 +294,3 @@ def test_a_graph_that_no_rule_touches_is_the_same_object() -> None:
     graph = Graph((fg.tanh(fg.input("x", (3,))),))
     assert fold_constants(graph) is graph
     assert substitute(graph, {}) is graph
-
-
-# Scale
-
-
-def chain(length: int) -> Graph:
-    """A deep graph with its backward graph: what a long recurrence unrolls to."""
-    x, w = fg.input("x", ("batch", 8)), fg.parameter("w", (8,))
-    h = x
-    for _ in range(length // 2):
-        h = fg.tanh(h * w)
-    return Graph((fg.mean(h),))
-
-
-def seconds(length: int) -> float:
-    graph = chain(length)
-    start = time.process_time()
-    build_kernels(run_passes(graph, OPTIMISE)[0])
-    return time.process_time() - start
-
-
-def test_compile_time_grows_about_linearly_with_the_graph() -> None:
-    short, long = min(seconds(250) for _ in range(2)), seconds(2000)
-    assert long < 8 * 2.5 * short + 0.2, f"250 nodes {short:.3f} s, 2000 nodes {long:.3f} s"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Union
 
+from flowgraph.backends.once import prepare_once
 from flowgraph.backends.reference import ReferenceExecutor
 from flowgraph.errors import DeviceError
 from flowgraph.graph import origin as origins
@@ -48,11 +49,11 @@ def generated_source(device: str, graph: Graph, calls: Sequence[KernelCall]) -> 
     if device == "cuda":
         from flowgraph.backends.cuda import executor as cuda
 
-        return cuda.generated_files([cuda.prepare(call) for call in plan.calls])
+        return cuda.generated_files(prepare_once(plan.calls, cuda.prepare))
     if device in ("cpu", "auto"):
         from flowgraph.backends.cpu import executor as cpu
 
-        return cpu.generated_files([cpu.prepare(call) for call in plan.calls])
+        return cpu.generated_files(prepare_once(plan.calls, cpu.prepare))
     return ReferenceExecutor(graph).files()
 
 

@@ -13,6 +13,7 @@ from flowgraph.backends.cpu.store import KernelSource
 from flowgraph.backends.cpu.team import CpuRuntime
 from flowgraph.backends.cpu.words import Row
 from flowgraph.backends.listing import source_files
+from flowgraph.backends.once import prepare_once
 from flowgraph.codegen.cpu_prelude import default_tile
 from flowgraph.codegen.cpu_source import cpu_source
 from flowgraph.graph.graph import Graph
@@ -65,7 +66,7 @@ class CpuExecutor:
         self.graph = graph
         self.plan: Plan = make_plan(graph, calls)
         self.runtime = runtime or shared_runtime(threads)
-        self.compiled = [prepare(call) for call in self.plan.calls]
+        self.compiled = prepare_once(self.plan.calls, prepare)
         self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
         self._lock = threading.Lock()  # the arena and the argument words belong to one run at a time
 

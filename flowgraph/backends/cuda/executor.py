@@ -22,6 +22,7 @@ from flowgraph.backends.cuda.compiler import address_and_size_signature
 from flowgraph.backends.cuda.device import CudaDevice, Extent
 from flowgraph.backends.cuda.parameters import parameters_of
 from flowgraph.backends.listing import source_files
+from flowgraph.backends.once import prepare_once
 from flowgraph.codegen.cuda_source import cuda_source
 from flowgraph.errors import DeviceError
 from flowgraph.graph.graph import Graph
@@ -78,7 +79,7 @@ class CudaExecutor:
         self.graph, self.target = graph, target
         self.plan: Plan = make_plan(graph, calls)
         self.parameters = parameters_of(target)
-        self.compiled = [prepare(call) for call in self.plan.calls]
+        self.compiled = prepare_once(self.plan.calls, prepare)
         self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
         self._lock = threading.Lock()  # the device's memory belongs to one run at a time
 
