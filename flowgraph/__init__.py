@@ -101,6 +101,7 @@ from flowgraph.ops.piecewise import (
 from flowgraph.ops.random import dropout
 from flowgraph.ops.reduce import all, any, max, mean, min, sum
 from flowgraph.ops.regression import absolute_error, huber, squared_error
+from flowgraph.ops.running import cumulative_sum
 from flowgraph.ops.shape import broadcast_to, expand_dims, moveaxis, ravel, reshape, squeeze, swapaxes, transpose
 from flowgraph.ops.slicing import flip, split, unstack
 from flowgraph.ops.statistics import argmax, argmin, logsumexp, std, var
@@ -112,6 +113,7 @@ concat = concatenate
 flatten = ravel
 permute_dims = transpose
 take = gather
+cumsum = cumulative_sum
 matmul = mul
 sigmoid = logistic
 __version__ = "0.1.0"
@@ -188,6 +190,8 @@ __all__ = [
     "cross_ent",
     "cross_ent_of_logistic",
     "cross_ent_of_softmax",
+    "cumsum",
+    "cumulative_sum",
     "datasets",
     "divide",
     "dropout",

@@ -63,7 +63,7 @@ class _Builder:
 
     def build(self) -> KernelCall:
         group = self.group
-        write = {"scatter": self._scatter, "pieces": self._pieces}.get(group.kind, self._node)
+        write = {"scatter": self._scatter, "pieces": self._pieces, "running": self._running}.get(group.kind, self._node)
         for node in group.nodes:
             write(node)
         kernel = Kernel(
@@ -139,6 +139,17 @@ class _Builder:
             mapping = shared | {old: Index(new) for old, new in zip(piece.axes, inner, strict=True)}
             value = self._substitute(node, reindex(piece.value, mapping), nest)
             nest.stores.append(Store(buffer.name, tuple(reindex(e, mapping) for e in piece.index), value))
+
+    def _running(self, node: Node) -> None:
+        running, tensor = node.op.running(*(t.type for t in node.inputs)), node.outputs[0]
+        step = Axis("s", running.along.extent)
+        others = iter(self.axes)
+        point = tuple(Index(step if a == running.along else next(others)) for a in running.axes)
+        nest = self._nest((step,))
+        value = self._substitute(node, reindex(running.value, dict(zip(running.axes, point, strict=True))), nest)
+        name = self._fresh(node.op.name)
+        nest.reductions.append(Reduction(name, running.combiner, value, running=True))
+        self._store(tensor, nest, Var(name, tensor.dtype), point)
 
     # values
 

@@ -52,7 +52,7 @@ class Group:
     """Nodes that will be one kernel, in order. `shape` are its outer loops; in rows, nodes have axes beyond them."""
 
     shape: Shape
-    kind: str  # "pointwise", "row", "reduction", "contraction", "scatter", "pieces"
+    kind: str  # "pointwise", "row", "reduction", "contraction", "scatter", "pieces", "running"
     nodes: list[Node] = field(default_factory=list)
     inputs: set[Tensor] = field(default_factory=set)  # what it reads from elsewhere
     waits: set[int] = field(default_factory=set)  # groups whose results it reads
@@ -308,6 +308,8 @@ def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
     elif node.op.meaning() == "pieces":
         for piece in node.op.pieces(*(t.type for t in node.inputs))[1]:
             follow(node, piece.value)
+    elif node.op.meaning() == "running":
+        follow(node, node.op.running(*(t.type for t in node.inputs)).value)
     else:
         follow(node, body_of(node).value)
     return list(found)
@@ -321,6 +323,10 @@ def _new_group(node: Node, reads: list[Read], producers: set[int], groups: list[
     if node.op.meaning() == "pieces":
         shared, _ = node.op.pieces(*(t.type for t in node.inputs))
         return Group(tuple(a.extent for a in shared), "pieces", reason="puts pieces together, each in loops of its own")
+    if node.op.meaning() == "running":
+        running = node.op.running(*(t.type for t in node.inputs))
+        others = tuple(a.extent for a in running.axes if a != running.along)
+        return Group(others, "running", reason="combines step by step along an axis")
     body = body_of(node)
     if is_contraction(body):
         return Group(shape, "contraction", reason="a contraction: a register tile of its own")
@@ -341,7 +347,7 @@ def _new_group(node: Node, reads: list[Read], producers: set[int], groups: list[
 def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: dict[Tensor, int]) -> bool:
     """Whether the node can be computed inside the group's loops; may turn a pointwise group into one over rows."""
     body = body_of(node)
-    if is_contraction(body) or group.kind in ("scatter", "pieces"):
+    if is_contraction(body) or group.kind in ("scatter", "pieces", "running"):
         return False
     if len(group.nodes) >= MAX_NODES or len(group.inputs | {t for t, _ in reads}) > MAX_INPUTS:
         return False

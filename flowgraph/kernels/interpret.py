@@ -69,6 +69,8 @@ def interpret(kernel: Kernel, inputs: Sequence[np.ndarray], sizes: Mapping[str, 
             full = np.broadcast_to(point.evaluate(reduction.value), extents)
             ufunc = FUNCTIONS[COMBINERS[reduction.combiner]]
             assert isinstance(ufunc, np.ufunc)
+            if reduction.running:
+                point.values[reduction.name] = ufunc.accumulate(full, axis=outer, dtype=full.dtype)
             scalars[reduction.name] = ufunc.reduce(full, axis=inner, dtype=full.dtype) if inner else full
         for store in nest.stores:
             target = memory[store.buffer]

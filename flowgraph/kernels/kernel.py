@@ -55,14 +55,19 @@ class Store:
 
 @dataclass(frozen=True)
 class Reduction:
-    """A value combined over the nest's axes ("sum", "max", "min"), accumulated in the value's dtype."""
+    """A value combined over the nest's axes ("sum", "max", "min"), accumulated in the value's dtype.
+
+    A running one is combined in the order of the nest's one axis, and what there is so far (this step included) is a
+    name that the nest's stores may use.
+    """
 
     name: str
     combiner: str
     value: Expr
+    running: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name} = {self.combiner}({show(self.value)})"
+        return f"{self.name} = {'running ' if self.running else ''}{self.combiner}({show(self.value)})"
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,11 @@ class Nest:
     lets: tuple[Let, ...] = ()
     reductions: tuple[Reduction, ...] = ()
     stores: tuple[Store, ...] = ()
+
+    @property
+    def running(self) -> bool:
+        """Whether the order of its steps matters to what it stores."""
+        return any(r.running for r in self.reductions)
 
     def expressions(self) -> Iterator[Expr]:
         for let in self.lets:
@@ -192,6 +202,10 @@ def verify_kernel(kernel: Kernel) -> Kernel:
             if reduction.name in known:
                 fail(f"{reduction.name} is defined twice")
             known.add(reduction.name)
+            if reduction.running:
+                local.add(reduction.name)
+                if len(nest.axes) != 1:
+                    fail(f"{reduction.name} runs along {len(nest.axes)} axes")
         for store in nest.stores:
             for expr in (*store.index, store.value):
                 check(expr)

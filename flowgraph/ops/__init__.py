@@ -36,6 +36,7 @@ __all__ = [
     "random",
     "reduce",
     "regression",
+    "running",
     "shape",
     "slicing",
     "statistics",

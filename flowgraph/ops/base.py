@@ -1,8 +1,8 @@
 """What an op is. One class holds all there is to know of an op; adding one touches one file.
 
 An op has exactly one meaning: `expand` (a graph of other ops), `body` (index notation), or a template
-(`scatter`: index notation with an accumulating store; `pieces`: several stores into one output). Leaves (inputs,
-parameters, constants) have none: they are given.
+(`scatter`: index notation with an accumulating store; `pieces`: several stores into one output; `running`: a value
+combined along an axis and stored at every step). Leaves (inputs, parameters, constants) have none: they are given.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Body, Expr, Index, Load
 
 Cotangents = tuple["Tensor | None", ...]
+
+
+MEANINGS = ("expand", "body", "scatter", "pieces", "running", "sorting")
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,8 @@ class Op:
 
     @classmethod
     def meaning(cls) -> str:
-        """ "expand", "body", "scatter", "pieces" or "leaf": which of these the class defines."""
-        defined = [
-            m for m in ("expand", "body", "scatter", "pieces") if getattr(cls, m, None) is not getattr(Op, m, None)
-        ]
+        """ "expand", "body", "scatter", "pieces", "running" or "leaf": which of these the class defines."""
+        defined = [m for m in MEANINGS if getattr(cls, m, None) is not getattr(Op, m, None)]
         if len(defined) > 1:
             raise TypeError(f"{cls.__name__} has more than one meaning: {defined}")
         return defined[0] if defined else "leaf"

@@ -93,6 +93,8 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if any(s.add for nest in inner for s in nest.stores):
         return AcrossLanes(block=LANES) if _stores_follow(kernel, kernel.axes[-1]) else AlongRows()
     last = kernel.axes[-1]
+    if any(nest.running for nest in inner):
+        return AcrossLanes(block=LANES) if _stores_follow(kernel, last) else AlongRows()
     along = sum(unit_strides(kernel, nest.axes[-1]) for nest in inner)
     across = unit_strides(kernel, last)
     if along >= across or across == 0 or not _stores_follow(kernel, last):

@@ -218,6 +218,8 @@ def _along(scope: _Scope) -> tuple[list[Statement], Size]:
 def _row_nest(scope: _Scope, nest: Nest) -> list[Statement]:
     if not nest.axes:
         return [*scope.lets(nest), *scope.stores(nest)]
+    if nest.running:
+        return _running_nest(scope, nest)
     if any(s.add for s in nest.stores):
         return _scalar_nest(scope, nest)
     *outer, lane = nest.axes
@@ -280,6 +282,7 @@ def _in_blocks(
     length: int,
     sums: Sequence[tuple[str, str, DType]],
     inner: Callable[[Value, Value], list[Statement]],
+    scalar: bool = False,
 ) -> list[Statement]:
     """The loop in blocks of fixed length, each with sums of its own that are added to the totals.
 
@@ -288,7 +291,7 @@ def _in_blocks(
     """
     block, stop = f"{axis.name}_block", f"{axis.name}_stop"
     body = [
-        *(Set((part,), _zero(dtype)) for _, part, dtype in sums),
+        *(Set((part,), Const(0.0, dtype) if scalar else _zero(dtype)) for _, part, dtype in sums),
         Set((stop,), Call("min", (plus(variable(block), number(length)), extent))),
         *inner(variable(block), variable(stop)),
         *(Set((total,), operation("add", (Var(total, dtype), Var(part, dtype)), dtype)) for total, part, dtype in sums),
@@ -371,7 +374,47 @@ def _across(scope: _Scope, schedule: AcrossLanes) -> tuple[list[Statement], Size
     return [For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
 
 
+def _running_nest(scope: _Scope, nest: Nest) -> list[Statement]:
+    """One element, or one element of every lane, after the other; what is combined so far is stored at every step.
+
+    Long sums run in blocks: what was there before the block, plus the block's own sum.
+    """
+    (axis,) = nest.axes
+    extent = scope.sizes(axis.extent)
+    sums = _long_sums(nest, axis.extent)
+    before: list[Statement] = []
+    inner: list[Statement] = [*scope.lets(nest)]
+    parts: list[tuple[str, str, DType]] = []
+    for r in nest.reductions:
+        dtype = r.value.dtype
+        value, is_vector = scope.value(r.value)
+        start: Value = _identity(r.combiner, dtype)
+        if scope.lane_axis is not None:
+            scope.vectors.add(r.name)
+            start = Call(f"splat_{dtype.code}", (start,), dtype)
+            value = value if is_vector else Call(f"splat_{dtype.code}", (value,), dtype)
+        if r in sums:
+            total, part = Var(f"{r.name}t", dtype), Var(f"{r.name}v", dtype)
+            parts.append((total.name, part.name, dtype))
+            before.append(Set((total.name,), start))
+            inner.append(Set((part.name,), operation("add", (part, value), dtype)))
+            inner.append(Set((r.name,), operation("add", (total, part), dtype)))
+        else:
+            before.append(Set((r.name,), start))
+            inner.append(Set((r.name,), operation(COMBINE[r.combiner], (Var(r.name, dtype), value), dtype)))
+    body = (*inner, *scope.stores(nest))
+
+    def steps(first: Value, stop: Value) -> list[Statement]:
+        return [For(axis.name, first, stop, number(1), body)]
+
+    is_scalar = scope.lane_axis is None
+    loops = _in_blocks(axis, extent, BLOCK, parts, steps, is_scalar) if parts else steps(number(0), extent)
+    return [*before, *loops]
+
+
 def _across_nest(scope: _Scope, nest: Nest) -> list[Statement]:
+    if nest.running:
+        return _running_nest(scope, nest)
     sums = _long_sums(nest, nest.axes[-1].extent) if nest.axes else []
     before: list[Statement] = []
     inner: list[Statement] = [*scope.lets(nest)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from flowgraph.graph.tensor import Tensor
-from flowgraph.ops import indexing
+from flowgraph.ops import indexing, running
 
-COVERED = {"take_along_axis", "add_along_axis"}
+COVERED = {"take_along_axis", "add_along_axis", "cumulative_sum"}
 
 
 def take(g: Any) -> Tensor | None:
@@ -41,4 +41,9 @@ def add(g: Any) -> Tensor | None:
     return indexing.scatter_add(x, ids, added, axis)
 
 
-STEPS = (take, along, add)
+def so_far(g: Any) -> Tensor | None:
+    x = g.any_float(at_least=1)
+    return running.cumulative_sum(x, g.random.randrange(x.rank))
+
+
+STEPS = (take, along, add, so_far)
