@@ -104,6 +104,7 @@ from flowgraph.ops.regression import absolute_error, huber, squared_error
 from flowgraph.ops.running import cumulative_sum
 from flowgraph.ops.shape import broadcast_to, expand_dims, moveaxis, ravel, reshape, squeeze, swapaxes, transpose
 from flowgraph.ops.slicing import flip, split, unstack
+from flowgraph.ops.sorting import argsort, sort, top_k
 from flowgraph.ops.statistics import argmax, argmin, logsumexp, std, var
 from flowgraph.passes.inference import inference
 from flowgraph.program import Program
@@ -177,6 +178,7 @@ __all__ = [
     "arange",
     "argmax",
     "argmin",
+    "argsort",
     "binary_cross_ent",
     "broadcast_to",
     "cast",
@@ -269,6 +271,7 @@ __all__ = [
     "softmax",
     "softplus",
     "softsign",
+    "sort",
     "split",
     "sqrt",
     "square",
@@ -284,6 +287,7 @@ __all__ = [
     "take_along_axis",
     "tanh",
     "tile",
+    "top_k",
     "transpose",
     "trunc",
     "unstack",

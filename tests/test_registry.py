@@ -54,7 +54,7 @@ def test_only_leaves_have_no_meaning() -> None:
 
 @each_op
 def test_an_op_has_one_meaning_samples_a_docstring_and_a_family(op_class: type[Op]) -> None:
-    assert op_class.meaning() in {"body", "expand", "scatter", "pieces", "running"}
+    assert op_class.meaning() in {"body", "expand", "scatter", "pieces", "running", "sorting"}
     assert op_class.__doc__ and not op_class.__doc__.startswith(
         op_class.__name__ + "("
     )  # not the dataclass's own

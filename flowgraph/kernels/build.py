@@ -17,7 +17,7 @@ from flowgraph.graph.text import show_op
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Index, Load, Var, reindex, transform
 from flowgraph.kernels.fuse import Fusion, Group, body_of, fuse
-from flowgraph.kernels.kernel import Buffer, Kernel, KernelCall, Let, Nest, Reduction, Store, verify_kernel
+from flowgraph.kernels.kernel import Buffer, Kernel, KernelCall, Let, Nest, Reduction, Sort, Store, verify_kernel
 from flowgraph.kernels.merge import merge_nests
 from flowgraph.ops.leaf import Constant, Leaf
 from flowgraph.ops.shape import Reshape
@@ -44,10 +44,11 @@ class _Open:
     lets: list[Let] = field(default_factory=list)
     reductions: list[Reduction] = field(default_factory=list)
     stores: list[Store] = field(default_factory=list)
+    sorts: list[Sort] = field(default_factory=list)
     memo: dict[tuple[Tensor, tuple[Expr, ...]], Expr] = field(default_factory=dict)
 
     def close(self) -> Nest:
-        return Nest(self.axes, tuple(self.lets), tuple(self.reductions), tuple(self.stores))
+        return Nest(self.axes, tuple(self.lets), tuple(self.reductions), tuple(self.stores), tuple(self.sorts))
 
 
 class _Builder:
@@ -58,19 +59,27 @@ class _Builder:
         self.taken: dict[str, int] = {}
         self.inputs: dict[tuple[Tensor, Shape], Buffer] = {}  # a tensor and the shape it is read under
         self.outputs: dict[Tensor, Buffer] = {}
+        self.work: list[Buffer] = []
         self.scalars: dict[Tensor, Var] = {}
         self.nests: list[_Open] = []
 
     def build(self) -> KernelCall:
         group = self.group
-        write = {"scatter": self._scatter, "pieces": self._pieces, "running": self._running}.get(group.kind, self._node)
+        templates = {
+            "scatter": self._scatter,
+            "pieces": self._pieces,
+            "running": self._running,
+            "sorting": self._sorting,
+        }
+        write = templates.get(group.kind, self._node)
         for node in group.nodes:
             write(node)
         kernel = Kernel(
             axes=self.axes,
-            nests=tuple(n.close() for n in self.nests if n.lets or n.reductions or n.stores),
+            nests=tuple(n.close() for n in self.nests if n.lets or n.reductions or n.stores or n.sorts),
             inputs=tuple(self.inputs.values()),
             outputs=tuple(self.outputs.values()),
+            work=tuple(self.work),
             name="_".join(dict.fromkeys(n.op.name for n in group.nodes))[:60].rstrip("_") + "_kernel",
             origin=Origin().merge(*(n.origin for n in group.nodes)),
             comments=self._comments(),
@@ -150,6 +159,17 @@ class _Builder:
         name = self._fresh(node.op.name)
         nest.reductions.append(Reduction(name, running.combiner, value, running=True))
         self._store(tensor, nest, Var(name, tensor.dtype), point)
+
+    def _sorting(self, node: Node) -> None:
+        sorting, tensor = node.op.sorting(*(t.type for t in node.inputs)), node.outputs[0]
+        place = Axis("s", sorting.along.extent)
+        others = iter(self.axes)
+        point = tuple(Index(place if a == sorting.along else next(others)) for a in sorting.axes)
+        nest = self._nest((place,))
+        key = self._substitute(node, reindex(sorting.key, dict(zip(sorting.axes, point, strict=True))), nest)
+        self.outputs[tensor] = Buffer("y0", tensor.type)
+        self.work.append(Buffer("w0", tensor.type))
+        nest.sorts.append(Sort("y0", "w0", point, key, sorting.descending))
 
     # values
 

@@ -262,8 +262,8 @@ def _recomputable(
 
 
 def _needs_arrays(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:
-    """Contractions (through views) and reshapes read arrays, nothing computed on the way."""
-    if isinstance(node.op, Reshape):
+    """Contractions (through views), reshapes and sorts read arrays, nothing computed on the way."""
+    if isinstance(node.op, Reshape) or node.op.meaning() == "sorting":
         return True
     if isinstance(node.op, Injective):
         return any(_needs_arrays(c, consumers) for t in node.outputs for c in consumers[t])
@@ -308,6 +308,8 @@ def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
     elif node.op.meaning() == "pieces":
         for piece in node.op.pieces(*(t.type for t in node.inputs))[1]:
             follow(node, piece.value)
+    elif node.op.meaning() == "sorting":
+        follow(node, node.op.sorting(*(t.type for t in node.inputs)).key)
     elif node.op.meaning() == "running":
         follow(node, node.op.running(*(t.type for t in node.inputs)).value)
     else:
@@ -327,6 +329,10 @@ def _new_group(node: Node, reads: list[Read], producers: set[int], groups: list[
         running = node.op.running(*(t.type for t in node.inputs))
         others = tuple(a.extent for a in running.axes if a != running.along)
         return Group(others, "running", reason="combines step by step along an axis")
+    if node.op.meaning() == "sorting":
+        sorting = node.op.sorting(*(t.type for t in node.inputs))
+        others = tuple(a.extent for a in sorting.axes if a != sorting.along)
+        return Group(others, "sorting", reason="sorts a whole line at once")
     body = body_of(node)
     if is_contraction(body):
         return Group(shape, "contraction", reason="a contraction: a register tile of its own")
@@ -347,7 +353,7 @@ def _new_group(node: Node, reads: list[Read], producers: set[int], groups: list[
 def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: dict[Tensor, int]) -> bool:
     """Whether the node can be computed inside the group's loops; may turn a pointwise group into one over rows."""
     body = body_of(node)
-    if is_contraction(body) or group.kind in ("scatter", "pieces", "running"):
+    if is_contraction(body) or group.kind in ("scatter", "pieces", "running", "sorting"):
         return False
     if len(group.nodes) >= MAX_NODES or len(group.inputs | {t for t, _ in reads}) > MAX_INPUTS:
         return False

@@ -10,6 +10,7 @@ from flowgraph.graph.size import evaluate
 from flowgraph.index_notation import COMBINERS, RANDOM, Apply, Axis, Const, Expr, Extent, Index, Load, Var
 from flowgraph.kernels.kernel import Kernel
 from flowgraph.ops.random_bits import uniform
+from flowgraph.ops.sorting import stable_order
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:
@@ -72,6 +73,10 @@ def interpret(kernel: Kernel, inputs: Sequence[np.ndarray], sizes: Mapping[str, 
             if reduction.running:
                 point.values[reduction.name] = ufunc.accumulate(full, axis=outer, dtype=full.dtype)
             scalars[reduction.name] = ufunc.reduce(full, axis=inner, dtype=full.dtype) if inner else full
+        for sort in nest.sorts:
+            index = tuple(np.broadcast_to(point.evaluate(e), extents) for e in sort.index)
+            keys = np.broadcast_to(point.evaluate(sort.key), extents)
+            memory[sort.buffer][index] = stable_order(keys, outer, sort.descending)
         for store in nest.stores:
             target = memory[store.buffer]
             index = tuple(np.broadcast_to(point.evaluate(e), extents) for e in store.index)

@@ -25,6 +25,10 @@ class Buffer:
     name: str
     type: TensorType
 
+    @property
+    def bytes(self) -> Size:
+        return self.type.count * self.type.dtype.itemsize
+
     def __str__(self) -> str:
         return f"{self.name}: {self.type.dtype}{show_shape(self.type.shape)}"
 
@@ -71,6 +75,21 @@ class Reduction:
 
 
 @dataclass(frozen=True)
+class Sort:
+    """buffer[index] = the positions along the nest's one axis that sort `key`, stably; `work` is as large again."""
+
+    buffer: str
+    work: str
+    index: tuple[Expr, ...]
+    key: Expr
+    descending: bool
+
+    def __str__(self) -> str:
+        how = "argsort_descending" if self.descending else "argsort"
+        return f"{self.buffer}[{', '.join(map(show, self.index))}] = {how}({show(self.key)})"
+
+
+@dataclass(frozen=True)
 class Nest:
     """Loops over `axes` inside the outer loops. Without axes its lets are visible to later nests."""
 
@@ -78,11 +97,17 @@ class Nest:
     lets: tuple[Let, ...] = ()
     reductions: tuple[Reduction, ...] = ()
     stores: tuple[Store, ...] = ()
+    sorts: tuple[Sort, ...] = ()
 
     @property
     def running(self) -> bool:
-        """Whether the order of its steps matters to what it stores."""
+        """Whether it stores what is combined so far."""
         return any(r.running for r in self.reductions)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether its steps must be made one after the other."""
+        return self.running or bool(self.sorts) or any(s.add for s in self.stores)
 
     def expressions(self) -> Iterator[Expr]:
         for let in self.lets:
@@ -91,6 +116,8 @@ class Nest:
             yield reduction.value
         for store in self.stores:
             yield from (*store.index, store.value)
+        for sort in self.sorts:
+            yield from (*sort.index, sort.key)
 
 
 @dataclass(frozen=True)
@@ -101,6 +128,7 @@ class Kernel:
     nests: tuple[Nest, ...]
     inputs: tuple[Buffer, ...]
     outputs: tuple[Buffer, ...]
+    work: tuple[Buffer, ...] = ()  # memory of a launch's own
     name: str = field(compare=False, default="kernel")
     origin: Origin = field(compare=False, default_factory=Origin)
     comments: tuple[str, ...] = field(compare=False, default=())
@@ -108,7 +136,7 @@ class Kernel:
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
-        return (*self.inputs, *self.outputs)
+        return (*self.inputs, *self.outputs, *self.work)
 
     def buffer(self, name: str) -> Buffer:
         return next(b for b in self.buffers if b.name == name)
@@ -145,7 +173,7 @@ class Kernel:
                 verb = "reduce" if nest.reductions else "for"
                 lines.append(f"{indent}{verb} {', '.join(map(str, nest.axes))}:")
                 inner += "  "
-            lines += [f"{inner}{item}" for item in (*nest.lets, *nest.reductions, *nest.stores)]
+            lines += [f"{inner}{item}" for item in (*nest.lets, *nest.reductions, *nest.stores, *nest.sorts)]
         return "\n".join(lines)
 
 
@@ -156,6 +184,11 @@ class KernelCall:
     kernel: Kernel
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+
+    def operands(self) -> dict[str, Tensor]:
+        """What each of the kernel's inputs and outputs stands for, by the buffer's name."""
+        buffers = (*self.kernel.inputs, *self.kernel.outputs)
+        return {b.name: t for b, t in zip(buffers, (*self.inputs, *self.outputs), strict=True)}
 
 
 def verify_kernel(kernel: Kernel) -> Kernel:
@@ -217,6 +250,17 @@ def verify_kernel(kernel: Kernel) -> Kernel:
             elif not all(index in store.index for index in outer):
                 fail(f"{store} writes the same element at every point of an outer loop")
             stored.add(store.buffer)
+        for sort in nest.sorts:
+            for expr in (*sort.index, sort.key):
+                check(expr)
+            known_places = {b.name: b for b in (*kernel.outputs, *kernel.work)}
+            if not {sort.buffer, sort.work} <= set(known_places) or len(nest.axes) != 1:
+                fail(f"bad sort {sort}")
+            elif any(known_places[b].type != known_places[sort.buffer].type for b in (sort.buffer, sort.work)):
+                fail(f"{sort} needs working memory of the type of its result")
+            elif not all(index in sort.index for index in outer):
+                fail(f"{sort} writes the same element at every point of an outer loop")
+            stored.add(sort.buffer)
     if stored != {b.name for b in kernel.outputs}:
         fail("an output is never stored")
     return kernel

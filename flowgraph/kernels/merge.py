@@ -30,21 +30,16 @@ def _earliest(nests: list[Nest], nest: Nest) -> int | None:
     loaded = {str(e.source) for x in nest.expressions() for e in walk(x) if isinstance(e, Load)}
     candidate: int | None = None
     extents = [a.extent for a in nest.axes]
-    if not nest.axes or _in_order(nest):
+    if not nest.axes or nest.in_order:
         return None
     for place, earlier in enumerate(nests):
         defines = {r.name for r in earlier.reductions} | ({x.name for x in earlier.lets} if not earlier.axes else set())
         stores = {s.buffer for s in earlier.stores}
         if needed & defines or loaded & stores or {s.buffer for s in nest.stores} & stores:
             candidate = None  # everything up to here must come first
-        elif candidate is None and [a.extent for a in earlier.axes] == extents and not _in_order(earlier):
+        elif candidate is None and [a.extent for a in earlier.axes] == extents and not earlier.in_order:
             candidate = place
     return candidate
-
-
-def _in_order(nest: Nest) -> bool:
-    """Whether the order of a nest's steps matters."""
-    return nest.running or any(s.add for s in nest.stores)
 
 
 def _join(first: Nest, second: Nest) -> tuple[Nest, dict[str, str]]:

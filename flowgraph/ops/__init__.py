@@ -14,8 +14,10 @@ from flowgraph.ops import (
     random,
     reduce,
     regression,
+    running,
     shape,
     slicing,
+    sorting,
     statistics,
 )
 from flowgraph.ops.base import Op, Sample
@@ -39,5 +41,6 @@ __all__ = [
     "running",
     "shape",
     "slicing",
+    "sorting",
     "statistics",
 ]

@@ -13,6 +13,7 @@ from flowgraph.ops.elementwise import Cast
 from flowgraph.ops.indexing import AddAlongAxis, ClipIndex, Gather, ScatterAdd, TakeAlongAxis
 from flowgraph.ops.leaf import Arange, Constant, Input
 from flowgraph.ops.shape import Injective
+from flowgraph.ops.sorting import Argsort
 
 
 def guard_indices(graph: Graph) -> Graph:
@@ -37,6 +38,8 @@ def is_checked(ids: Tensor, limit: Size) -> bool:
     if isinstance(op, Constant):
         array = op.array
         return isinstance(limit, int) and bool(((array >= 0) & (array < limit)).all())
+    if isinstance(op, Argsort):
+        return op.infer(ids.node.inputs[0].type)[0].shape[op.axis] == limit
     if isinstance(op, (Arange, ClipIndex)):
         return (op.size if isinstance(op, Arange) else op.limit) == limit
     return isinstance(op, Input)

@@ -87,7 +87,7 @@ def collapse(kernel: Kernel) -> Kernel:
 
     Only the kernel's own view of its buffers changes: a (29, 17) array is the same memory as one of 493.
     """
-    changed = True
+    changed = not any(nest.sorts for nest in kernel.nests)
     while changed:
         changed = False
         for first, second in zip(kernel.axes, kernel.axes[1:], strict=False):

@@ -92,6 +92,8 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
         return AcrossLanes(block=1024 if len(kernel.axes) == 1 else 0)
     if any(s.add for nest in inner for s in nest.stores):
         return AcrossLanes(block=LANES) if _stores_follow(kernel, kernel.axes[-1]) else AlongRows()
+    if any(nest.sorts for nest in inner):
+        return AlongRows()
     last = kernel.axes[-1]
     if any(nest.running for nest in inner):
         return AcrossLanes(block=LANES) if _stores_follow(kernel, last) else AlongRows()

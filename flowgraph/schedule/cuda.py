@@ -80,8 +80,7 @@ def choose(kernel: Kernel) -> CudaSchedule:
     inner = [nest for nest in kernel.nests if nest.axes]
     if not inner:
         return Elementwise(VECTOR if kernel.axes and walks_by_ones(kernel, kernel.axes[-1]) else 1)
-    in_order = any(nest.running or any(s.add for s in nest.stores) for nest in kernel.nests)
-    if in_order or not reads_back_own(kernel):
+    if any(nest.in_order for nest in kernel.nests) or not reads_back_own(kernel):
         return Serial()
     longest = max((_guess(product(a.extent for a in nest.axes)) for nest in inner), default=1)
     points = _guess(product(a.extent for a in kernel.axes))

@@ -33,6 +33,7 @@ from flowgraph.schedule.loops import (
     times,
     variable,
 )
+from flowgraph.schedule.sorting import merge_sort
 from flowgraph.schedule.verify import verify_statements
 
 IDENTITY = {"sum": 0.0, "max": float("-inf"), "min": float("inf")}
@@ -220,6 +221,15 @@ def _row_nest(scope: _Scope, nest: Nest) -> list[Statement]:
         return [*scope.lets(nest), *scope.stores(nest)]
     if nest.running:
         return _running_nest(scope, nest)
+    if nest.sorts:
+        extent = scope.sizes(nest.axes[0].extent)
+        return [
+            s
+            for sort in nest.sorts
+            for s in merge_sort(
+                scope.kernel, nest.axes[0], sort, lambda e: scope.value(e)[0], scope.offset, extent
+            )
+        ]
     if any(s.add for s in nest.stores):
         return _scalar_nest(scope, nest)
     *outer, lane = nest.axes

@@ -56,6 +56,7 @@ from flowgraph.schedule.loops import (
     times,
     variable,
 )
+from flowgraph.schedule.sorting import merge_sort
 from flowgraph.schedule.verify import verify_statements
 
 BARRIER = Do(Call("barrier", ()))
@@ -164,6 +165,9 @@ def _serial(point: Point) -> tuple[list[Statement], Size]:
         inner = [*point.lets(nest), *_accumulate(point, nest), *point.stores(nest)]
         for axis in reversed(nest.axes):
             inner = [For(axis.name, number(0), sizes(axis.extent), number(1), tuple(inner))]
+        for sort in nest.sorts:
+            extent = sizes(nest.axes[0].extent)
+            inner = merge_sort(kernel, nest.axes[0], sort, point.value, point.offset, extent)
         body += [*_start(nest), *inner]
     count = sizes.product([a.extent for a in kernel.axes])
     point_statements = point_of(kernel.axes, sizes, variable("task"))

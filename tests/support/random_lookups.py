@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowgraph.graph.tensor import Tensor
-from flowgraph.ops import indexing, running
+import numpy as np
 
-COVERED = {"take_along_axis", "add_along_axis", "cumulative_sum"}
+from flowgraph.graph.tensor import Tensor
+from flowgraph.ops import indexing, running, sorting
+
+COVERED = {"take_along_axis", "add_along_axis", "cumulative_sum", "argsort"}
 
 
 def take(g: Any) -> Tensor | None:
@@ -46,4 +48,17 @@ def so_far(g: Any) -> Tensor | None:
     return running.cumulative_sum(x, g.random.randrange(x.rank))
 
 
-STEPS = (take, along, add, so_far)
+def in_order(g: Any) -> Tensor | None:
+    """Sorted, or the largest few, where no two are so near that roundings could exchange them."""
+    x = g.any_float(at_least=1)
+    axis = g.random.randrange(x.rank)
+    gaps = np.diff(np.sort(g.value(x), axis), axis=axis)
+    if (gaps < 1e-3).any():
+        return None
+    if g.random.random() < 0.5:
+        return sorting.sort(x, axis, g.random.random() < 0.5)
+    largest, places = sorting.top_k(x, g.random.randint(1, g.counts((x.shape[axis],))[0]), axis)
+    return g.random.choice((largest, places))
+
+
+STEPS = (take, along, add, so_far, in_order)

@@ -17,12 +17,12 @@ from flowgraph.backends.once import prepare_once
 from flowgraph.codegen.cpu_prelude import default_tile
 from flowgraph.codegen.cpu_source import cpu_source
 from flowgraph.graph.graph import Graph
-from flowgraph.graph.size import evaluate
+from flowgraph.graph.size import Size, evaluate
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.kernel import Kernel, KernelCall
 from flowgraph.ops.leaf import aligned
 from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
-from flowgraph.plan.layout import Block, pack
+from flowgraph.plan.layout import ALIGNMENT, Block, pack
 from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.schedule.cpu import CpuSchedule
@@ -113,7 +113,8 @@ class CpuExecutor:
         plan = self.plan
         tensors = list(plan.lifetimes)
         blocks = [Block(evaluate(plan.bytes_of(t), sizes), *plan.lifetimes[t]) for t in tensors]
-        scratch = [evaluate(c.loops.scratch, sizes) for c in self.compiled]
+        working = [working_memory(c, sizes) for c in self.compiled]
+        scratch = [sum(each.values()) for each in working]
         blocks += [Block(size, k, k) for k, size in enumerate(scratch)]
         offsets, total = pack(blocks)
         arena = aligned((max(total, 1),), np.uint8)
@@ -133,16 +134,12 @@ class CpuExecutor:
         input_words: dict[Tensor, list[int]] = {}
         for number, compiled in enumerate(self.compiled):
             starts.append(len(words))
-            buffers = dict(
-                zip(
-                    (b.name for b in compiled.call.kernel.buffers),
-                    (*compiled.call.inputs, *compiled.call.outputs),
-                    strict=True,
-                )
-            )
+            buffers = compiled.call.operands()
+            free = base + offsets[len(tensors) + number]
             for name in compiled.loops.buffers:
-                if name == "panel":
-                    words.append(base + offsets[len(tensors) + number])
+                if name in working[number]:
+                    words.append(free)
+                    free += working[number][name]
                     continue
                 tensor = buffers[name]
                 if plan.places[tensor].kind == "input":
@@ -206,6 +203,14 @@ class CpuExecutor:
     def files(self) -> dict[str, str]:
         """The generated source: every kernel with what it computes and where the user wrote it, and the table."""
         return generated_files(self.compiled)
+
+
+def working_memory(compiled: Compiled, sizes: Sizes) -> dict[str, int]:
+    """Bytes of a launch's own memory by name: packed panels, and what the kernel asks for."""
+    asked: dict[str, Size] = {b.name: b.bytes for b in compiled.call.kernel.work}
+    if compiled.loops.scratch != 0:
+        asked["panel"] = compiled.loops.scratch
+    return {name: -(-evaluate(size, sizes) // ALIGNMENT) * ALIGNMENT for name, size in asked.items()}
 
 
 def generated_files(compiled: Sequence[Compiled]) -> dict[str, str]:

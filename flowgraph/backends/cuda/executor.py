@@ -165,9 +165,15 @@ class CudaExecutor:
         self._check_indices(sizes)
         binding = Binding({}, [], lambda: None)
         tensors = list(plan.lifetimes)
-        offsets, total = pack([Block(evaluate(plan.bytes_of(t), sizes), *plan.lifetimes[t]) for t in tensors])
+        work = [(k, buffer) for k, c in enumerate(self.compiled) for buffer in c.call.kernel.work]
+        blocks = [Block(evaluate(plan.bytes_of(t), sizes), *plan.lifetimes[t]) for t in tensors]
+        blocks += [Block(evaluate(buffer.bytes, sizes), k, k) for k, buffer in work]
+        offsets, total = pack(blocks)
         base = self._alloc(binding, total)
-        address = {t: base + offset for t, offset in zip(tensors, offsets, strict=True)} | self._constants
+        address = {t: base + offset for t, offset in zip(tensors, offsets, strict=False)} | self._constants
+        working: list[dict[str, int]] = [{} for _ in self.compiled]
+        for (k, buffer), offset in zip(work, offsets[len(tensors) :], strict=True):
+            working[k][buffer.name] = base + offset
         for tensor, place in plan.places.items():
             if place.kind == "parameter":
                 address[tensor] = self.parameters.address(place.of.op.storage)
@@ -178,7 +184,7 @@ class CudaExecutor:
         launches = [
             launch
             for number, compiled in enumerate(self.compiled)
-            if (launch := self._launch(number, compiled, address, sizes)) is not None
+            if (launch := self._launch(number, compiled, address, working[number], sizes)) is not None
         ]
         for tensor in plan.outputs:
             shape = tuple(evaluate(s, sizes) for s in tensor.shape)
@@ -195,15 +201,19 @@ class CudaExecutor:
         return binding
 
     def _launch(
-        self, number: int, compiled: Compiled, address: Mapping[Tensor, int], sizes: Sizes
+        self,
+        number: int,
+        compiled: Compiled,
+        address: Mapping[Tensor, int],
+        working: Mapping[str, int],
+        sizes: Sizes,
     ) -> Launch | None:
         """The launch of a kernel at these sizes; None if there is nothing to compute."""
         call, loops = compiled.call, compiled.loops
         blocks = evaluate(loops.blocks, sizes)
         if blocks == 0:
             return None
-        named = zip((b.name for b in call.kernel.buffers), (*call.inputs, *call.outputs), strict=True)
-        places = {name: address[tensor] for name, tensor in named}
+        places = {name: address[tensor] for name, tensor in call.operands().items()} | dict(working)
         arguments = (*(places[name] for name in loops.buffers), *(evaluate(s, sizes) for s in loops.sizes))
         grid = min(blocks, self.target.multiprocessors * BLOCKS_A_MULTIPROCESSOR)
         return Launch(self._handles[number], (grid, 1, 1), (loops.threads, 1, 1), arguments)

@@ -1,0 +1,94 @@
+"""Along an axis: lookups, running sums, sorting; NumPy's semantics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flowgraph as fg
+from flowgraph.errors import InputError, ShapeError
+
+X = np.random.default_rng(0).permutation(60).astype(np.float32).reshape(3, 4, 5)
+
+
+def values(*tensors: fg.Tensor, device: str = "reference", **feeds: np.ndarray) -> list[np.ndarray]:
+    return list(fg.compile(outputs=tensors, device=device)(**feeds))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_lookups_sums_and_sorts_along_an_axis_are_numpys(axis: int) -> None:
+    x = fg.input("x", X.shape)
+    ids = np.array([2, 0, 2], np.int32)
+    lines = np.argsort(X, axis)
+    found = values(
+        fg.take(x, ids, axis),
+        fg.take_along_axis(x, lines, axis),
+        fg.cumulative_sum(x, axis),
+        fg.sort(x, axis),
+        fg.sort(x, axis, descending=True),
+        fg.argsort(x, axis),
+        x=X,
+    )
+    expected = (
+        np.take(X, ids, axis),
+        np.take_along_axis(X, lines, axis),
+        np.cumsum(X, axis),
+        np.sort(X, axis),
+        -np.sort(-X, axis),
+        np.argsort(X, axis),
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(width=32), min_size=1, max_size=70), st.booleans())
+def test_a_native_sort_is_numpys_stable_one_whatever_the_values(numbers: list[float], descending: bool) -> None:
+    x = fg.input("x", ("n",))
+    data = np.array(numbers, np.float32)
+    (order,) = values(fg.argsort(x, descending=descending), device="cpu", x=data)
+    expected = np.argsort(data, kind="stable")
+    if descending:
+        expected = len(data) - 1 - np.argsort(data[::-1], kind="stable")[::-1]
+    np.testing.assert_array_equal(order, expected)
+
+
+def test_the_largest_k_and_where_they_are() -> None:
+    x = fg.input("x", (4, 9))
+    data = np.random.default_rng(1).permutation(36).astype(np.float32).reshape(4, 9)
+    largest, places = values(*fg.top_k(x, 3), x=data)
+    np.testing.assert_array_equal(largest, -np.sort(-data, 1)[:, :3])
+    np.testing.assert_array_equal(np.take_along_axis(data, places, 1), largest)
+
+
+def test_the_gradient_of_a_sort_goes_back_to_where_the_elements_were() -> None:
+    x = fg.input("x", (5,))
+    weights = np.array([1, 2, 3, 4, 5], np.float32)
+    (dx,) = values(*fg.grad(fg.sum(fg.sort(x) * weights), [x]), x=np.array([30, 10, 50, 20, 40], np.float32))
+    np.testing.assert_array_equal(dx, [3, 1, 5, 2, 4])
+
+
+def test_long_running_sums_keep_their_digits() -> None:
+    x = fg.input("x", (1_000_000,))
+    data = np.random.default_rng(0).random(1_000_000).astype(np.float32)
+    (found,) = values(fg.cumulative_sum(x), device="cpu", x=data)
+    exact = np.cumsum(data.astype(np.float64))
+    assert np.abs(found / exact - 1).max() < 2e-6  # one float32 after the other: 5e-5
+
+
+def test_positions_out_of_range_are_refused_when_fed() -> None:
+    x, ids = fg.input("x", (3, 4)), fg.input("ids", (3, 2), "int32")
+    with pytest.raises(InputError, match="take_along_axis takes integers from 0 to 3"):
+        values(fg.take_along_axis(x, ids, 1), x=np.zeros((3, 4), np.float32), ids=np.full((3, 2), 4, np.int32))
+
+
+def test_what_does_not_fit_is_refused_with_both_shapes() -> None:
+    x, ids = fg.input("x", (3, 4)), fg.input("ids", (2, 2), "int32")
+    with pytest.raises(ShapeError, match=r"shapes \(3, 4\) and \(2, 2\) differ beside axis 1"):
+        fg.take_along_axis(x, ids, 1)
+    with pytest.raises(ShapeError, match="cumulative_sum needs an axis"):
+        fg.cumulative_sum(x)
+    with pytest.raises(ShapeError, match="the 5 largest of 4 elements"):
+        fg.top_k(x, 5)
