@@ -31,6 +31,11 @@ class _Joined:
     ancestors: int = 0  # a bit a kernel
 
 
+def _kind(kernel: Kernel, kind: Kind) -> Hashable | None:
+    """None too for what runs along an axis or sorts: there is little to share."""
+    return None if any(nest.running or nest.sorts for nest in kernel.nests) else kind(kernel)
+
+
 def join_side_by_side(
     calls: Sequence[KernelCall], updates: Iterable[tuple[Tensor, Tensor]], kind: Kind
 ) -> list[KernelCall]:
@@ -45,7 +50,7 @@ def join_side_by_side(
     readers: dict[Hashable, list[int]] = {}
     for number in stable_order(waits):
         call = calls[number]
-        new = _Joined(call, kind(call.kernel), {number_of[k] for k in waits[number]})
+        new = _Joined(call, _kind(call.kernel, kind), {number_of[k] for k in waits[number]})
         for k in new.waits:
             new.ancestors |= 1 << k | made[k].ancestors
         place = len(made)

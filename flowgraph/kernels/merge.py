@@ -92,9 +92,10 @@ def _with_names(nest: Nest, renamed: dict[str, str]) -> Nest:
 
     if not renamed:
         return nest
-    return Nest(
-        nest.axes,
-        tuple(Let(x.name, adapt(x.value)) for x in nest.lets),
-        tuple(Reduction(r.name, r.combiner, adapt(r.value)) for r in nest.reductions),
-        tuple(Store(s.buffer, tuple(map(adapt, s.index)), adapt(s.value), s.add) for s in nest.stores),
+    return replace(
+        nest,
+        lets=tuple(Let(x.name, adapt(x.value)) for x in nest.lets),
+        reductions=tuple(replace(r, value=adapt(r.value)) for r in nest.reductions),
+        stores=tuple(replace(s, index=tuple(map(adapt, s.index)), value=adapt(s.value)) for s in nest.stores),
+        sorts=tuple(replace(s, index=tuple(map(adapt, s.index)), key=adapt(s.key)) for s in nest.sorts),
     )
