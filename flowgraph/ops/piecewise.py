@@ -34,7 +34,8 @@ class Relu(Elementwise):
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
-        return (where(greater(inputs[0], 0.0), g, 0.0),)
+        # positive where x is: so x itself need not be kept for the way back
+        return (where(greater(outputs[0], 0.0), g, 0.0),)
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return np.maximum(x, 0)
