@@ -156,6 +156,19 @@ def test_the_arena_of_a_deep_network_of_unequal_layers_is_at_its_bound(depth: in
     assert pack(found)[1] == liveness_bound(found)
 
 
+def test_gradients_of_a_deep_network_are_used_up_as_they_come() -> None:
+    """Updates run as soon as their layer is done, so no more than a few cotangents live beside the activations."""
+    x, parameters = fg.input("x", ("batch", 32)), []
+    h = x
+    for k in range(20):
+        parameters.append(fg.parameter(f"w{k}", (32, 32)))
+        h = fg.tanh(h @ parameters[-1])
+    cost = fg.mean(h)
+    updates = {p: p - 0.1 * g for p, g in zip(parameters, fg.grad(cost, parameters), strict=True)}
+    found = arena_blocks(declare(None, [cost], updates), {"batch": 128})
+    assert liveness_bound(found) <= (20 + 3) * 128 * 32 * 4 + 64
+
+
 def test_random_blocks_are_packed_within_a_tenth_of_the_bound() -> None:
     """No law: blocks can be chosen so that nothing reaches the bound. For what looks like arenas it holds."""
     for seed in range(60):

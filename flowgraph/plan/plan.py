@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 from flowgraph.errors import VerificationError
 from flowgraph.graph.graph import Graph
-from flowgraph.graph.order import stable_order
 from flowgraph.graph.size import Size
 from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import Index, Load, walk
 from flowgraph.kernels.build import build_copy
 from flowgraph.kernels.kernel import Kernel, KernelCall, Nest
 from flowgraph.ops.leaf import Constant, Input, Parameter
+from flowgraph.plan.order import launch_order
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,10 @@ def make_plan(graph: Graph, calls: Sequence[KernelCall]) -> Plan:
         after.append({producer[new], *readers.get(parameter, ())})
         calls.append(build_copy(new, parameter))
 
-    order = stable_order(after)
-    ordered = tuple(calls[k] for k in order)
     written = {new: parameter for parameter, new in in_place}
+    elsewhere = {t for call in calls for t in (*call.inputs, *call.outputs) if _place(t, written).kind != "arena"}
+    order = launch_order(calls, after, elsewhere, set(graph.outputs))
+    ordered = tuple(calls[k] for k in order)
     places: dict[Tensor, Place] = {}
     lifetimes: dict[Tensor, tuple[int, int]] = {}
     for position, call in enumerate(ordered):
