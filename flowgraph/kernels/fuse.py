@@ -127,6 +127,10 @@ def fuse(graph: Graph) -> Fusion:
                 if _joins(node, reads, groups[index], index, member_of):
                     chosen = index
                     break
+        if chosen is not None and groups[chosen].kind == "pointwise":
+            for index in sorted(producers - {chosen}, reverse=True):
+                if _unite(groups, index, chosen, member_of, inlined):
+                    producers = {chosen if p == index else p for p in producers}
         if chosen is None:
             depth[node] = 0
             chosen = len(groups)
@@ -154,9 +158,43 @@ def _wait(groups: list[Group], number: int, producers: set[int]) -> None:
         group.waits.add(p)
         group.ancestors |= 1 << p | groups[p].ancestors
     if group.ancestors != before:
-        for later in groups[number + 1 :]:
-            if later.ancestors >> number & 1:
-                later.ancestors |= group.ancestors
+        for other in groups:
+            if other.ancestors >> number & 1:
+                other.ancestors |= group.ancestors
+
+
+def _unite(
+    groups: list[Group], number: int, into: int, member_of: dict[Tensor, int], inlined: set[Node] | frozenset[Node]
+) -> bool:
+    """Make two pointwise groups, of both of which a node needs values, one; False if they must stay apart."""
+    a, b = groups[number], groups[into]
+    if a.kind != "pointwise" or a.shape != b.shape or len(a.nodes) + len(b.nodes) >= MAX_NODES:
+        return False
+    inputs = {t for t in a.inputs | b.inputs if member_of.get(t) not in (number, into)}
+    if len(inputs) >= MAX_INPUTS:
+        return False
+    for one, other in ((number, into), (into, number)):  # a third between them would wait for itself
+        if any(groups[q].ancestors >> one & 1 for q in groups[other].waits - {one}):
+            return False
+    for node in (*a.nodes, *b.nodes):
+        point = tuple(map(Index, body_of(node).axes))
+        if any(member_of.get(t) in (number, into) and index != point for t, index in reads_of(node, inlined)):
+            return False
+    b.nodes = sorted((*a.nodes, *b.nodes), key=lambda n: n.serial)
+    b.inputs, b.waits = inputs, (a.waits | b.waits) - {number, into}
+    b.ancestors = (a.ancestors | b.ancestors) & ~(1 << number | 1 << into)
+    for node in a.nodes:
+        for tensor in node.outputs:
+            member_of[tensor] = into
+    a.nodes, a.inputs, a.waits, a.ancestors = [], set(), set(), 0
+    for other_group in groups:
+        if number in other_group.waits:
+            other_group.waits = (other_group.waits - {number}) | {into}
+        if other_group.ancestors >> number & 1:
+            other_group.ancestors = other_group.ancestors & ~(1 << number) | 1 << into
+        if other_group.ancestors >> into & 1:
+            other_group.ancestors |= b.ancestors
+    return True
 
 
 def _inlined(nodes: Sequence[Node], consumers: dict[Tensor, list[Node]], roots: set[Tensor]) -> set[Node]:
@@ -371,7 +409,7 @@ def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: d
         return False
     if shape[:outer] != group.shape:
         return False
-    if len(shape) > outer and group.kind not in ("row",):
+    if len(shape) > outer and (group.kind != "row" or not (outer or _is_short_row(shape))):
         return False
     if body.reduce and (len(shape) != outer or group.kind != "row"):
         return False
@@ -387,8 +425,12 @@ def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: d
 
 
 def _is_short(body: Body) -> bool:
-    """Whether what is reduced may be a row without outer loops, which is a single task: a softmax of one vector."""
-    count = product(a.extent for a in body.reduce)
+    return _is_short_row(tuple(a.extent for a in body.reduce))
+
+
+def _is_short_row(shape: Shape) -> bool:
+    """Whether a row may go without outer loops, which makes it a single task: a softmax of one vector."""
+    count = product(shape)
     return isinstance(count, int) and count <= SHORT_ROW
 
 
