@@ -16,7 +16,7 @@ from flowgraph.errors import DTypeError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Shape, Size, as_size, evaluate, show_shape
 from flowgraph.graph.tensor import Tensor
-from flowgraph.graph.types import TensorType, as_dtype
+from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Const, Expr, Index, call
 from flowgraph.ops.base import Cotangents, Op, Piece, Sample, axes_for, indices, load, values
 from flowgraph.ops.leaf import as_operands, as_tensor
@@ -148,7 +148,7 @@ class Pad(Op):
         return (Slice(self.before, inputs[0].shape, self.steps)(g),)
 
     def reference(self, x: np.ndarray) -> np.ndarray:
-        shape = tuple(evaluate(n, {}) for n in self.infer(TensorType(x.shape, as_dtype(x.dtype)))[0].shape)
+        shape = tuple(evaluate(n, {}) for n in self.infer(TensorType(x.shape))[0].shape)
         made = np.full(shape, self.value, x.dtype)
         parts = zip(self.before, x.shape, self.steps, strict=True)
         made[tuple(slice(evaluate(a, {}), evaluate(a, {}) + (n - 1) * s + 1, s) for a, n, s in parts)] = x

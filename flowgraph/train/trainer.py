@@ -40,7 +40,8 @@ class Trainer:
     its mean is minimised. `metrics` are tensors of these two kinds, recorded beside it. All inputs share
     their first axis, a named size. Parameters that have no value yet are drawn with `seed`; the order of
     examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the
-    number of threads. An optimiser belongs to one trainer: two that share one share its learning rate.
+    number of threads. Random draws of a training are those of `seed`, too; dropout is left out of validation,
+    `evaluate` and `predict`. An optimiser belongs to one trainer: two that share one share its learning rate.
 
     >>> import numpy as np, flowgraph as fg
     >>> x, y = fg.input("x", ("batch", 2)), fg.input("y", ("batch",))
