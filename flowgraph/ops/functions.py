@@ -286,7 +286,10 @@ class Softsign(Elementwise):
 
 @dataclass(frozen=True)
 class Gelu(Elementwise):
-    """x times the normal distribution's probability of less than x (Hendrycks and Gimpel 2016), by erf."""
+    """x times the normal distribution's probability of less than x (Hendrycks and Gimpel 2016), by erf.
+
+    1 + erf cancels below 0: there the error is up to |x| / 2 units in the last place of 1, not of the result.
+    """
 
     name: ClassVar[str] = "gelu"
 
