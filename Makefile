@@ -7,7 +7,7 @@ JOBS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit gpu-check fuzz bench bench-peers-env pictures docs lock clean
+.PHONY: help demo test lint unit gpu-check fuzz torture bench bench-peers-env pictures docs lock clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -31,6 +31,9 @@ gpu-check:  ## run every kernel on this machine's GPU; needs no .venv and no net
 
 fuzz: .venv/test.stamp  ## random graphs down every path, until stopped
 	@$(BIN)/python -m tests.fuzz
+
+torture: .venv/test.stamp  ## a training killed at 100 random moments and resumed each time: the same bits
+	@FLOWGRAPH_KILLS=100 $(BIN)/python -m pytest -q tests/test_checkpoint.py -k kills
 
 bench: .venv/demo.stamp bench-peers-env  ## time one training step beside PyTorch and JAX (5 minutes; wants a quiet machine)
 	@$(BIN)/python -m benchmarks.mlp

@@ -120,6 +120,10 @@ sigmoid = logistic
 __version__ = "0.1.0"
 
 _LATER = {  # name -> module, attribute: imported on first use, so that `import flowgraph` stays quick
+    "Callback": ("flowgraph.train.callbacks", "Callback"),
+    "Checkpoints": ("flowgraph.train.checkpoint", "Checkpoints"),
+    "EarlyStopping": ("flowgraph.train.callbacks", "EarlyStopping"),
+    "ReduceOnPlateau": ("flowgraph.train.callbacks", "ReduceOnPlateau"),
     "Trainer": ("flowgraph.train.trainer", "Trainer"),
     "datasets": ("flowgraph.datasets", None),
     "init": ("flowgraph.nn.init", None),
@@ -135,6 +139,8 @@ if TYPE_CHECKING:
     from flowgraph.nn import init
     from flowgraph.notation import parse, parse_file
     from flowgraph.train import optim
+    from flowgraph.train.callbacks import Callback, EarlyStopping, ReduceOnPlateau
+    from flowgraph.train.checkpoint import Checkpoints
     from flowgraph.train.trainer import Trainer
     from flowgraph.viz import show
 
@@ -155,9 +161,12 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Callback",
     "CheckpointError",
+    "Checkpoints",
     "DTypeError",
     "DeviceError",
+    "EarlyStopping",
     "FlowgraphError",
     "Graph",
     "GraphError",
@@ -165,6 +174,7 @@ __all__ = [
     "NumericsError",
     "ParseError",
     "Program",
+    "ReduceOnPlateau",
     "ShapeError",
     "Tensor",
     "Trainer",

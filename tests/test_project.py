@@ -107,7 +107,7 @@ def test_the_pins_cover_what_the_package_asks_for(name: str, extras: list[str]) 
 
 def test_the_demo_is_light() -> None:
     assert pins("demo").keys() == {
-        "graphviz-pure", "llvmlite", "networkx", "numba", "numpy", "setuptools", "tqdm",
+        "graphviz-pure", "llvmlite", "networkx", "numba", "numpy", "safetensors", "setuptools", "tqdm",
     }  # fmt: skip
 
 
@@ -118,7 +118,8 @@ def test_make_lists_every_command_a_person_may_give() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     named = re.findall(r"^  make (\S+)", listed, flags=re.MULTILINE)
     assert named == [
-        "help", "demo", "test", "gpu-check", "fuzz", "bench", "bench-peers-env", "pictures", "docs", "lock", "clean",
+        "help", "demo", "test", "gpu-check", "fuzz", "torture", "bench", "bench-peers-env", "pictures", "docs", "lock",
+        "clean",
     ]  # fmt: skip
 
 

@@ -16,21 +16,20 @@ from flowgraph.errors import InputError, NumericsError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
 from flowgraph.program import as_declared
+from flowgraph.train.costs import WEIGHT
+
+Data = Mapping[str, Any] | Dataset
 
 
 def check_data(
-    data: Mapping[str, Any] | Dataset, inputs: Mapping[str, Tensor]
+    data: Data, inputs: Mapping[str, Tensor]
 ) -> tuple[dict[str, np.ndarray], int]:
     """The arrays, contiguous and finite, and how many examples they are.
 
     Raises InputError for missing or unknown names or no examples, DTypeError and ShapeError for what is not
     as declared and for arrays of different lengths, NumericsError for a NaN or infinity, naming the element.
     """
-    given = data.arrays if isinstance(data, Dataset) else data
-    if not isinstance(given, Mapping):
-        raise InputError(
-            f"data are a dict of arrays by input name, got {type(data).__name__}", where=origins.here()
-        )
+    given = _mapping(data)
     for problem, names in (
         ("missing", [n for n in inputs if n not in given]),
         ("unknown", [n for n in given if n not in inputs]),
@@ -71,3 +70,71 @@ def _require_finite(name: str, array: np.ndarray, tensor: Tensor) -> None:
             where=tensor.origin,
             hint="clean the data; flowgraph does not train on NaN or infinity",
         )
+
+
+def held_out_part(data: Data, validation: Data | float | None, seed: int) -> tuple[Data, Data | None]:
+    """(training data, validation data); a fraction is split off the data, the same one for the same seed."""
+    if validation is None or not isinstance(validation, (int, float)):
+        return data, validation
+    if not 0.0 < validation < 1.0:
+        raise InputError(f"the fraction for validation is between 0 and 1, got {validation}", where=origins.here())
+    arrays = {name: np.asarray(array) for name, array in _mapping(data).items()}
+    count = min((len(array) for array in arrays.values() if array.ndim), default=0)
+    kept = round(count * (1 - validation))
+    if not 0 < kept < count:
+        raise InputError(f"{validation} of {count} examples leaves none on one side", where=origins.here())
+    bits = np.random.Philox(key=np.array([seed, 2**63], np.uint64))
+    order = np.random.Generator(bits).permutation(count)
+    first, second = np.sort(order[:kept]), np.sort(order[kept:])
+    return {n: a[first] for n, a in arrays.items()}, {n: a[second] for n, a in arrays.items()}
+
+
+def with_weights(
+    data: Data, inputs: Mapping[str, Tensor], sample_weight: Any, class_weight: Mapping[int, float] | str | None
+) -> Data:
+    """The data with `sample_weight`: one for every example, times what is given, times that of its class."""
+    arrays = dict(_mapping(data))
+    if sample_weight is None:
+        sample_weight = arrays.pop(WEIGHT, None)
+    named = [name for name in inputs if name in arrays]
+    count = len(arrays[named[0]]) if named else 0
+    weights = np.ones(count, np.float32) if sample_weight is None else np.asarray(sample_weight, np.float32)
+    if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
+        raise InputError(
+            f"sample_weight is one finite number of at least 0 for each of {count} examples, got {weights.shape}",
+            where=origins.here(),
+        )
+    if class_weight is not None:
+        weights = weights * _by_class(arrays, inputs, class_weight)
+    return {**arrays, WEIGHT: weights}
+
+
+def _by_class(
+    arrays: Mapping[str, Any], inputs: Mapping[str, Tensor], class_weight: Mapping[int, float] | str
+) -> np.ndarray:
+    labels = [n for n, t in inputs.items() if n in arrays and t.dtype.kind == "int" and t.rank == 1]
+    if len(labels) != 1:
+        raise InputError(
+            f"class_weight needs one input of class numbers, (batch,), there are {len(labels)}",
+            where=origins.here(),
+            hint="give sample_weight instead",
+        )
+    y = np.asarray(arrays[labels[0]])
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            problem = f"class_weight is a dict or 'balanced', got {class_weight!r}"
+            raise InputError(problem, where=origins.here())
+        classes, place, counts = np.unique(y, return_inverse=True, return_counts=True)
+        return (len(y) / (len(classes) * counts))[place].astype(np.float32)
+    missing = sorted({int(c) for c in np.unique(y)} - set(class_weight))
+    if missing:
+        raise InputError(f"class_weight has no number for class {missing[0]}", where=origins.here())
+    return np.array([class_weight[int(c)] for c in y], np.float32)
+
+
+def _mapping(data: Data) -> Mapping[str, Any]:
+    given: Any = data.arrays if isinstance(data, Dataset) else data
+    if not isinstance(given, Mapping):
+        problem = f"data are a dict of arrays by input name, got {type(data).__name__}"
+        raise InputError(problem, where=origins.here())
+    return given

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -21,6 +23,23 @@ class History:
         self.rows: list[Row] = []
         self.interrupted = False
         self._losses: list[np.ndarray] = []
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """The table by columns; NaN where an epoch has no such value."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table, a line an epoch, under a line of names."""
+        columns = self.to_dict()
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(columns)
+            table.writerows(zip(*columns.values(), strict=True))
+
+    def replace(self, rows: Sequence[Row], losses: list[float]) -> None:
+        """Become the history that was saved."""
+        self.rows[:], self._losses = rows, [np.asarray(losses, np.float64)]
 
     def add_losses(self, losses: list[float]) -> None:
         self._losses.append(np.asarray(losses, np.float64))

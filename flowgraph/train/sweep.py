@@ -25,7 +25,7 @@ from flowgraph.graph.size import Size, as_size, is_name, names_in, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.elementwise import add, cast, multiply
 from flowgraph.ops.indexing import gather, scatter_add
-from flowgraph.ops.leaf import Input, arange, input, parameter, size_of
+from flowgraph.ops.leaf import Input, Parameter, arange, input, parameter, size_of
 from flowgraph.ops.random import Generator, states_of
 from flowgraph.ops.reduce import mean
 from flowgraph.ops.shape import expand_dims
@@ -49,6 +49,9 @@ class Log:
             self.values.setdefault(name, []).extend(steps.astype(np.float64).tolist())
         self.sizes += [size] * max((len(steps) for steps in recorded.values()), default=0)
 
+    def copy(self) -> Log:
+        return Log(list(self.sizes), {name: list(steps) for name, steps in self.values.items()})
+
     def means(self) -> dict[str, float]:
         """The mean of every value over the examples: each step counts by its batch size."""
         return {name: float(np.average(steps, weights=self.sizes)) for name, steps in self.values.items()}
@@ -69,6 +72,7 @@ class Sweep:
         threads: int | None = None,
         seed: int = 0,
     ) -> None:
+        self._running: tuple[Log, int] | None = None  # the records of a native call that is under way
         roots = (*values.values(), *updates.values())
         wanted = inputs_of(roots)
         require_distinct("inputs", wanted, "rename one")
@@ -117,38 +121,63 @@ class Sweep:
         log: Log,
         on_steps: Callable[[int], None] | None = None,
     ) -> None:
-        """One pass over the examples in `order` (int32). What is recorded goes to `log`, even if stopped.
+        """One pass over the examples in `order` (int32), from where `log` ends: what it holds was done before. What is
+        recorded goes to `log`, even if stopped.
 
-        `on_steps(done)` is called now and then with the steps done so far.
+        `on_steps(done)` is called now and then with the steps done so far; then `so_far` tells what is recorded.
         """
-        before = 0
-        for start, stop, size in pieces(len(order), batch_size):
+        before = len(log.sizes)
+        for start, stop, size in pieces(len(order), batch_size, before):
             steps = (stop - start) // size
             for state in (self.step, *self.records.values()):
                 state.op.storage.write(np.zeros((), state.dtype.numpy))
+            self._running = log, size
             report = (lambda done, before=before: on_steps(before + done)) if on_steps else None
             try:
                 self.program.run(
                     steps, {**data, ORDER: order[start:stop]}, sizes={self.batch: size}, on_chunk=report
                 )
             finally:
-                done = int(self.step.op.storage.read())
-                log.append(size, {name: r.op.storage.read()[:done] for name, r in self.records.items()})
+                self._record(log, size)
+                self._running = None
             before += steps
             if on_steps:
                 on_steps(before)
 
+    def so_far(self, log: Log) -> Log:
+        """What is recorded of a pass that has its records in `log`: asked for between native calls, too."""
+        found = log.copy()
+        if self._running is not None:
+            self._record(found, self._running[1])
+        return found
 
-def pieces(examples: int, batch_size: int) -> Iterator[tuple[int, int, int]]:
-    """The native calls of one pass: (first example, end, batch size), each a whole number of batches.
+    def _record(self, log: Log, size: int) -> None:
+        done = int(self.step.op.storage.read())
+        log.append(size, {name: r.op.storage.read()[:done] for name, r in self.records.items()})
+
+    @property
+    def state(self) -> list[Tensor]:
+        """Every parameter that the program reads or changes, but for what belongs to a single pass."""
+        own = {self.step, *self.records.values()}
+        graph = self.program.declared
+        found = {n.outputs[0] for n in topological(graph.roots) if isinstance(n.op, Parameter)}
+        found |= {target for target, _ in graph.updates}
+        return sorted(found - own, key=lambda t: t.op.label)
+
+
+def pieces(examples: int, batch_size: int, skipped: int = 0) -> Iterator[tuple[int, int, int]]:
+    """The native calls of one pass, after so many steps: (first example, end, batch size), each a whole number of
+    batches.
 
     >>> list(pieces(100, 32))
     [(0, 96, 32), (96, 100, 4)]
+    >>> list(pieces(100, 32, skipped=2))
+    [(64, 96, 32), (96, 100, 4)]
     """
     whole = examples - examples % batch_size
-    for start in range(0, whole, CAPACITY * batch_size):
+    for start in range(skipped * batch_size, whole, CAPACITY * batch_size):
         yield start, min(start + CAPACITY * batch_size, whole), batch_size
-    if whole < examples:
+    if whole < examples and skipped * batch_size <= whole:
         yield whole, examples, examples - whole
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flowgraph.compile import compile, grad
-from flowgraph.datasets.dataset import Dataset
-from flowgraph.errors import GraphError, InputError, NumericsError, ShapeError
+from flowgraph.errors import CheckpointError, GraphError, InputError, NumericsError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
 from flowgraph.graph.size import as_size, show_shape
@@ -24,20 +25,41 @@ from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.leaf import Parameter, as_tensor
 from flowgraph.passes.inference import inference
 from flowgraph.program import Program, whole_number
-from flowgraph.train.data import check_data
+from flowgraph.train import checkpoint as files
+from flowgraph.train.accumulate import accumulated
+from flowgraph.train.callbacks import Callback
+from flowgraph.train.checkpoint import Checkpoints
+from flowgraph.train.costs import total_cost, unfrozen
+from flowgraph.train.data import Data, check_data, held_out_part, with_weights
 from flowgraph.train.history import History
 from flowgraph.train.optim import SGD, Optimizer
 from flowgraph.train.progress import Bars, Progress, Silence
-from flowgraph.train.sweep import Log, Sweep, batch_axis, inputs_of, scalar
+from flowgraph.train.signals import signals
+from flowgraph.train.sweep import Log, Sweep, batch_axis, inputs_of
 
-Data = Mapping[str, Any] | Dataset
+
+@dataclass
+class Partial:
+    """What is done of an epoch that is not complete."""
+
+    examples: int
+    batch_size: int
+    log: Log
+    counted: int = 0  # steps of the log that the history has
+
+    def fits(self, examples: int, batch_size: int) -> bool:
+        """Whether the epoch can go on with such data."""
+        return (self.examples, self.batch_size) == (examples, batch_size)
 
 
 class Trainer:
     """Trains every floating-point parameter that `cost` depends on, by minibatches.
 
     `cost` is a scalar, or one number an example, (batch,), as in the lecture's `C = crossEntOfSoftMaxY(A2)`:
-    its mean is minimised. `metrics` are tensors of these two kinds, recorded beside it. All inputs share
+    its mean is minimised. Several costs by name are added, multiplied by `loss_weights` where given. `weighted` makes
+    the mean one by weights of examples and classes (see `fit`). `freeze` names parameters that stay as they are, as
+    tensors or by patterns of names. `accumulate` makes one update of the mean gradient of so many minibatches.
+    `metrics` are tensors of these two kinds, recorded beside it. All inputs share
     their first axis, a named size. Parameters that have no value yet are drawn with `seed`; the order of
     examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the
     number of threads. Random draws of a training are those of `seed`, too; dropout is left out of validation,
@@ -57,31 +79,46 @@ class Trainer:
 
     def __init__(
         self,
-        cost: Tensor,
+        cost: Tensor | Mapping[str, Tensor],
         optimizer: Optimizer | None = None,
         metrics: Mapping[str, Tensor] | None = None,
         device: str = "auto",
         seed: int = 0,
         threads: int | None = None,
+        *,
+        loss_weights: Mapping[str, float] | None = None,
+        weighted: bool = False,
+        freeze: Sequence[Tensor | str] = (),
+        accumulate: int = 1,
     ) -> None:
         self.optimizer: Optimizer = SGD(0.01) if optimizer is None else optimizer
         self.device, self.threads, self.seed = device, threads, whole_number(seed, "seed", 0, 2**64 - 1)
-        for name in metrics or {}:
+        self.accumulate = whole_number(accumulate, "accumulate", least=1)
+        costs = dict(cost) if isinstance(cost, Mapping) else {"loss": as_tensor(cost, what="a cost")}
+        self.weighted = weighted
+        self.cost, parts = total_cost(costs, dict(loss_weights or {}), weighted)
+        for name in (*parts, *(metrics or {})):
             if name in ("epoch", "loss", "seconds") or name.startswith("val_"):
-                raise GraphError(
-                    f"a metric cannot be called {name!r}", where=origins.here(), hint="rename it"
-                )
-        cost = as_tensor(cost, what="a cost")
-        self.cost = scalar(cost, batch_axis(inputs_of((cost,))), "the cost")
-        self.values = {"loss": self.cost, **(metrics or {})}
-        self.parameters = trainable(self.cost)
+                what = "loss" if name in parts else "metric"
+                raise GraphError(f"a {what} cannot be called {name!r}", where=origins.here(), hint="rename it")
+        self.values = {"loss": self.cost, **parts, **(metrics or {})}
+        self.parameters = unfrozen(trainable(self.cost), freeze)
         for p in self.parameters:
             if not p.op.storage.drawn:
                 p.op.storage.draw(self.seed)
-        self.updates = self.optimizer.updates(self.parameters, grad(self.cost, self.parameters))
+        self.updates = self._all_updates()
         self.history = History()
+        self.callbacks: list[Callback] = []
         self._epoch = 0  # epochs begun, in all fits
+        self._partial: Partial | None = None  # of the last epoch, if it was cut short
+        self._stop = False
         self._predictors: dict[Tensor, Program] = {}
+
+    def _all_updates(self) -> dict[Tensor, Tensor]:
+        gradients = grad(self.cost, self.parameters)
+        if self.accumulate == 1:
+            return self.optimizer.updates(self.parameters, gradients)
+        return accumulated(self.optimizer, self.parameters, gradients, self.accumulate)
 
     @property
     def learning_rate(self) -> float:
@@ -111,57 +148,226 @@ class Trainer:
         data: Data,
         epochs: int = 1,
         batch_size: int = 32,
-        validation: Data | None = None,
+        validation: Data | float | None = None,
         progress: bool | Progress = True,
         shuffle: bool = True,
         on_nan: str = "raise",
+        *,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | str | None = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoint: Checkpoints | str | Path | None = None,
     ) -> History:
         """Train for some epochs more; returns the history of all epochs so far.
 
         The last batch of an epoch is smaller where the batch size does not divide the data. An epoch's loss
-        and metrics are means over its examples, taken before each step's update; `validation` is evaluated
-        after each epoch. When the cost becomes NaN or infinite, `on_nan` says whether to "raise"
-        NumericsError or to "warn" and go on. `progress` may be an object that is told instead of a terminal.
-        Ctrl-C stops after a whole step and returns what was reached, with `history.interrupted` set.
+        and metrics are means over its examples, taken before each step's update. `validation`, data or the fraction of
+        `data` that is held out (the same for the same seed), is evaluated after each epoch. When the cost becomes NaN
+        or infinite, `on_nan` says whether to "raise" NumericsError or to "warn" and go on. `progress` may be an object
+        that is told instead of a terminal.
+
+        A trainer made with `weighted=True` takes `sample_weight`, one number an example, and `class_weight`, numbers
+        by class (or "balanced": each class counts alike): the cost of a batch is sum(weight * cost) / sum(weight).
+
+        Ctrl-C stops after a whole step and returns what was reached, with `history.interrupted` set; the next fit with
+        data of as many examples and the same batch size goes on there. With `checkpoint`, a folder or a `Checkpoints`,
+        the state is saved after every epoch, and on Ctrl-C and SIGTERM; a new trainer of the same model that fits with
+        the same folder goes on where the newest one ends, to the same bits as if nothing had happened. `epochs` then
+        counts from the beginning.
 
         Raises InputError, ShapeError, DTypeError or NumericsError for data, of training or validation, that
-        do not fit or are not finite, before anything is trained.
+        do not fit or are not finite, before anything is trained; CheckpointError for a checkpoint that cannot be used.
         """
         whole_number(epochs, "epochs", least=0)
         whole_number(batch_size, "batch_size", least=1)
         if on_nan not in ("raise", "warn"):
             raise InputError(f"on_nan is 'raise' or 'warn', got {on_nan!r}", where=origins.here())
-        arrays, examples = check_data(data, self._training.inputs)
+        given = self._weighed(data, sample_weight, class_weight)
+        given, validation = held_out_part(given, validation, self.seed)
+        arrays, examples = check_data(given, self._training.inputs)
         self._training.check(arrays, examples, batch_size)
-        held_out = check_data(validation, self._evaluation.inputs) if validation is not None else None
-        if held_out is not None:
+        held_out = None
+        if validation is not None:
+            held_out = check_data(self._weighed(validation), self._evaluation.inputs)
             self._evaluation.check(*held_out, batch_size)
+        saved = Checkpoints(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
+        self.callbacks = list(callbacks)
+        last = self._epoch + epochs - (self._partial is not None and self._partial.fits(examples, batch_size))
+        if saved is not None and self._epoch == 0:
+            self._resume(saved)
         history, first, start = self.history, len(self.history), time.perf_counter()
-        history.interrupted = False
+        history.interrupted, self._stop = False, False
         shown = (Bars() if progress else Silence()) if isinstance(progress, bool) else progress
-        last = self._epoch + epochs
-        try:
-            for _ in range(epochs):
-                begun, log, row = time.perf_counter(), Log(), None
-                order = self._order(examples, shuffle)
-                self._epoch += 1
-                shown.begin(self._epoch, last, -(-examples // batch_size))
-                try:
-                    self._training.run(arrays, order, batch_size, log, shown.advance)
-                    self._require_finite(log, on_nan)
-                    row = {"epoch": self._epoch, **log.means()}
-                    if held_out is not None:
-                        scores = self._scores(*held_out, batch_size)
-                        row |= {f"val_{name}": value for name, value in scores.items()}
-                    row["seconds"] = time.perf_counter() - begun
-                    history.rows.append(row)
-                finally:
-                    history.add_losses(log.values.get("loss", []))
-                    shown.end(row)
-        except KeyboardInterrupt:
-            history.interrupted = True
+        for callback in self.callbacks:
+            callback.on_fit_begin(self)
+        with signals(saved is not None):
+            try:
+                while (self._epoch < last or self._unfinished(examples, batch_size)) and not self._stop:
+                    self._one_epoch(arrays, examples, batch_size, shuffle, held_out, on_nan, shown, last, saved)
+            except KeyboardInterrupt:
+                history.interrupted = True
+                if saved is not None:
+                    self._save(saved)
+        for callback in self.callbacks:
+            callback.on_fit_end(self, history)
         shown.finish(history, len(history) - first, time.perf_counter() - start)
         return history
+
+    def stop(self) -> None:
+        """Let the fit that is under way end after this epoch: for callbacks."""
+        self._stop = True
+
+    def _unfinished(self, examples: int, batch_size: int) -> bool:
+        return self._partial is not None and self._partial.fits(examples, batch_size)
+
+    def _one_epoch(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        examples: int,
+        batch_size: int,
+        shuffle: bool,
+        held_out: tuple[Mapping[str, np.ndarray], int] | None,
+        on_nan: str,
+        shown: Progress,
+        last: int,
+        saved: Checkpoints | None,
+    ) -> None:
+        """An epoch, or what is left of the one that was cut short."""
+        begun, row = time.perf_counter(), None
+        if not self._unfinished(examples, batch_size):
+            self._epoch += 1
+            self._partial = Partial(examples, batch_size, Log())
+        partial = self._partial
+        assert partial is not None
+        known = len(partial.log.sizes)
+        order = self._order(examples, shuffle)
+        shown.begin(self._epoch, last, -(-examples // batch_size))
+        for callback in self.callbacks:
+            callback.on_epoch_begin(self, self._epoch)
+        written = known
+
+        def steps_done(done: int) -> None:
+            nonlocal written
+            shown.advance(done)
+            for callback in self.callbacks:
+                callback.on_steps(self, done)
+            if saved is not None and saved.steps is not None and done - written >= saved.steps:
+                written = done
+                self._save(saved)
+
+        try:
+            self._training.run(arrays, order, batch_size, partial.log, steps_done)
+            self._require_finite(partial.log, on_nan)
+            row = {"epoch": self._epoch, **partial.log.means()}
+            if held_out is not None:
+                scores = self._scores(*held_out, batch_size)
+                row |= {f"val_{name}": value for name, value in scores.items()}
+            row["seconds"] = time.perf_counter() - begun
+            self.history.rows.append(row)
+            self._partial = None
+        except NumericsError:
+            self._partial = None
+            raise
+        finally:
+            self.history.add_losses(partial.log.values.get("loss", [])[known:])
+            partial.counted = len(partial.log.sizes)
+            shown.end(row)
+        for callback in self.callbacks:
+            callback.on_epoch_end(self, row)
+        if saved is not None:
+            self._save(saved)
+
+    # data
+
+    def _weighed(
+        self, data: Data, sample_weight: Any = None, class_weight: Mapping[int, float] | str | None = None
+    ) -> Data:
+        """The data with the weights of their examples, for a trainer that takes some."""
+        if not self.weighted:
+            if sample_weight is not None or class_weight is not None:
+                raise InputError(
+                    "this trainer takes no weights", where=origins.here(), hint="make it with weighted=True"
+                )
+            return data
+        return with_weights(data, self._training.inputs, sample_weight, class_weight)
+
+    # checkpoints
+
+    def save(self, path: str | Path) -> None:
+        """Write all that is state into one file: parameters, optimiser, random states, history, place in the epoch."""
+        arrays, about = self.state()
+        files.write(path, arrays, about)
+
+    def load(self, path: str | Path) -> None:
+        """Take up what `save` wrote, for the same model, optimiser and seed; raises CheckpointError for another."""
+        self.restore(*files.read(path), path=path)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """All that is state, as arrays and as what JSON can hold: of whole steps, whenever it is asked for."""
+        arrays = {t.op.label: t.op.storage.read().copy() for t in self._training.state}
+        about: dict[str, Any] = {
+            "seed": self.seed,
+            "epoch": self._epoch,
+            "rows": self.history.rows,
+            "losses": self.history.losses.tolist(),
+            "learning_rate": self.optimizer.number,
+            "partial": None,
+            "callbacks": [],
+        }
+        if self._partial is not None:
+            log = self._training.so_far(self._partial.log)
+            about["losses"] += log.values.get("loss", [])[self._partial.counted :]
+            about["partial"] = {
+                "examples": self._partial.examples,
+                "batch_size": self._partial.batch_size,
+                "sizes": log.sizes,
+                "values": log.values,
+            }
+        for number, callback in enumerate(self.callbacks):
+            own, text = callback.state()
+            about["callbacks"].append(text)
+            arrays |= {f"callback {number}/{name}": array for name, array in own.items()}
+        return arrays, about
+
+    def restore(
+        self, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], path: str | Path = "the checkpoint"
+    ) -> None:
+        """Take up what `state` gave: all of it, or nothing and a CheckpointError."""
+        own = {name: array for name, array in arrays.items() if not name.startswith("callback ")}
+        try:
+            seed, epoch, cut = about["seed"], int(about["epoch"]), about["partial"]
+            rows, losses = [dict(row) for row in about["rows"]], [float(x) for x in about["losses"]]
+            partial = None
+            if cut is not None:
+                log = Log(list(cut["sizes"]), {name: list(steps) for name, steps in cut["values"].items()})
+                partial = Partial(cut["examples"], cut["batch_size"], log, counted=len(log.sizes))
+            texts, rate = list(about["callbacks"]), about["learning_rate"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{path} holds no state of a trainer", where=origins.here()) from error
+        if seed != self.seed:
+            problem = f"{path} is of a training with seed {seed}, this one has {self.seed}"
+            raise CheckpointError(problem, where=origins.here(), hint=f"fg.Trainer(..., seed={seed})")
+        if self.callbacks and len(texts) != len(self.callbacks):
+            problem = f"{path} has {len(texts)} callbacks, this fit {len(self.callbacks)}"
+            raise CheckpointError(problem, where=origins.here(), hint="give the same callbacks, in the same order")
+        files.restore({t.op.label: t.op.storage for t in self._training.state}, own, path)
+        if rate is not None:
+            self.learning_rate = rate
+        self._epoch, self._partial = epoch, partial
+        self.history.replace(rows, losses)
+        for number, (callback, text) in enumerate(zip(self.callbacks, texts, strict=False)):
+            prefix = f"callback {number}/"
+            callback.restore({n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}, text)
+
+    def _resume(self, saved: Checkpoints) -> None:
+        found = saved.newest()
+        if found is not None:
+            path, arrays, about = found
+            self.restore(arrays, about, path)
+
+    def _save(self, saved: Checkpoints) -> None:
+        done = 0 if self._partial is None else len(self._training.so_far(self._partial.log).sizes)
+        saved.save(self._epoch if self._partial is None else self._epoch - 1, done, *self.state())
 
     def evaluate(self, data: Data, batch_size: int = 256) -> dict[str, float]:
         """The loss and the metrics, means over the examples; updates nothing."""
@@ -198,7 +404,7 @@ class Trainer:
         """The order of examples in this epoch, a function of (seed, epoch)."""
         if not shuffle:
             return np.arange(examples, dtype=np.int32)
-        bits = np.random.Philox(key=np.array([self.seed, self._epoch], np.uint64))
+        bits = np.random.Philox(key=np.array([self.seed, self._epoch - 1], np.uint64))
         return np.random.Generator(bits).permutation(examples).astype(np.int32)
 
     def _require_finite(self, log: Log, on_nan: str) -> None:
@@ -211,7 +417,7 @@ class Trainer:
         if on_nan == "raise":
             hint = "lower the learning rate, or look at the data"
             raise NumericsError(problem, where=self.cost.origin, hint=hint)
-        warnings.warn(problem, RuntimeWarning, stacklevel=3)
+        warnings.warn(problem, RuntimeWarning, stacklevel=4)
 
 
 def trainable(cost: Tensor) -> list[Tensor]:

@@ -34,6 +34,11 @@ class Optimizer(Protocol):
     @learning_rate.setter
     def learning_rate(self, value: float) -> None: ...
 
+    @property
+    def number(self) -> float | None:
+        """The learning rate if it is a number that may be set, else None."""
+        ...
+
     def updates(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> dict[Tensor, Tensor]:
         """New values of the parameters, and of the optimiser's own state."""
         ...
@@ -93,6 +98,11 @@ class GradientDescent:
         self._number = float(value)
         for rate in self._rates.values():
             rate.value = self._number
+
+    @property
+    def number(self) -> float | None:
+        """The learning rate that can be set, None if the program computes it."""
+        return None if self._given is not None else self._number
 
     def _require_number(self) -> None:
         if self._given is not None:

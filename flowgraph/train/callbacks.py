@@ -1,0 +1,137 @@
+"""What is told of a training, and may steer it: early stopping, a learning rate that follows a score.
+
+A callback is told between native calls; it may set `trainer.learning_rate`, read and set parameters, and call
+`trainer.stop()`. What it remembers goes into checkpoints by `state` and `restore`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowgraph.errors import GraphError
+from flowgraph.graph import origin as origins
+from flowgraph.train.history import History, Row
+
+if TYPE_CHECKING:
+    from flowgraph.train.trainer import Trainer
+
+
+class Callback:
+    """Does nothing; subclasses say what they want to be told."""
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Data were checked; nothing was trained yet."""
+
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        """An epoch (from 1) begins or, after a resume, goes on."""
+
+    def on_steps(self, trainer: Trainer, steps: int) -> None:
+        """So many steps of this epoch are done: after every native call, not after every step."""
+
+    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
+        """The epoch's row of the history."""
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        """The fit is over, or was interrupted."""
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What a checkpoint must keep: arrays, and what JSON can hold."""
+        return {}, {}
+
+    def restore(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+
+
+class _Watch(Callback):
+    """Watches one column of the history for getting better by more than `min_delta`."""
+
+    def __init__(self, monitor: str, patience: int, min_delta: float, mode: str) -> None:
+        if mode not in ("auto", "min", "max"):
+            raise GraphError(f"mode is 'auto', 'min' or 'max', got {mode!r}", where=origins.here())
+        if patience < 1 or min_delta < 0:
+            raise GraphError("patience is at least 1, min_delta at least 0", where=origins.here())
+        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.sign = -1.0 if mode == "max" or (mode == "auto" and "loss" not in monitor) else 1.0
+        self.best, self.waited = float("inf"), 0
+
+    def _improved(self, row: Row) -> bool:
+        if self.monitor not in row:
+            raise GraphError(
+                f"{type(self).__name__} watches {self.monitor!r}, which the history does not have",
+                where=origins.here(),
+                hint=f"it has {', '.join(map(repr, row))}; val_... needs validation data",
+            )
+        value = self.sign * row[self.monitor]
+        if value < self.best - self.min_delta:
+            self.best, self.waited = value, 0
+            return True
+        self.waited += 1
+        return False
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return {}, {"best": self.best, "waited": self.waited}
+
+    def restore(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+        self.best, self.waited = about["best"], about["waited"]
+
+
+class EarlyStopping(_Watch):
+    """Stops a fit after `patience` epochs without a better `monitor`; then the best epoch's parameters are put back.
+
+    `mode` "auto" wants a column with "loss" in its name small and any other large.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        super().__init__(monitor, patience, min_delta, mode)
+        self.restore_best = restore_best
+        self._kept: dict[str, np.ndarray] = {}
+
+    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
+        if self._improved(row):
+            if self.restore_best:
+                self._kept = {w.op.label: w.value for w in trainer.parameters}
+        elif self.waited >= self.patience:
+            trainer.stop()
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        if not history.interrupted:
+            for w in trainer.parameters:
+                if w.op.label in self._kept:
+                    w.value = self._kept[w.op.label]
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return dict(self._kept), super().state()[1]
+
+    def restore(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+        super().restore(arrays, about)
+        self._kept = dict(arrays)
+
+
+class ReduceOnPlateau(_Watch):
+    """Multiplies the learning rate by `factor` after `patience` epochs without a better `monitor`, down to `least`."""
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 3,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        least: float = 0.0,
+    ) -> None:
+        super().__init__(monitor, patience, min_delta, mode)
+        self.factor, self.least = factor, least
+
+    def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
+        if not self._improved(row) and self.waited >= self.patience:
+            trainer.learning_rate = max(trainer.learning_rate * self.factor, self.least)
+            self.waited = 0

@@ -1,0 +1,187 @@
+"""Checkpoints: arrays and what a person may read about them, in one file that is whole or not there.
+
+A file is safetensors (arrays by name) with JSON in its metadata: a format number, a SHA-256 of everything else in the
+file, and the caller's own. It is written beside its place, synced, renamed, and the folder synced: a crash at any
+moment leaves the old file or the new one. Reading never executes anything, and allocates no more than the file's size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowgraph.errors import CheckpointError
+from flowgraph.graph import origin as origins
+
+FORMAT = 1
+Arrays = dict[str, np.ndarray]
+
+
+def write(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Write a checkpoint in place of what was there, all or nothing. `about` is what JSON can hold.
+
+    Raises CheckpointError where the file cannot be written; what was there before is then still there.
+    """
+    from safetensors.numpy import save
+
+    target = Path(path)
+    kept = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    text = json.dumps(about)
+    metadata = {"format": str(FORMAT), "about": text, "sha256": _digest(kept, text)}
+    part = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(save(kept, metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        with suppress(OSError):  # the folder itself may be what is wrong
+            part.unlink()
+        raise CheckpointError(f"cannot write {target}: {error}", where=origins.here()) from error
+
+
+def read(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays of a checkpoint and what was said about them.
+
+    Raises CheckpointError for a file that is not there, not whole, changed since it was written, or of another format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    target = Path(path)
+    try:
+        data = target.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {target}: {error.strerror}", where=origins.here()) from error
+    try:
+        metadata = _metadata(data)
+        arrays = load(data)
+        written, text, expected = metadata["format"], metadata["about"], metadata["sha256"]
+        about = json.loads(text)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _bad(target, "it is not a whole checkpoint") from error
+    if written != str(FORMAT):
+        raise _bad(target, f"it has format {written}, this version reads {FORMAT}")
+    if _digest(arrays, text) != expected:
+        raise _bad(target, "its content is not what was written")
+    if not isinstance(about, dict):
+        raise _bad(target, "it is not a whole checkpoint")
+    return arrays, about
+
+
+def _bad(path: Path, why: str) -> CheckpointError:
+    hint = "use an older checkpoint, or begin anew"
+    return CheckpointError(f"{path} cannot be used: {why}", where=origins.here(), hint=hint)
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    length = int.from_bytes(data[:8], "little")
+    if not 0 < length <= len(data) - 8:
+        raise ValueError("no header")
+    found = json.loads(data[8 : 8 + length])["__metadata__"]
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise ValueError("no metadata")
+    return found
+
+
+def _digest(arrays: Mapping[str, np.ndarray], about: str) -> str:
+    """SHA-256 of names, types, shapes, bytes, and the text."""
+    digest = hashlib.sha256(about.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(repr((name, array.dtype.str, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def restore(targets: Mapping[str, Any], arrays: Arrays, path: str | Path) -> None:
+    """Assign arrays to parameters by name: all of them, or none and a CheckpointError that says what differs.
+
+    `targets` are parameters' storages by name.
+    """
+    missing, unknown = sorted(set(targets) - set(arrays)), sorted(set(arrays) - set(targets))
+    if missing or unknown:
+        parts = [f"it lacks {', '.join(map(repr, missing[:5]))}"] if missing else []
+        parts += [f"it has {', '.join(map(repr, unknown[:5]))}, which is unknown here"] if unknown else []
+        raise CheckpointError(
+            f"{path} is of another model: {'; '.join(parts)}",
+            where=origins.here(),
+            hint="declare the model, its names and its optimiser as they were when it was saved",
+        )
+    for name, storage in targets.items():
+        array = arrays[name]
+        if array.shape != storage.shape or array.dtype != storage.dtype.numpy:
+            raise CheckpointError(
+                f"{path} is of another model: {name!r} is {array.dtype}{array.shape}, "
+                f"here {storage.dtype}{storage.shape}",
+                where=origins.here(),
+            )
+    for name, storage in targets.items():
+        storage.write(arrays[name])
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """A folder of checkpoints: the newest `keep` of one training.
+
+    `steps` is how often one is written within an epoch, at least (a native call makes many steps); by default one is
+    written after every epoch. Ctrl-C and SIGTERM write one more.
+    """
+
+    folder: str | Path
+    steps: int | None = None
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        if self.keep < 1 or (self.steps is not None and self.steps < 1):
+            raise CheckpointError("`keep` and `steps` of Checkpoints are at least 1", where=origins.here())
+
+    def files(self) -> list[Path]:
+        """What there is, newest first."""
+        found = [p for p in Path(self.folder).glob("*.safetensors") if re.fullmatch(r"\d{8}-\d{8}", p.stem)]
+        return sorted(found, reverse=True)
+
+    def save(self, epoch: int, step: int, arrays: Arrays, about: Mapping[str, Any]) -> Path:
+        """Write the checkpoint of an epoch and a step in it, and remove what is older than the newest `keep`."""
+        path = Path(self.folder) / f"{epoch:08d}-{step:08d}.safetensors"
+        write(path, arrays, about)
+        for old in (*self.files()[self.keep :], *path.parent.glob(".*.safetensors.*")):  # and what was never finished
+            old.unlink(missing_ok=True)
+        return path
+
+    def newest(self) -> tuple[Path, Arrays, dict[str, Any]] | None:
+        """The newest one that is whole; a damaged one is passed over with a warning. None if there is none.
+
+        Raises CheckpointError if there are some, and all are damaged.
+        """
+        problem: CheckpointError | None = None
+        for path in self.files():
+            try:
+                return path, *read(path)
+            except CheckpointError as error:
+                warnings.warn(f"{error}; trying the one before", RuntimeWarning, stacklevel=3)
+                problem = error
+        if problem is not None:
+            raise problem
+        return None

@@ -1,0 +1,86 @@
+"""What a trainer minimises: one cost or several, of all examples alike or by weight; and by which parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from flowgraph.errors import GraphError, ShapeError
+from flowgraph.graph import origin as origins
+from flowgraph.graph.size import as_size, show_shape
+from flowgraph.graph.tensor import Tensor
+from flowgraph.ops.elementwise import add, divide, equal, multiply, where
+from flowgraph.ops.leaf import as_tensor, input
+from flowgraph.ops.reduce import sum as sum_
+from flowgraph.train.sweep import batch_axis, inputs_of, scalar
+
+WEIGHT = "sample_weight"
+
+
+def total_cost(
+    costs: Mapping[str, Tensor], factors: Mapping[str, float], weighted: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The scalar to minimise, and its parts by name if there are several.
+
+    `factors` multiply the parts (1 by default). If `weighted`, each is one number an example, (batch,), and becomes
+    sum(weight * cost) / sum(weight); 0 where all weights are 0.
+    """
+    if not costs:
+        raise GraphError("a trainer needs a cost", where=origins.here())
+    for name in factors:
+        if name not in costs:
+            problem = f"loss_weights has {name!r}, which is no loss"
+            raise GraphError(problem, where=origins.here(), hint=f"there are {', '.join(map(repr, costs))}")
+        if not np.isfinite(factors[name]):
+            raise GraphError(f"the weight of {name!r} is {factors[name]}", where=origins.here())
+    given = {name: as_tensor(cost, what=f"the loss {name!r}") for name, cost in costs.items()}
+    batch = batch_axis(inputs_of(tuple(given.values())))
+    by = input(WEIGHT, (batch,)) if weighted else None
+    parts = {}
+    for name, cost in given.items():
+        what = "the cost" if len(given) == 1 else f"the loss {name!r}"
+        if by is not None:
+            cost = _weighted_mean(cost, by, batch, what)
+        parts[name] = scalar(cost, batch, what)
+    total: Tensor | None = None
+    for name, part in parts.items():
+        with origins.at(part.origin):
+            scaled = multiply(float(factors[name]), part) if name in factors else part
+            total = scaled if total is None else add(total, scaled)
+    assert total is not None
+    return total, parts if len(parts) > 1 else {}
+
+
+def _weighted_mean(cost: Tensor, by: Tensor, batch: str, what: str) -> Tensor:
+    if cost.shape != (as_size(batch),):
+        raise ShapeError(
+            f"{what} must be one number an example, ({batch},), to be weighted, got {show_shape(cost.shape)}",
+            where=cost.origin,
+            hint="leave out the mean over the batch",
+        )
+    with origins.at(cost.origin):
+        total = sum_(by)
+        return divide(sum_(multiply(cost, by)), where(equal(total, 0.0), 1.0, total))
+
+
+def unfrozen(parameters: Sequence[Tensor], freeze: Sequence[Tensor | str]) -> list[Tensor]:
+    """The parameters but for those that are named, as tensors or by patterns such as "embedding/*"."""
+    frozen: set[Tensor] = set()
+    for which in freeze:
+        found = [
+            p for p in parameters if (p is which if isinstance(which, Tensor) else fnmatchcase(p.op.label, which))
+        ]
+        if not found:
+            shown = which if isinstance(which, str) else which.label
+            raise GraphError(
+                f"freeze: {shown!r} is no parameter that the cost depends on",
+                where=origins.here(),
+                hint=f"there are {', '.join(repr(p.op.label) for p in parameters)}",
+            )
+        frozen.update(found)
+    kept = [p for p in parameters if p not in frozen]
+    if not kept:
+        raise GraphError("every parameter is frozen: there is nothing to train", where=origins.here())
+    return kept

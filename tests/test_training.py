@@ -1,0 +1,202 @@
+"""What a trainer can be asked for beyond fit: several losses, weights, freezing, accumulation, callbacks."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flowgraph as fg
+from flowgraph.errors import GraphError, InputError, ShapeError
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(48, 5)).astype(np.float32)
+Y = (X @ RNG.normal(size=(5,)) > 0).astype(np.int32)
+DATA = {"x": X, "y": Y}
+
+
+class Model:
+    def __init__(self) -> None:
+        x, y = fg.input("x", ("batch", 5)), fg.input("y", ("batch",), "int32")
+        self.w1, self.w2 = fg.parameter("layer/w1", (5, 8), fg.init.glorot_uniform()), fg.parameter("w2", (8, 2))
+        self.logits = fg.tanh(x @ self.w1) @ self.w2
+        self.cost = fg.cross_ent_of_softmax(self.logits, y)
+
+    def trainer(self, cost=None, optimizer=None, **options) -> fg.Trainer:
+        return fg.Trainer(self.cost if cost is None else cost, optimizer or fg.optim.SGD(0.5), device="cpu", **options)
+
+
+def fit(trainer: fg.Trainer, epochs: int = 2, data=DATA, **options):
+    return trainer.fit(data, epochs, 16, progress=False, **options)
+
+
+def test_several_losses_are_added_by_their_weights_and_all_are_recorded() -> None:
+    model = Model()
+    size = fg.mean(model.w1 * model.w1)
+    trainer = model.trainer({"fit": model.cost, "size": size}, loss_weights={"size": 0.1})
+    row = fit(trainer)[-1]
+    assert abs(row["loss"] - (row["fit"] + 0.1 * row["size"])) < 1e-6
+    with pytest.raises(GraphError, match="loss_weights has 'sise', which is no loss"):
+        model.trainer({"fit": model.cost, "size": size}, loss_weights={"sise": 0.1})
+
+
+def test_weights_of_examples_weigh_the_mean() -> None:
+    weights = RNG.random(48).astype(np.float32)
+    weights[::3] = 0
+    model = Model()
+    trainer = model.trainer(weighted=True)
+    w1, w2 = model.w1.value, model.w2.value
+    history = trainer.fit(DATA, 1, 48, progress=False, sample_weight=weights)
+    logits = np.tanh(X @ w1) @ w2
+    costs = np.log(np.exp(logits).sum(1)) - logits[np.arange(48), Y]
+    assert abs(history[0]["loss"] - (weights * costs).sum() / weights.sum()) < 1e-5
+
+
+def test_an_example_of_weight_two_is_that_example_twice() -> None:
+    once, twice = Model(), Model()
+    by_weight = once.trainer(weighted=True)
+    by_copy = twice.trainer()
+    by_weight.fit(DATA, 3, 48, progress=False, class_weight={0: 2.0, 1: 1.0})
+    again = np.flatnonzero(Y == 0)
+    doubled = {n: np.concatenate([a, a[again]]) for n, a in DATA.items()}
+    by_copy.fit(doubled, 3, len(doubled["y"]), progress=False)
+    np.testing.assert_allclose(once.w2.value, twice.w2.value, atol=1e-5)
+
+
+def test_weights_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(InputError, match="this trainer takes no weights"):
+        fit(Model().trainer(), sample_weight=np.ones(48))
+    with pytest.raises(InputError, match="for each of 48 examples, got \\(47,\\)"):
+        fit(Model().trainer(weighted=True), sample_weight=np.ones(47))
+    with pytest.raises(InputError, match="class_weight has no number for class 1"):
+        fit(Model().trainer(weighted=True), class_weight={0: 1.0})
+    model = Model()
+    with pytest.raises(ShapeError, match="one number an example, \\(batch,\\), to be weighted"):
+        model.trainer(fg.mean(model.cost), weighted=True)
+
+
+def test_a_balanced_training_counts_classes_alike() -> None:
+    model = Model()
+    rare = {n: np.concatenate([a[Y == 0], a[Y == 1][:3]]) for n, a in DATA.items()}
+    history = model.trainer(weighted=True).fit(rare, 1, 64, progress=False, class_weight="balanced")
+    assert abs(history[0]["loss"] - np.log(2)) < 1e-5  # weights of 0: every class costs log 2
+
+
+@pytest.mark.parametrize("freeze", [["layer/*"], "tensor"])
+def test_what_is_frozen_stays_as_it_is(freeze) -> None:
+    model = Model()
+    trainer = model.trainer(freeze=[model.w1] if freeze == "tensor" else freeze)
+    model.w2.value = RNG.normal(size=(8, 2))
+    before = model.w1.value, model.w2.value
+    fit(trainer)
+    np.testing.assert_array_equal(model.w1.value, before[0])
+    assert not np.array_equal(model.w2.value, before[1])
+    with pytest.raises(GraphError, match="freeze: 'lager' is no parameter"):
+        model.trainer(freeze=["lager"])
+    with pytest.raises(GraphError, match="every parameter is frozen"):
+        model.trainer(freeze=["*"])
+
+
+@pytest.mark.parametrize("rule", [lambda: fg.optim.SGD(0.5, momentum=0.9), lambda: fg.optim.Adam(0.01)])
+def test_accumulated_minibatches_are_one_large_one(rule) -> None:
+    large, small = Model(), Model()
+    a, b = large.trainer(optimizer=rule()), small.trainer(optimizer=rule(), accumulate=3)
+    a.fit(DATA, 4, 48, progress=False, shuffle=False)
+    b.fit(DATA, 4, 16, progress=False, shuffle=False)
+    for mine, theirs in ((small.w1, large.w1), (small.w2, large.w2)):
+        np.testing.assert_allclose(mine.value, theirs.value, atol=2e-5)
+
+
+def test_a_group_of_minibatches_goes_on_in_the_next_epoch() -> None:
+    model = Model()
+    trainer = model.trainer(accumulate=2)  # three minibatches an epoch
+    model.w2.value = RNG.normal(size=(8, 2))
+    values = [model.w2.value]
+    for _ in range(2):
+        trainer.fit(DATA, 1, 16, progress=False)
+        values.append(model.w2.value)
+    assert not np.array_equal(values[0], values[1]) and not np.array_equal(values[1], values[2])
+    count = next(t for t in trainer.updates if t.op.label == "optimizer/accumulated")
+    assert count.value == 0  # six minibatches, three updates
+
+
+# Callbacks
+
+
+class Told(fg.Callback):
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def on_fit_begin(self, trainer):
+        self.calls.append("fit")
+
+    def on_epoch_begin(self, trainer, epoch):
+        self.calls.append(f"epoch {epoch}")
+
+    def on_steps(self, trainer, steps):
+        self.calls.append(f"{steps} steps")
+
+    def on_epoch_end(self, trainer, row):
+        self.calls.append(f"row {row['epoch']}")
+
+    def on_fit_end(self, trainer, history):
+        self.calls.append("end")
+
+
+def test_callbacks_are_told_in_order() -> None:
+    told = Told()
+    fit(Model().trainer(), epochs=2, callbacks=[told])
+    seen = list(dict.fromkeys(told.calls))
+    assert seen == ["fit", "epoch 1", "3 steps", "row 1", "epoch 2", "row 2", "end"]
+
+
+def test_early_stopping_puts_the_best_parameters_back() -> None:
+    model = Model()
+    trainer = model.trainer(optimizer=fg.optim.SGD(200.0))  # leaps about
+    stopping = fg.EarlyStopping("loss", patience=2)
+    best: dict[str, np.ndarray] = {}
+
+    class Keep(fg.Callback):
+        def on_epoch_end(self, trainer, row):
+            if row["loss"] == min(trainer.history["loss"]):
+                best["w2"] = model.w2.value
+
+    history = fit(trainer, epochs=100, callbacks=[stopping, Keep()])
+    assert len(history) < 100
+    np.testing.assert_array_equal(model.w2.value, best["w2"])
+
+
+def test_the_learning_rate_falls_on_a_plateau() -> None:
+    trainer = Model().trainer(optimizer=fg.optim.SGD(0.0))
+    fit(trainer, epochs=3, callbacks=[fg.ReduceOnPlateau("loss", patience=1)])
+    assert trainer.learning_rate == 0.0
+    trainer = Model().trainer(optimizer=fg.optim.SGD(1e-30))
+    fit(trainer, epochs=4, callbacks=[fg.ReduceOnPlateau("loss", factor=0.5, patience=1)])
+    assert trainer.learning_rate == pytest.approx(1e-30 * 0.5**3)
+
+
+def test_a_column_that_is_not_there_is_named() -> None:
+    with pytest.raises(GraphError, match="EarlyStopping watches 'val_loss', which the history does not have"):
+        fit(Model().trainer(), callbacks=[fg.EarlyStopping()])
+
+
+# Validation and the table
+
+
+def test_a_fraction_is_held_out_the_same_for_the_same_seed() -> None:
+    rows = [fit(Model().trainer(seed=7), validation=0.25)[-1] for _ in range(2)]
+    assert rows[0]["val_loss"] == rows[1]["val_loss"]
+    with pytest.raises(InputError, match="the fraction for validation is between 0 and 1"):
+        fit(Model().trainer(), validation=1.5)
+
+
+def test_the_history_is_a_table(tmp_path: Path) -> None:
+    history = fit(Model().trainer(), validation=DATA)
+    columns = history.to_dict()
+    assert list(columns) == ["epoch", "loss", "val_loss", "seconds"] and len(columns["loss"]) == 2
+    history.to_csv(tmp_path / "history.csv")
+    with (tmp_path / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[1]["val_loss"]) == history[-1]["val_loss"]
