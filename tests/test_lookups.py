@@ -92,3 +92,29 @@ def test_what_does_not_fit_is_refused_with_both_shapes() -> None:
         fg.cumulative_sum(x)
     with pytest.raises(ShapeError, match="the 5 largest of 4 elements"):
         fg.top_k(x, 5)
+
+
+def test_a_step_on_a_table_writes_into_it_and_holds_no_second_one() -> None:
+    """Skip-gram by plain SGD: what it costs, and what it holds, goes by the rows it looks up."""
+    table = fg.parameter("table", (50_000, 100), fg.init.normal(0.1))
+    ids = fg.input("ids", ("batch", 2), "int32")
+    rows = fg.gather(table, ids)
+    cost = fg.mean(fg.softplus(-fg.sum(rows[:, 0] * rows[:, 1], axis=1)))
+    program = fg.compile(updates=fg.optim.SGD(0.1).updates([table], fg.grad(cost, [table])), device="cpu")
+    before = table.value
+    program(ids=np.array([[3, 9], [3, 40_000]], np.int32))
+    changed = np.flatnonzero((table.value != before).any(axis=1))
+    np.testing.assert_array_equal(changed, [3, 9, 40_000])
+    executor = program.executor
+    assert [p for p, _ in executor.plan.in_place] == [table]  # type: ignore[attr-defined]
+    (binding,) = executor._bindings.values()  # type: ignore[attr-defined]
+    assert len(binding.arena) < 100 * 1024 < before.nbytes
+
+
+def test_a_row_number_is_found_once_a_row_and_asked_for_ahead() -> None:
+    table, ids = fg.input("table", ("rows", 100)), fg.input("ids", ("n",), "int32")
+    scores = fg.sum(fg.gather(table, ids) * fg.gather(table, ids + 1), axis=1)
+    source = fg.compile(outputs=scores, device="cpu").source()
+    inner = source[source.index("for r in range") :]
+    assert "row_0 = " in source and "load_i32" not in inner[: inner.index("hsum")]
+    assert "prefetch(" in source

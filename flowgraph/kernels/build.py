@@ -18,6 +18,7 @@ from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Index, Load, Var, reindex, transform
 from flowgraph.kernels.fuse import Fusion, Group, body_of, fuse
 from flowgraph.kernels.kernel import Buffer, Kernel, KernelCall, Let, Nest, Reduction, Sort, Store, verify_kernel
+from flowgraph.kernels.lookups import name_lookups
 from flowgraph.kernels.merge import merge_nests
 from flowgraph.ops.leaf import Constant, Leaf
 from flowgraph.ops.shape import Reshape
@@ -86,7 +87,7 @@ class _Builder:
             reason=group.reason,
         )
         operands = tuple(tensor for tensor, _ in self.inputs)
-        return KernelCall(verify_kernel(merge_nests(kernel)), operands, tuple(self.outputs))
+        return KernelCall(verify_kernel(name_lookups(merge_nests(kernel))), operands, tuple(self.outputs))
 
     # one member of the group
 

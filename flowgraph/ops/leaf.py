@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -87,11 +88,22 @@ class Storage:
         self.version += 1
 
 
+HUGE_PAGE = 2**21
+
+
 def aligned(shape: tuple[int, ...], dtype: Any, alignment: int = 64) -> np.ndarray:
-    """A zeroed C-contiguous array whose first element lies on a cache line."""
+    """A zeroed C-contiguous array whose first element lies on a cache line.
+
+    A large one asks for huge pages: rows looked up all over a table of many small pages miss the TLB every time.
+    """
     dtype = np.dtype(dtype)
     count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    raw = np.zeros(count + alignment, np.uint8)
+    if count >= 2 * HUGE_PAGE:
+        pages = mmap.mmap(-1, count + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        pages.madvise(mmap.MADV_HUGEPAGE)
+        raw, alignment = np.frombuffer(pages, np.uint8), HUGE_PAGE
+    else:
+        raw = np.zeros(count + alignment, np.uint8)
     start = -raw.ctypes.data % alignment
     return raw[start : start + count].view(dtype).reshape(shape)
 

@@ -76,10 +76,17 @@ def accesses(kernel: Kernel, nest: Nest) -> Iterator[tuple[Buffer, tuple[Expr, .
 
 
 def unit_strides(kernel: Kernel, axis: Axis) -> int:
-    """How many accesses run through consecutive elements along the axis."""
-    return sum(
-        stride_along(b.type.shape, index, axis) == 1 for nest in kernel.nests for b, index in accesses(kernel, nest)
-    )
+    """How many accesses of the inner loops run through consecutive elements along the axis; what stands outside of
+    them is done once, so how counts for little.
+    """
+    changing = varying(kernel, axis)
+
+    def follows(shape: Shape, index: tuple[Expr, ...]) -> bool:
+        scattered = any(isinstance(v, Var) and v.name in changing for e in index for v in walk(e))
+        return not scattered and stride_along(shape, index, axis) == 1
+
+    inner = [nest for nest in kernel.nests if nest.axes]
+    return sum(follows(b.type.shape, index) for nest in inner for b, index in accesses(kernel, nest))
 
 
 def collapse(kernel: Kernel) -> Kernel:

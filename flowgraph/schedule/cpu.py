@@ -33,7 +33,17 @@ class AlongRows:
     """Vectors run along the inner axes of each nest; a task is one point of the outer axes."""
 
 
-CpuSchedule = Tile | AcrossLanes | AlongRows
+@dataclass(frozen=True)
+class Strips:
+    """Scatters: a task is `width` neighbours along the last outer axis. It makes the steps of every nest in order, each
+    along the strip in vectors, so that a row of a table is visited once and not once a vector.
+    """
+
+    width: int
+
+
+CpuSchedule = Tile | AcrossLanes | AlongRows | Strips
+STRIP = 64  # four vectors: wide enough to visit rows rarely, narrow enough for two threads to share 100 columns
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if not inner:
         return AcrossLanes(block=1024 if len(kernel.axes) == 1 else 0)
     if any(s.add for nest in inner for s in nest.stores):
-        return AcrossLanes(block=LANES) if _stores_follow(kernel, kernel.axes[-1]) else AlongRows()
+        return Strips(STRIP) if _stores_follow(kernel, kernel.axes[-1]) else AlongRows()
     if any(nest.sorts for nest in inner):
         return AlongRows()
     last = kernel.axes[-1]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from flowgraph.graph.size import Size, floor_divide, product
-from flowgraph.graph.types import DType, boolean
-from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of, walk
+from flowgraph.graph.types import DType, boolean, int64
+from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of, transform, walk
 from flowgraph.kernels.kernel import Kernel, Nest, Reduction
-from flowgraph.schedule.access import coefficient, collapse, stride_along
-from flowgraph.schedule.cpu import LANES, AcrossLanes, CpuSchedule, Product, Tile, as_product, choose
+from flowgraph.schedule.access import coefficient, collapse, stride_along, varying
+from flowgraph.schedule.cpu import LANES, AcrossLanes, CpuSchedule, Product, Strips, Tile, as_product, choose
 from flowgraph.schedule.loops import (
     Call,
     Comment,
@@ -61,6 +61,8 @@ def lower_with(kernel: Kernel, schedule: CpuSchedule) -> Loops:
         body, tasks, scratch = _tile(scope, schedule, found)
     elif isinstance(schedule, AcrossLanes):
         body, tasks = _across(scope, schedule)
+    elif isinstance(schedule, Strips):
+        body, tasks = _strips(scope, schedule)
     else:
         body, tasks = _along(scope)
     buffers = tuple(b.name for b in kernel.buffers) + (("panel",) if scratch != 0 else ())
@@ -148,9 +150,11 @@ class _Scope:
 
     # statements
 
-    def lets(self, nest: Nest) -> list[Statement]:
+    def lets(self, nest: Nest, skipped: frozenset[str] = frozenset()) -> list[Statement]:
         made: list[Statement] = []
         for let in nest.lets:
+            if let.name in skipped:
+                continue
             value, is_vector = self.value(let.value)
             (self.vectors.add if is_vector else self.vectors.discard)(let.name)
             made.append(Set((let.name,), value))
@@ -212,7 +216,15 @@ def _along(scope: _Scope) -> tuple[list[Statement], Size]:
         body += _row_nest(scope, nest)
     if not kernel.axes:
         return [For("task", variable("lo"), variable("hi"), number(1), tuple(body))], 1
-    body = [*_point(kernel.axes, scope.sizes, variable("task")), *body]
+    ahead = _ask_ahead(
+        scope,
+        kernel.nests,
+        kernel.axes,
+        variable("task"),
+        variable("hi"),
+        lambda task: _point(kernel.axes, scope.sizes, task),
+    )
+    body = [*ahead, *_point(kernel.axes, scope.sizes, variable("task")), *body]
     return [For("task", variable("lo"), variable("hi"), number(1), tuple(body))], product(a.extent for a in kernel.axes)
 
 
@@ -343,17 +355,20 @@ def _across(scope: _Scope, schedule: AcrossLanes) -> tuple[list[Statement], Size
     *rows, lane = kernel.axes
     extent = scope.sizes(lane.extent)
 
+    early = _same_for_all_lanes(kernel, lane)
+    before = [s for nest in kernel.nests for s in scope.lets(nest, frozenset(_names(nest) - early))]
+
     def step(lanes: Value | None) -> list[Statement]:
         scope.lane_axis, scope.lanes = lane, lanes
         scope.vectors.clear()
         made: list[Statement] = []
         for nest in kernel.nests:
-            made += _across_nest(scope, nest)
+            made += _across_nest(scope, nest, early)
         scope.lane_axis, scope.lanes = None, FULL
         return made
 
     if schedule.block == 0:  # a task is a whole row
-        inner = _lane_loops(lane, number(0), extent, step)
+        inner = [*before, *_lane_loops(lane, number(0), extent, step)]
         tasks = product(a.extent for a in rows)
         body = [*_point(rows, scope.sizes, variable("task")), *inner]
         return [For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
@@ -369,6 +384,7 @@ def _across(scope: _Scope, schedule: AcrossLanes) -> tuple[list[Statement], Size
         ]
     else:
         point = [Set((start,), times(variable("task"), number(block)))]
+    point += before
     if block == LANES:
         rest = minus(extent, variable(start))
         body = [
@@ -382,6 +398,97 @@ def _across(scope: _Scope, schedule: AcrossLanes) -> tuple[list[Statement], Size
         body = [*point, Set(("stop",), stop), *_lane_loops(lane, variable(start), variable("stop"), step)]
     tasks = product([*(a.extent for a in rows), blocks])
     return [For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
+
+
+# Rows of a table that integers choose come from anywhere in memory: they are asked for some steps ahead.
+
+AHEAD = 8  # steps: about what memory takes to answer, at a few dozen nanoseconds a step
+LINE = 64  # bytes
+
+
+def _ask_ahead(
+    scope: _Scope,
+    nests: Sequence[Nest],
+    axes: Sequence[Axis],
+    counter: Value,
+    stop: Value,
+    point: Callable[[Value], list[Statement]],
+) -> list[Statement]:
+    """Prefetch what the step AHEAD of this one looks up; `point` sets the axes of a step, given its number."""
+    values = {let.name: let.value for nest in scope.kernel.nests for let in nest.lets}
+
+    def written_out(expr: Expr) -> Expr:
+        return transform(
+            expr, lambda e: written_out(values[e.name]) if isinstance(e, Var) and e.name in values else None
+        )
+
+    found: dict[tuple[str, tuple[Expr, ...]], Size] = {}
+    for nest in nests:
+        accesses = [(str(e.source), e.index) for x in nest.expressions() for e in walk(x) if isinstance(e, Load)]
+        accesses += [(s.buffer, s.index) for s in nest.stores if s.add]
+        for name, given in accesses:
+            index = tuple(written_out(e) for e in given)
+            looked_up = [e for e in index if not isinstance(e, Index) and any(isinstance(x, Load) for x in walk(e))]
+            inner = [e.axis for e in index if isinstance(e, Index) and e.axis not in axes]
+            plain = all(isinstance(e, Index) or e in looked_up for e in index)
+            known = all(axes_of(e) <= set(axes) and not any(isinstance(v, Var) for v in walk(e)) for e in looked_up)
+            if looked_up and plain and known and len(inner) == 1 and index[-1] == Index(inner[0]):
+                found.setdefault((name, index[:-1]), inner[0].extent)
+    if not found:
+        return []
+    made: list[Statement] = [Set(("ahead",), Call("min", (plus(counter, number(AHEAD)), minus(stop, number(1)))))]
+    made += point(variable("ahead"))
+    for (name, place), extent in found.items():
+        buffer = scope.kernel.buffer(name)
+        dtype = buffer.type.dtype
+        row = scope.offset(buffer.type.shape, (*place, Const(0, int64)))
+        address = Call(f"at_{dtype.code}", (variable(name), plus(variable("wanted"), variable("line"))))
+        ask = Do(Call("prefetch", (address,)))
+        line = number(LINE // dtype.itemsize)
+        made += [Set(("wanted",), row), For("line", number(0), scope.sizes(extent), line, (ask,))]
+    return made
+
+
+def _strips(scope: _Scope, schedule: Strips) -> tuple[list[Statement], Size]:
+    """Steps outside, a strip of the last outer axis inside."""
+    kernel = scope.kernel
+    *rows, lane = kernel.axes
+    extent, width = scope.sizes(lane.extent), schedule.width
+    strips = variable("strips")
+    start, stop = variable("start"), variable("stop")
+    body: list[Statement] = [
+        Set(("start",), times(binary("mod", variable("task"), strips), number(width))),
+        Set(("stop",), Call("min", (plus(start, number(width)), extent))),
+        Set(("row_task",), binary("floordiv", variable("task"), strips)),
+        *_point(rows, scope.sizes, variable("row_task")),
+    ]
+    changing = varying(kernel, lane)
+    for nest in kernel.nests:
+        early = frozenset(let.name for let in nest.lets if let.name not in changing)
+        late = frozenset(_names(nest) - early)
+
+        def step(lanes: Value | None, nest: Nest = nest, early: frozenset[str] = early) -> list[Statement]:
+            scope.lane_axis, scope.lanes = lane, lanes
+            made = [*scope.lets(nest, early), *scope.stores(nest)]
+            scope.lane_axis, scope.lanes = None, FULL
+            return made
+
+        rest = bool(late or nest.stores)
+        loops = [*scope.lets(nest, late), *(_lane_loops(lane, start, stop, step) if rest else [])]
+        def at(position: Value, nest: Nest = nest) -> list[Statement]:
+            return _point(nest.axes, scope.sizes, position)
+
+        steps = scope.sizes.product([a.extent for a in nest.axes])
+        ahead = _ask_ahead(scope, [nest], (*rows, *nest.axes), variable("step"), steps, at) if nest.axes else []
+        if ahead:
+            loops = [For("step", number(0), steps, number(1), (*ahead, *at(variable("step")), *loops))]
+        else:
+            for axis in reversed(nest.axes):
+                loops = [For(axis.name, number(0), scope.sizes(axis.extent), number(1), tuple(loops))]
+        body += loops
+    tasks = product([*(a.extent for a in rows), floor_divide(lane.extent + (width - 1), width)])
+    head = Set(("strips",), ceil_div(extent, width))
+    return [head, For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
 
 
 def _running_nest(scope: _Scope, nest: Nest) -> list[Statement]:
@@ -422,12 +529,32 @@ def _running_nest(scope: _Scope, nest: Nest) -> list[Statement]:
     return [*before, *loops]
 
 
-def _across_nest(scope: _Scope, nest: Nest) -> list[Statement]:
+def _names(nest: Nest) -> set[str]:
+    return {let.name for let in nest.lets}
+
+
+def _same_for_all_lanes(kernel: Kernel, lane: Axis) -> frozenset[str]:
+    """Row numbers and the like, of nests without axes, that do not change along the lanes: found once a row."""
+    changing, outputs = varying(kernel, lane), {b.name for b in kernel.outputs}
+    found: set[str] = set()
+    for nest in kernel.nests:
+        if nest.axes:
+            continue
+        for let in nest.lets:
+            parts = list(walk(let.value))
+            ready = all(e.name in found for e in parts if isinstance(e, Var))
+            own = any(isinstance(e, Load) and e.source in outputs for e in parts)
+            if let.value.dtype.kind == "int" and let.name not in changing and ready and not own:
+                found.add(let.name)
+    return frozenset(found)
+
+
+def _across_nest(scope: _Scope, nest: Nest, early: frozenset[str] = frozenset()) -> list[Statement]:
     if nest.running:
         return _running_nest(scope, nest)
     sums = _long_sums(nest, nest.axes[-1].extent) if nest.axes else []
     before: list[Statement] = []
-    inner: list[Statement] = [*scope.lets(nest)]
+    inner: list[Statement] = [*scope.lets(nest, early)]
     for r in nest.reductions:
         dtype = r.value.dtype
         value, is_vector = scope.value(r.value)

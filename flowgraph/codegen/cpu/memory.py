@@ -130,6 +130,14 @@ def store_strided(address: Value, index: Value, value: Value, stride: Value, cou
     call_intrinsic(b, f"llvm.masked.scatter.{_suffix(dtype)}.v{LANES}p0", ir.VoidType(), arguments)
 
 
+def prefetch(address: Value) -> None:
+    """Ask for the cache line of an address, to be read and perhaps written soon; any address will do."""
+    b = address.builder
+    pointer = b.inttoptr(address.ir, I8.as_pointer())
+    numbers = [ir.Constant(I32, k) for k in (0, 3, 1)]  # to read, keep in all levels, data
+    call_intrinsic(b, "llvm.prefetch.p0", ir.VoidType(), [pointer, *numbers])
+
+
 # --- typing rules and names ---------------------------------------------------------------------------------
 
 
@@ -165,6 +173,8 @@ def _functions() -> dict[str, KernelOnly]:
         ("lanes_i64", fixed(indices, index), lambda sig, i: i + lane_numbers(i.builder)),
         ("head", _head_rule, lambda sig, v, n, fill: first_lanes(n).select(v, fill)),
     ]
+
+    table.append(("prefetch", fixed(none, index), lambda sig, p: prefetch(p)))
 
     def add(name: str, result: types.Type, operands: Sequence[types.Type], emit: Any) -> None:
         table.append((name, fixed(result, *operands), emit))
