@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -10,33 +9,13 @@ import textwrap
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from flowgraph.backends.cpu.machine_code import ObjectFileError, check_symbols, undefined_symbols
-from flowgraph.backends.cpu.store import KernelSource, KernelStore, default_folder
+from flowgraph.backends.cpu.store import KernelSource, KernelStore
 from flowgraph.backends.cpu.toolchain import KernelCompileError, compile_kernel
-
-PRELUDE = "flowgraph.backends.cpu.driver"
-ADD = """
-from flowgraph.backends.cpu.atomics import load, store
-
-def add(args, lo, hi):
-    out = load(args, 0)
-    for i in range(lo, hi):
-        store(out, 8 * i, load(out, 8 * i) + AMOUNT)
-"""
-
-
-def adder(amount: int, name: str = "add") -> KernelSource:
-    return KernelSource(name, ADD.replace("AMOUNT", str(amount)), "add", PRELUDE)
-
-
-def run(address: int, count: int = 5) -> list[int]:
-    out = np.zeros(count, np.int64)
-    args = np.array([out.ctypes.data], np.int64)
-    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(address)(args.ctypes.data, 0, count)
-    return list(out)
+from flowgraph.backends.kept import default_folder
+from tests.support.store_attack import PRELUDE, adder, run
 
 
 @pytest.fixture

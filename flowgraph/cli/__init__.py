@@ -76,7 +76,8 @@ def parser() -> argparse.ArgumentParser:
     _device(one)
     one.add_argument("-o", "--output", type=Path, help="write to this folder, a file a kernel")
 
-    command("doctor", doctor, "what flowgraph finds on this machine")
+    one = command("doctor", doctor, "what flowgraph finds on this machine")
+    one.add_argument("--clear-cache", action="store_true", help="remove all kept kernels instead")
     return top
 
 

@@ -10,16 +10,22 @@ from collections.abc import Iterator
 from importlib import metadata
 
 import flowgraph
-from flowgraph.backends.cpu.store import default_folder
 from flowgraph.backends.cpu.threads import available_threads
 from flowgraph.backends.cuda.device import cuda_available
+from flowgraph.backends.kept import KeptFiles, default_folder
 from flowgraph.viz.svg import find_engine
 
-PACKAGES = ("numpy", "numba", "llvmlite", "networkx", "tqdm", "graphviz-pure", "numba-cuda")
+PACKAGES = ("numpy", "numba", "llvmlite", "networkx", "safetensors", "tqdm", "graphviz-pure", "numba-cuda")
 FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-tile", "neon", "sve")
 
 
 def doctor(arguments: Namespace) -> int:
+    if arguments.clear_cache:
+        for what, kept in stores():
+            size = kept.info().size
+            kept.clear()
+            print(f"cleared {what}: {size / 1e6:.1f} MB in {kept.folder or 'memory'}")
+        return 0
     rows = list(findings())
     width = max(len(name) for name, _ in rows)
     for name, found in rows:
@@ -38,7 +44,8 @@ def findings() -> Iterator[tuple[str, str]]:
     usable, present = available_threads(), os.cpu_count() or 1
     limited = "" if usable == present else f" of {present}: affinity or a container's quota limits the rest"
     yield "threads", f"{usable}{limited}"
-    yield "kept kernels", _kept()
+    for what, kept in stores():
+        yield what, _kept(kept)
     yield (
         "pictures",
         find_engine() or "no layout engine for SVG: pip install 'flowgraph[viz]'; .dot and .mmd need none",
@@ -61,7 +68,15 @@ def _processor() -> str:
     return f"{host().cpu}: {' '.join(f for f in FEATURES if f in enabled)}"
 
 
-def _kept() -> str:
-    folder = default_folder()
-    sizes = [path.stat().st_size for path in folder.glob("*.o")] if folder.is_dir() else []
-    return f"{len(sizes)} in {folder}, {sum(sizes) / 1e6:.1f} MB; $FLOWGRAPH_CACHE moves them"
+def stores() -> Iterator[tuple[str, KeptFiles]]:
+    """The folders of kept kernels."""
+    yield "kept kernels", KeptFiles(default_folder(), ".o")
+    yield "kept cubins", KeptFiles(default_folder() / "cuda", ".cubin")
+
+
+def _kept(kept: KeptFiles) -> str:
+    info, limit = kept.info(), kept.limit / 1e6
+    return (
+        f"{info.entries} in {kept.folder or 'memory only'}, {info.size / 1e6:.1f} MB of at most {limit:.0f}; "
+        "$FLOWGRAPH_CACHE moves them, $FLOWGRAPH_CACHE_LIMIT limits them, --clear-cache removes them"
+    )

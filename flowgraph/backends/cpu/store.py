@@ -1,10 +1,9 @@
 """The store of kept kernels: source text in, native addresses out, compiled once per machine and text.
 
-A kept kernel is two files: `<entry>-<key>.py`, the text a person reads (and tracebacks name), and
-`<entry>-<key>.o`, the object file with one line of JSON behind it (tools that read ELF ignore what follows
-the object). The key is the content: text, the files that compile it, versions, processor. Entries are
-written by rename, so a reader sees all or nothing, and are verified before use; a damaged one is compiled
-anew. A hit does not import numba. May not know what the kernels compute, or when they run.
+A kept kernel is two files (see `backends.kept`): `<entry>-<key>.py`, the text a person reads (and tracebacks name),
+and `<entry>-<key>.o`, the sealed object file. The key is the content: text, the files that compile it, versions,
+processor. A damaged entry is compiled anew. A hit does not import numba. May not know what the kernels compute, or
+when they run.
 """
 
 from __future__ import annotations
@@ -16,12 +15,9 @@ import importlib.util
 import json
 import linecache
 import os
-import stat
 import sys
-import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +26,7 @@ import llvmlite
 
 from flowgraph.backends.cpu import machine_code
 from flowgraph.backends.cpu.machine_code import Loader, ObjectFileError
+from flowgraph.backends.kept import DamagedEntryError, KeptFiles, default_folder
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,8 @@ class StoreInfo:
 
     folder: Path | None             # None: kept in memory only
     kept: int = 0                   # kernels in the folder
-    kept_bytes: int = 0
+    kept_bytes: int = 0             # of all their files
+    limit: int = 0                  # the most they may have
     loaded: int = 0                 # kernels in this process's memory
     hits: int = 0                   # of these, found in the folder
     compiled: int = 0               # of these, compiled here
@@ -61,12 +59,10 @@ class StoreInfo:
     compile_seconds: float = 0.0
 
 
-def default_folder() -> Path:
-    """$FLOWGRAPH_CACHE, or flowgraph/ in the user's cache folder."""
-    chosen = os.environ.get("FLOWGRAPH_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flowgraph"
+# One lock for all stores: the compiler below has but one, too. A fork waits for it, so that no child inherits a lock
+# that nobody will release, or a loader in the middle of its work.
+_LOCK = threading.RLock()
+os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 class KernelStore:
@@ -76,32 +72,28 @@ class KernelStore:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._lock = threading.RLock()
         self._loader = Loader()
         self._addresses: dict[str, int] = {}
-        self._folder = _private_folder(default_folder() if folder is None else Path(folder))
-        self._done = StoreInfo(self._folder)
+        self._kept = KeptFiles(default_folder() if folder is None else Path(folder), ".o")
+        self._done = StoreInfo(self._kept.folder)
 
     def load(self, sources: Sequence[KernelSource]) -> list[int]:
         """The native address of each source, in order; equal sources share one."""
-        with self._lock:
+        with _LOCK:
             return [self._address(source) for source in sources]
 
     def info(self) -> StoreInfo:
-        objects = [] if self._folder is None else list(self._folder.glob("*.o"))
-        return replace(self._done, folder=self._folder, kept=len(objects), loaded=len(self._addresses),
-                       kept_bytes=sum(path.stat().st_size for path in objects))
+        kept = self._kept.info()
+        return replace(self._done, folder=self._kept.folder, kept=kept.entries, kept_bytes=kept.size,
+                       limit=self._kept.limit, loaded=len(self._addresses))
 
     def clear(self) -> None:
         """Forget every kept kernel. What is loaded stays loaded."""
-        if self._folder is not None:
-            for pattern in ("*.o", "*.py", ".*.o.*", ".*.py.*"):        # the last two: parts never finished
-                for path in self._folder.glob(pattern):
-                    path.unlink(missing_ok=True)
+        self._kept.clear()
 
     def source_path(self, source: KernelSource) -> Path | None:
         """The readable file of a kernel; None if this store keeps nothing on disk."""
-        return None if self._folder is None else self._folder / f"{_stem(source)}.py"
+        return self._kept.text_path(_stem(source))
 
     def _address(self, source: KernelSource) -> int:
         stem = _stem(source)
@@ -110,15 +102,12 @@ class KernelStore:
         return self._addresses[stem]
 
     def _load_kept(self, stem: str) -> int | None:
-        if self._folder is None:
-            return None
         try:
-            data = (self._folder / f"{stem}.o").read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            address = self._loader.load(_verified_object(data), _symbol(stem))
-        except ObjectFileError:
+            found = self._kept.read(stem)
+            if found is None:
+                return None
+            address = self._loader.load(found[0], _symbol(stem))
+        except (DamagedEntryError, ObjectFileError):
             self._count(rebuilt=1)
             return None
         self._count(hits=1)
@@ -128,7 +117,7 @@ class KernelStore:
         from flowgraph.backends.cpu.toolchain import compile_kernel
 
         started = time.perf_counter()
-        path = self._keep(f"{stem}.py", source.text.encode())
+        path: Path | str | None = self._kept.write_text(stem, source.text)
         if path is None:                        # tracebacks shall show the line all the same
             path = f"<{stem}>"
             linecache.cache[path] = (len(source.text), None, source.text.splitlines(keepends=True), path)
@@ -136,23 +125,10 @@ class KernelStore:
         names, lower = prelude.namespace_for(source.text), getattr(prelude, "lower", None)
         object_file = compile_kernel(source.text, path, source.entry, _symbol(stem), names, lower)
         address = self._loader.load(object_file, _symbol(stem))
-        self._keep(f"{stem}.o", _with_trailer(object_file, source))
+        about = {"name": source.name, "entry": source.entry, "made_by": _environment()[1:]}
+        self._kept.write(stem, object_file, about)
         self._count(compiled=1, seconds=time.perf_counter() - started)
         return address
-
-    def _keep(self, name: str, data: bytes) -> str | None:
-        """Write a file of the folder, all or nothing, by rename; its path, or None if nothing can be kept."""
-        if self._folder is None:
-            return None
-        part = self._folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
-        try:
-            part.write_bytes(data)
-            part.replace(self._folder / name)
-        except OSError as error:                # full, or read-only by now
-            _warn_memory_only(error)
-            self._folder = None
-            return None
-        return str(self._folder / name)
 
     def _count(self, rebuilt: int = 0, hits: int = 0, compiled: int = 0, seconds: float = 0.0) -> None:
         done = self._done
@@ -187,41 +163,3 @@ def _environment() -> tuple[str, ...]:
     version = _hash(Path(numba.origin).with_name("_version.py").read_bytes())
     host = machine_code.host()
     return (own, version, llvmlite.__version__, sys.version.split()[0], host.triple, host.cpu, host.features)
-
-
-def _with_trailer(object_file: bytes, source: KernelSource) -> bytes:
-    """The object file as kept: the trailer is what the object is checked against before it runs."""
-    trailer = {"name": source.name, "entry": source.entry, "sha256": _hash(object_file),
-               "made_by": _environment()[1:]}
-    return object_file + b"\n" + json.dumps(trailer).encode()
-
-
-def _verified_object(kept: bytes) -> bytes:
-    object_file, _, trailer = kept.rpartition(b"\n")
-    try:
-        expected = json.loads(trailer)["sha256"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ObjectFileError("a kept kernel without a readable trailer") from error
-    if _hash(object_file) != expected:
-        raise ObjectFileError("a kept kernel whose object file is not the one that was written")
-    return object_file
-
-
-def _private_folder(folder: Path) -> Path | None:
-    """The folder, made private to this user; None, with a warning, where kernels cannot be kept safely."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-        if status.st_uid != os.getuid():
-            raise PermissionError(f"{folder} belongs to another user, who could replace the code run here")
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            folder.chmod(0o700)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        _warn_memory_only(error)
-        return None
-
-
-def _warn_memory_only(error: OSError) -> None:
-    warnings.warn(f"flowgraph keeps compiled kernels in memory only: {error}", RuntimeWarning, stacklevel=4)

@@ -8,17 +8,16 @@ GPU and no driver. May not know: devices, schedules, what the kernel computes.
 from __future__ import annotations
 
 import hashlib
-import json
 import linecache
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from flowgraph.backends import kept
+from flowgraph.backends.kept import DamagedEntryError, KeptFiles
 from flowgraph.errors import DeviceError
 
 Capability = tuple[int, int]
@@ -166,44 +165,33 @@ def _versions() -> str:
 
 
 def default_folder() -> Path:
-    """$FLOWGRAPH_CACHE/cuda, else the user's cache folder."""
-    root = os.environ.get("FLOWGRAPH_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "flowgraph"
-    )
-    return Path(root) / "cuda"
+    """cuda/ in the folder of kept kernels."""
+    return kept.default_folder() / "cuda"
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Into place by rename, so that a reader sees all of it or nothing."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    os.replace(temporary, path)
+@lru_cache(maxsize=8)
+def kept_cubins(folder: Path) -> KeptFiles:
+    """The cubins in a folder."""
+    return KeptFiles(folder, ".cubin")
 
 
 def compile_cubin(source: KernelSource, capability: Capability, folder: Path | None = None) -> Cubin:
-    """The kernel's cubin: the kept one if its content still fits its digest, else compiled and kept.
+    """The kernel's cubin: the kept one if it is what was written, else compiled and kept.
 
-    Three files a kernel, named by the digest of source, versions and capability: `.py` to read, `.cubin`,
-    `.json`.
+    Two files a kernel, named by the digest of source, versions and capability: `.py` to read, and `.cubin`.
     """
-    folder = folder or default_folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = kept_cubins(folder or default_folder())
     key = hashlib.sha256(f"{source.digest};{_versions()};sm_{capability}".encode()).hexdigest()[:32]
-    readable, binary, table = (folder / f"{key}{suffix}" for suffix in (".py", ".cubin", ".json"))
-    if binary.is_file() and table.is_file():
-        record, code = json.loads(table.read_text()), binary.read_bytes()
-        if hashlib.sha256(code).hexdigest() == record["sha256"]:
-            return Cubin(code, record["symbol"], record["log"])
+    try:
+        found = store.read(key)
+    except DamagedEntryError:
+        found = None
+    if found is not None:
+        code, about = found
+        return Cubin(code, about["symbol"], about["log"])
     cubin = link_cubin(source, capability)
-    _write(readable, source.text.encode())
-    _write(binary, cubin.code)
-    _write(
-        table,
-        json.dumps(
-            {"sha256": hashlib.sha256(cubin.code).hexdigest(), "symbol": cubin.symbol, "log": cubin.log}
-        ).encode(),
-    )
+    store.write_text(key, source.text)
+    store.write(key, cubin.code, {"symbol": cubin.symbol, "log": cubin.log})
     return cubin
 
 
