@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,9 @@ from flowgraph.ops.indexing import Gather
 from flowgraph.ops.leaf import Constant, Input, as_array, fits
 from flowgraph.ops.shape import Injective
 from flowgraph.passes.pipeline import Record
+from flowgraph.plan.plan import Plan, make_plan
+from flowgraph.report.explain import Explanation, explain
+from flowgraph.report.memory import Memory, memory_of
 
 Sizes = Mapping[str, int]
 OnChunk = Callable[[int], None]
@@ -36,6 +40,10 @@ class Executor(Protocol):
         self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int, on_chunk: OnChunk | None
     ) -> tuple[np.ndarray, ...]:
         """Returns the last step's outputs; `on_chunk(done)` is told now and then how many steps are done."""
+        ...
+
+    def working(self, sizes: Sizes) -> list[dict[str, int]] | None:
+        """Bytes that every launch of the plan needs for itself, by name; None where nothing is planned."""
         ...
 
     def files(self) -> dict[str, str]:
@@ -100,6 +108,37 @@ class Program:
     def source(self) -> str:
         """The generated kernels and the table that runs them, as a readable step."""
         return "\n\n".join(self.executor.files().values())
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The order of launches and what lives where, as every native device has it."""
+        return make_plan(self.graph, self.calls)
+
+    def explain(self) -> Explanation:
+        """What shares a kernel and what does not and why, what is stored and for whom, which updates are in place, and
+        what the passes changed; names the user's lines. Prints as text, its parts are data."""
+        return explain(self.graph, self.plan, self.passes)
+
+    def memory(self, sizes: Sizes | None = None) -> Memory:
+        """Where the bytes of a step go, at these values of the named sizes. Prints as a table, its parts are data.
+
+        Raises InputError for a size that is unknown, or has no value.
+
+        >>> import flowgraph as fg
+        >>> x, w = fg.input("x", ("batch", 64)), fg.parameter("w", (64, 8))
+        >>> memory = fg.compile(outputs=fg.tanh(x @ w), device="cpu").memory({"batch": 10})
+        >>> memory.bytes("parameter"), memory.bytes("input"), memory.arena
+        (2048, 2560, 320)
+        """
+        found = self._given(sizes or {})
+        missing = [name for name in self._sizes if name not in found]
+        if missing:
+            raise InputError(
+                f"the size {missing[0]!r} has no value",
+                where=self._sizes[missing[0]],
+                hint=f"program.memory({{{', '.join(f'{name!r}: ...' for name in sorted(self._sizes))}}})",
+            )
+        return memory_of(self.graph, self.plan, self.executor.working(found), found)
 
     def write_source(self, folder: str | Path) -> list[Path]:
         """Write the generated source: a file a kernel, named after what it computes, and the launches."""

@@ -51,6 +51,10 @@ class ReferenceExecutor:
                 on_chunk(done)
         return outputs
 
+    def working(self, sizes: Sizes) -> list[dict[str, int]] | None:
+        """None: every value of a step has memory of its own, as NumPy gives it."""
+        return None
+
     def files(self) -> dict[str, str]:
         """What runs is the graph itself, as text."""
         return {"graph.txt": to_text(self.graph)}

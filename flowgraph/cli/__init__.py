@@ -71,6 +71,17 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, help="a picture: .svg, .dot, .mmd; text is printed otherwise"
     )
 
+    one = command("explain", commands, "say what shares a kernel and why, and where the memory of a step goes")
+    _model(one)
+    _device(one)
+    one.add_argument(
+        "--size",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="give a named size a value, for the memory: --size batch=32",
+    )
+
     one = command("source", commands, "print the generated kernels of a model's training step")
     _model(one)
     _device(one)

@@ -1,8 +1,9 @@
-"""`flowgraph train`, `show` and `source`: each takes the parsed arguments and returns an exit status."""
+"""`flowgraph train`, `show`, `explain` and `source`: each takes the parsed arguments and returns an exit status."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from flowgraph.backends.select import generated_source
 from flowgraph.cli.model import Model, feed_digits, parse_shapes, read_arrays, read_model
 from flowgraph.datasets import load_digits
-from flowgraph.errors import FlowgraphError
+from flowgraph.errors import FlowgraphError, InputError
 from flowgraph.program import Program
 from flowgraph.train.trainer import Trainer
 from flowgraph.viz.display import STAGES
@@ -52,6 +53,27 @@ def show(arguments: Namespace) -> int:
     shown = draw(program, arguments.output, stage=arguments.stage, detail=arguments.detail)
     print(f"{arguments.stage}: {arguments.output}" if arguments.output else shown.text.rstrip("\n"))
     return 0
+
+
+def explain(arguments: Namespace) -> int:
+    """Print why the training step's kernels are as they are; its memory, too, where sizes are given."""
+    model = read_model(arguments.file, parse_shapes(arguments.shape), arguments.cost)
+    program = model.step(rate=0.1, device=arguments.device)
+    print(str(program.explain()).rstrip("\n"))
+    if arguments.size or not program.sizes:
+        print(f"\n{program.memory(_sizes(arguments.size))}".rstrip("\n"))
+    return 0
+
+
+def _sizes(options: Sequence[str]) -> dict[str, int]:
+    """--size batch=32"""
+    sizes: dict[str, int] = {}
+    for option in options:
+        name, _, value = option.partition("=")
+        if not value.isdigit():
+            raise InputError(f"--size {option!r} is not NAME=VALUE", hint="for example --size batch=32")
+        sizes[name] = int(value)
+    return sizes
 
 
 def source(arguments: Namespace) -> int:

@@ -7,7 +7,8 @@ What fuses is derived from the ops' bodies, never from a list of ops:
 * a reduction along the last axes joins a group that computes its rows (softmax: max, sum and quotient over one row);
 * a reduction over other axes, or a contraction, starts a group; pointwise consumers of the same shape are its epilogue.
 
-Every group has a `reason`: why it is a kernel of its own.
+Every group has a `reason`: why it is a kernel of its own. Each time a node stays out of the kernel of something it
+reads, that is recorded, too (`Apart`): the explanation is what was decided, not a guess made afterwards.
 """
 
 from __future__ import annotations
@@ -61,6 +62,16 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Apart:
+    """A node that is not computed in the kernel of a node it reads, and why. Several reasons may hold; the first found
+    is given."""
+
+    node: Node
+    producer: Node
+    why: str
+
+
+@dataclass(frozen=True)
 class Fusion:
     """The result: groups in order, the group of each computed tensor, and what must be stored."""
 
@@ -68,6 +79,8 @@ class Fusion:
     member_of: dict[Tensor, int]
     stored: frozenset[Tensor]
     inlined: frozenset[Node]
+    recomputed: frozenset[Node] = frozenset()  # of these, what could have been stored and is cheaper to compute again
+    apart: tuple[Apart, ...] = ()
 
 
 def is_contraction(body: Body) -> bool:
@@ -112,6 +125,7 @@ def fuse(graph: Graph) -> Fusion:
     groups: list[Group] = []
     member_of: dict[Tensor, int] = {}
     depth: dict[Node, int] = {}
+    apart: list[Apart] = []
 
     for node in nodes:
         depth[node] = 0 if isinstance(node.op, Leaf) else 1 + max((depth[t.node] for t in node.inputs), default=0)
@@ -120,13 +134,12 @@ def fuse(graph: Graph) -> Fusion:
         reads = reads_of(node, inlined)
         producers = {member_of[t] for t, _ in reads if t in member_of}
         chosen = None
-        if node.op.meaning() == "body" and depth[node] <= MAX_DEPTH:
-            for index in sorted(producers, reverse=True):
-                if any(groups[p].ancestors >> index & 1 for p in producers - {index}):
-                    continue  # another producer waits for that group: joining would make a cycle
-                if _joins(node, reads, groups[index], index, member_of):
-                    chosen = index
-                    break
+        refused: dict[int, str] = {}
+        for index in sorted(producers, reverse=True):
+            refused[index] = _refusal(node, reads, producers, groups, index, member_of, depth[node])
+            if not refused[index]:
+                chosen = index
+                break
         if chosen is not None and groups[chosen].kind == "pointwise":
             for index in sorted(producers - {chosen}, reverse=True):
                 if _unite(groups, index, chosen, member_of, inlined):
@@ -134,7 +147,11 @@ def fuse(graph: Graph) -> Fusion:
         if chosen is None:
             depth[node] = 0
             chosen = len(groups)
-            groups.append(_new_group(node, reads, producers, groups))
+            groups.append(_new_group(node, reads, refused, groups))
+        for index in sorted(producers - {chosen}):
+            why = refused.get(index, ALREADY_INSIDE)
+            found = {t.node for t, _ in reads if member_of.get(t) == index}
+            apart += [Apart(node, producer, why) for producer in sorted(found, key=lambda n: n.serial)]
         group = groups[chosen]
         group.nodes.append(node)
         group.inputs |= {t for t, _ in reads if member_of.get(t) != chosen}
@@ -143,11 +160,19 @@ def fuse(graph: Graph) -> Fusion:
             member_of[tensor] = chosen
 
     stored = _stored(groups, member_of, inlined, roots)
+    read_through = frozenset(inlined)
     _sink_cheap(groups, member_of, inlined, stored, consumers, roots)
     order = [number for number in stable_order([g.waits for g in groups]) if groups[number].nodes]
     position = {old: new for new, old in enumerate(order)}
     member_of = {t: position[g] for t, g in member_of.items()}
-    return Fusion(tuple(groups[k] for k in order), member_of, frozenset(stored), frozenset(inlined))
+    return Fusion(
+        groups=tuple(groups[k] for k in order),
+        member_of=member_of,
+        stored=frozenset(stored),
+        inlined=frozenset(inlined),
+        recomputed=frozenset(inlined) - read_through,
+        apart=tuple(apart),
+    )
 
 
 def _wait(groups: list[Group], number: int, producers: set[int]) -> None:
@@ -355,7 +380,9 @@ def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
     return list(found)
 
 
-def _new_group(node: Node, reads: list[Read], producers: set[int], groups: list[Group]) -> Group:
+def _new_group(node: Node, reads: list[Read], refused: dict[int, str], groups: list[Group]) -> Group:
+    """A group for a node that joins none; `refused` says why not, for every group whose results it reads."""
+    producers = set(refused)
     shape = node.outputs[0].shape
     if node.op.meaning() == "scatter":
         scatter = node.op.scatter(*(t.type for t in node.inputs))
@@ -382,19 +409,59 @@ def _new_group(node: Node, reads: list[Read], producers: set[int], groups: list[
         return Group(shape, kind, reason=why if producers else "reduces its input")
     if not producers:
         why = "reads only inputs and parameters"
+    elif limits := [w for w in refused.values() if w in LIMITS]:
+        why = limits[0]
     else:
         kinds = sorted({groups[p].kind for p in producers})
         why = f"needs all of what a {'/'.join(kinds)} kernel computes before its own loops can start"
     return Group(shape, "pointwise", reason=why)
 
 
-def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: dict[Tensor, int]) -> bool:
-    """Whether the node can be computed inside the group's loops; may turn a pointwise group into one over rows."""
+# Why a node stays out of the kernel of a node it reads: said of the reader.
+CIRCLE = "something else it reads waits for that kernel, so that joining would make a circle"
+OWN_LOOPS = "it has loops of its own"
+PRODUCT = "a product needs whole arrays: a register tile of its own"
+CLOSED = "nothing joins a kernel of that kind"
+ALREADY_INSIDE = "it is computed in the kernel of something else it reads"
+TOO_LONG = f"the kernel would have more than {MAX_NODES} ops: compile time grows faster than a kernel's length"
+TOO_MANY_INPUTS = f"the kernel would read more than {MAX_INPUTS} arrays"
+TOO_DEEP = f"more than {MAX_DEPTH} values would be written into one another"
+OTHER_POINTS = "its loops are not those of that kernel"
+ALL_FIRST = "it reads elements other than its own, so all of them must be there first"
+ACROSS = "it combines what that kernel computes at different points of its loops, which run in any order"
+NOT_ROWS = "it reduces rows, and that kernel computes none"
+NO_ROWS = "it has a row at every point of that kernel, which computes no rows"
+OTHER_ROWS = "its rows are not those of that kernel"
+LIMITS = (TOO_LONG, TOO_MANY_INPUTS, TOO_DEEP)  # reasons that have nothing to do with what is computed
+
+
+def _refusal(
+    node: Node,
+    reads: list[Read],
+    producers: set[int],
+    groups: list[Group],
+    index: int,
+    member_of: dict[Tensor, int],
+    depth: int,
+) -> str:
+    """Why the node cannot be computed inside the loops of group `index`, or "" where it can; then a pointwise group may
+    have been turned into one over rows."""
+    group = groups[index]
+    if node.op.meaning() != "body":
+        return OWN_LOOPS
     body = body_of(node)
-    if is_contraction(body) or group.kind in ("scatter", "pieces", "running", "sorting"):
-        return False
-    if len(group.nodes) >= MAX_NODES or len(group.inputs | {t for t, _ in reads}) > MAX_INPUTS:
-        return False
+    if is_contraction(body):
+        return PRODUCT
+    if any(groups[p].ancestors >> index & 1 for p in producers - {index}):
+        return CIRCLE
+    if group.kind in ("scatter", "pieces", "running", "sorting"):
+        return CLOSED
+    if len(group.nodes) >= MAX_NODES:
+        return TOO_LONG
+    if len(group.inputs | {t for t, _ in reads}) > MAX_INPUTS:
+        return TOO_MANY_INPUTS
+    if depth > MAX_DEPTH:
+        return TOO_DEEP
     shape = node.outputs[0].shape
     own = [(t, idx) for t, idx in reads if member_of.get(t) == index]
     outer = len(group.shape)
@@ -405,23 +472,23 @@ def _joins(node: Node, reads: list[Read], group: Group, index: int, member_of: d
         if same and all(idx == full for _, idx in own):
             group.shape, group.kind = shape, "row"
             group.reason = "computes rows and reduces them"
-            return True
-        return False
+            return ""
+        return ACROSS
     if shape[:outer] != group.shape:
-        return False
+        return ACROSS if body.reduce else OTHER_POINTS
     if len(shape) > outer and (group.kind != "row" or not (outer or _is_short_row(shape))):
-        return False
+        return NO_ROWS
     if body.reduce and (len(shape) != outer or group.kind != "row"):
-        return False
+        return NOT_ROWS
     scalar_index = tuple(map(Index, body.axes[:outer]))
     row_index = tuple(map(Index, (*body.axes, *body.reduce)))
     for tensor, idx in own:
         is_row = tensor.rank > outer
         if idx != (row_index if is_row else scalar_index):
-            return False
+            return ALL_FIRST
         if is_row and _row_extents(tensor, outer) != tuple(a.extent for a in (*body.axes, *body.reduce)[outer:]):
-            return False
-    return True
+            return OTHER_ROWS
+    return ""
 
 
 def _is_short(body: Body) -> bool:

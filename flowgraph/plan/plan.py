@@ -36,6 +36,7 @@ class Plan:
     lifetimes: dict[Tensor, tuple[int, int]]
     in_place: tuple[tuple[Tensor, Tensor], ...]  # (parameter, its new value): written straight into the parameter
     outputs: tuple[Tensor, ...]
+    copied: tuple[tuple[Tensor, Tensor, str], ...] = ()  # updates that are not, and why: copied at the step's end
 
     def bytes_of(self, tensor: Tensor) -> Size:
         return tensor.type.count * tensor.dtype.itemsize
@@ -51,22 +52,24 @@ def make_plan(graph: Graph, calls: Sequence[KernelCall]) -> Plan:
     for k, call in enumerate(calls):
         for t in call.inputs:
             readers.setdefault(t, []).append(k)
-    copies: list[tuple[Tensor, Tensor]] = []
+    copies: list[tuple[Tensor, Tensor, str]] = []
     for parameter, new in graph.updates:
         writer = producer[new]
         waits = [k for k in readers.get(parameter, ()) if k != writer]
-        safe = (
-            may_overwrite(calls[writer], parameter, new)
-            and new not in graph.outputs
-            and not any(_reaches(after, writer, k) for k in waits)
-        )
-        if safe:
+        why_not = ""
+        if not may_overwrite(calls[writer], parameter, new):
+            why_not = "its kernel reads other elements of the old value than the one it writes, or reads them later"
+        elif new in graph.outputs:
+            why_not = "its new value is an output, too"
+        elif any(_reaches(after, writer, k) for k in waits):
+            why_not = "a kernel that comes after the new value is computed reads the old one"
+        if not why_not:
             after[writer].update(waits)
             in_place.append((parameter, new))
             calls[writer] = start_from_old(calls[writer], parameter, new)
         else:
-            copies.append((parameter, new))
-    for parameter, new in copies:
+            copies.append((parameter, new, why_not))
+    for parameter, new, _ in copies:
         after.append({producer[new], *readers.get(parameter, ())})
         calls.append(build_copy(new, parameter))
 
@@ -84,7 +87,8 @@ def make_plan(graph: Graph, calls: Sequence[KernelCall]) -> Plan:
                 lifetimes[tensor] = (first, position)
     for tensor in graph.outputs:
         lifetimes[tensor] = (lifetimes[tensor][0], len(ordered))
-    return verify_plan(Plan(ordered, places, lifetimes, tuple(in_place), graph.outputs), graph)
+    plan = Plan(ordered, places, lifetimes, tuple(in_place), graph.outputs, tuple(copies))
+    return verify_plan(plan, graph)
 
 
 def _place(tensor: Tensor, written: dict[Tensor, Tensor]) -> Place:

@@ -21,8 +21,8 @@ from flowgraph.graph.size import Size, evaluate
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.kernel import Kernel, KernelCall
 from flowgraph.ops.leaf import aligned
+from flowgraph.plan.arena import Arena, lay_out
 from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
-from flowgraph.plan.layout import ALIGNMENT, Block, pack
 from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.schedule.cpu import CpuSchedule
@@ -111,15 +111,10 @@ class CpuExecutor:
 
     def _bind(self, sizes: Sizes) -> Binding:
         plan = self.plan
-        tensors = list(plan.lifetimes)
-        blocks = [Block(evaluate(plan.bytes_of(t), sizes), *plan.lifetimes[t]) for t in tensors]
-        working = [working_memory(c, sizes) for c in self.compiled]
-        scratch = [sum(each.values()) for each in working]
-        blocks += [Block(size, k, k) for k, size in enumerate(scratch)]
-        offsets, total = pack(blocks)
-        arena = aligned((max(total, 1),), np.uint8)
+        layout = lay_out(plan, self.working(sizes), sizes)
+        arena = aligned((max(layout.total, 1),), np.uint8)
         base = arena.ctypes.data
-        address = {t: base + o for t, o in zip(tensors, offsets, strict=False)}
+        address = {t: base + offset for t, offset in layout.offsets.items()}
         alive: list[np.ndarray] = []
         for tensor, place in plan.places.items():
             if place.kind == "parameter":
@@ -135,11 +130,9 @@ class CpuExecutor:
         for number, compiled in enumerate(self.compiled):
             starts.append(len(words))
             buffers = compiled.call.operands()
-            free = base + offsets[len(tensors) + number]
             for name in compiled.loops.buffers:
-                if name in working[number]:
-                    words.append(free)
-                    free += working[number][name]
+                if name in layout.working[number]:
+                    words.append(base + layout.working[number][name])
                     continue
                 tensor = buffers[name]
                 if plan.places[tensor].kind == "input":
@@ -154,11 +147,7 @@ class CpuExecutor:
             table[k, Row.ARGS] = table_words.ctypes.data + 8 * starts[k]
             table[k, Row.TASKS] = tasks[k]
             table[k, Row.TEAM] = teams[k]
-        accesses = self._accesses(
-            teams,
-            {t: (o, blocks[k].size) for k, (t, o) in enumerate(zip(tensors, offsets, strict=False))},
-            list(zip(offsets[len(tensors) :], scratch, strict=True)),
-        )
+        accesses = self._accesses(teams, layout)
         barriers = place_barriers(accesses)
         verify_barriers(accesses, barriers)
         table[:, Row.BARRIER] = barriers
@@ -180,25 +169,27 @@ class CpuExecutor:
             counts.append(tasks)
         return teams, counts
 
-    def _accesses(
-        self, teams: Sequence[int], arena: Mapping[Tensor, tuple[int, int]], scratch: Sequence[tuple[int, int]]
-    ) -> list[Access]:
+    def _accesses(self, teams: Sequence[int], arena: Arena) -> list[Access]:
         """What every launch touches: bytes of the arena, or a given array as a whole."""
 
         def span(tensor: Tensor) -> Span:
             place = self.plan.places[tensor]
             if place.kind != "arena":
                 return Span(place.of, 0, 1)
-            offset, size = arena[tensor]
-            return Span("arena", offset, offset + size)
+            offset = arena.offsets[tensor]
+            return Span("arena", offset, offset + arena.values[tensor].size)
 
         made = []
-        for compiled, team, (offset, size) in zip(self.compiled, teams, scratch, strict=True):
+        for compiled, team, (offset, size) in zip(self.compiled, teams, arena.scratch, strict=True):
             writes = [span(t) for t in compiled.call.outputs]
             if size:
                 writes.append(Span("arena", offset, offset + size))
             made.append(Access(tuple(span(t) for t in compiled.call.inputs), tuple(writes), team))
         return made
+
+    def working(self, sizes: Sizes) -> list[dict[str, int]]:
+        """Bytes that every launch needs for itself, by name: packed panels, and what the kernel asks for."""
+        return [working_memory(c, sizes) for c in self.compiled]
 
     def files(self) -> dict[str, str]:
         """The generated source: every kernel with what it computes and where the user wrote it, and the table."""
@@ -210,7 +201,7 @@ def working_memory(compiled: Compiled, sizes: Sizes) -> dict[str, int]:
     asked: dict[str, Size] = {b.name: b.bytes for b in compiled.call.kernel.work}
     if compiled.loops.scratch != 0:
         asked["panel"] = compiled.loops.scratch
-    return {name: -(-evaluate(size, sizes) // ALIGNMENT) * ALIGNMENT for name, size in asked.items()}
+    return {name: evaluate(size, sizes) for name, size in asked.items()}
 
 
 def generated_files(compiled: Sequence[Compiled]) -> dict[str, str]:

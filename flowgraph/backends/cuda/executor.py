@@ -29,7 +29,7 @@ from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Size, evaluate, product
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.kernel import KernelCall
-from flowgraph.plan.layout import Block, pack
+from flowgraph.plan.arena import lay_out
 from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.schedule.cuda import CudaSchedule
@@ -164,16 +164,10 @@ class CudaExecutor:
         plan = self.plan
         self._check_indices(sizes)
         binding = Binding({}, [], lambda: None)
-        tensors = list(plan.lifetimes)
-        work = [(k, buffer) for k, c in enumerate(self.compiled) for buffer in c.call.kernel.work]
-        blocks = [Block(evaluate(plan.bytes_of(t), sizes), *plan.lifetimes[t]) for t in tensors]
-        blocks += [Block(evaluate(buffer.bytes, sizes), k, k) for k, buffer in work]
-        offsets, total = pack(blocks)
-        base = self._alloc(binding, total)
-        address = {t: base + offset for t, offset in zip(tensors, offsets, strict=False)} | self._constants
-        working: list[dict[str, int]] = [{} for _ in self.compiled]
-        for (k, buffer), offset in zip(work, offsets[len(tensors) :], strict=True):
-            working[k][buffer.name] = base + offset
+        layout = lay_out(plan, self.working(sizes), sizes)
+        base = self._alloc(binding, layout.total)
+        address = {t: base + offset for t, offset in layout.offsets.items()} | self._constants
+        working = [{name: base + offset for name, offset in each.items()} for each in layout.working]
         for tensor, place in plan.places.items():
             if place.kind == "parameter":
                 address[tensor] = self.parameters.address(place.of.op.storage)
@@ -238,6 +232,10 @@ class CudaExecutor:
                 check(product(a.extent for a in axes), f"a loop of {kernel.name}", kernel.origin)
 
     # for people
+
+    def working(self, sizes: Sizes) -> list[dict[str, int]]:
+        """Bytes that every launch needs for itself, by name."""
+        return [{b.name: evaluate(b.bytes, sizes) for b in c.call.kernel.work} for c in self.compiled]
 
     def files(self) -> dict[str, str]:
         """The generated source: every kernel with what it computes and where the user wrote it, and the table."""
