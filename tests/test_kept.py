@@ -165,7 +165,7 @@ import random, sys
 from pathlib import Path
 from flowgraph.backends.kept import KeptFiles
 kept, dice = KeptFiles(Path(sys.argv[1]), ".o", limit=8_000), random.Random(int(sys.argv[2]))
-for _ in range(400):
+for _ in range(150):
     name = f"entry{dice.randrange(20)}"
     found = kept.read(name)
     if found is None:
