@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from flowgraph.ops.random import advanced, states_of
 from flowgraph.ops.shape import broadcast_to
 from flowgraph.passes.pipeline import OPTIMISE, before_differentiation, run_passes
 from flowgraph.program import Program, whole_number
+from flowgraph.report.debug import level_asked, tell_compiled
 from flowgraph.schedule.kind import kind_of
 
 
@@ -59,7 +61,7 @@ def compile(
 
     Raises GraphError for an update of something that is no parameter, for an input that is not listed and for
     two inputs or two parameters of one name, ShapeError or DTypeError for an update of another type,
-    DeviceError for a device that cannot be used.
+    DeviceError for a device that cannot be used; InputError for a FLOWGRAPH_DEBUG that is no level.
     """
     if threads is not None:
         threads = whole_number(threads, "threads", least=1)
@@ -69,6 +71,7 @@ def compile(
             where=origins.here(),
             hint="'cpu', 'cuda', 'reference' or 'auto'",
         )
+    level, start = level_asked(), time.perf_counter()
     declared = declare(inputs, outputs, updates)
     require_distinct("inputs", declared.inputs, "rename one")
     updated = (target for target, _ in declared.updates)
@@ -79,7 +82,11 @@ def compile(
     optimised, records = run_passes(declared, OPTIMISE, check=check)
     calls = join_side_by_side(build_kernels(optimised), optimised.updates, kind_of)
     executor = make_executor(device, optimised, calls, threads)
-    return Program(declared, optimised, calls, records, executor)
+    program = Program(declared, optimised, calls, records, executor, debug=level)
+    if level:
+        seconds = time.perf_counter() - start
+        tell_compiled(level, declared, optimised, calls, records, executor.files, executor.device, seconds)
+    return program
 
 
 def declare(

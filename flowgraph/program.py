@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from flowgraph.ops.leaf import Constant, Input, as_array, fits
 from flowgraph.ops.shape import Injective
 from flowgraph.passes.pipeline import Record
 from flowgraph.plan.plan import Plan, make_plan
+from flowgraph.report.debug import Tally, tell_first_run
 from flowgraph.report.explain import Explanation, explain
 from flowgraph.report.memory import Memory, memory_of
 
@@ -48,6 +50,10 @@ class Executor(Protocol):
 
     def files(self) -> dict[str, str]:
         """The generated code, for people, by file name."""
+        ...
+
+    def tally(self) -> Tally | None:
+        """What was done so far, in this process, to have native kernels; None where nobody counts."""
         ...
 
 
@@ -80,9 +86,12 @@ class Program:
         calls: Sequence[KernelCall],
         passes: Sequence[Record],
         executor: Executor,
+        debug: int = 0,
     ) -> None:
         self.declared, self.graph, self.calls, self.passes = declared, optimised, tuple(calls), tuple(passes)
         self.executor = executor
+        self._debug = debug  # see report.debug
+        self._ran: set[tuple[tuple[str, int], ...]] = set()  # sizes whose first run was reported
         self.inputs: dict[str, Tensor] = {tensor.op.label: tensor for tensor in declared.inputs}
         self._sizes = sizes_of(optimised)
         of_inputs = (names_in(size) for tensor in declared.inputs for size in tensor.shape)
@@ -169,7 +178,17 @@ class Program:
         """
         steps = whole_number(steps, "the number of steps", least=1)
         arrays, found = self.check(inputs, sizes)
-        return self.executor.run(found, arrays, steps, on_chunk)
+        key = tuple(sorted(found.items()))
+        if not self._debug or key in self._ran:
+            return self.executor.run(found, arrays, steps, on_chunk)
+        self._ran.add(key)
+        before, start = self.executor.tally(), time.perf_counter()
+        outputs = self.executor.run(found, arrays, steps, on_chunk)
+        seconds = time.perf_counter() - start
+        after = self.executor.tally()
+        done = None if before is None or after is None else after - before
+        tell_first_run(self._debug, self.plan, self.memory(found), done, seconds)
+        return outputs
 
     def check(
         self, inputs: Mapping[str, Any], sizes: Sizes | None = None

@@ -11,6 +11,7 @@ from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.text import to_text
 from flowgraph.ops.leaf import Input, Leaf, Parameter
 from flowgraph.program import OnChunk, Sizes, concrete
+from flowgraph.report.debug import Tally
 
 
 def evaluate_graph(graph: Graph, sizes: Sizes, values: Mapping[Tensor, np.ndarray]) -> dict[Tensor, np.ndarray]:
@@ -53,6 +54,10 @@ class ReferenceExecutor:
 
     def working(self, sizes: Sizes) -> list[dict[str, int]] | None:
         """None: every value of a step has memory of its own, as NumPy gives it."""
+        return None
+
+    def tally(self) -> Tally | None:
+        """None: nothing is compiled."""
         return None
 
     def files(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ from flowgraph.plan.arena import Arena, lay_out
 from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
 from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.program import OnChunk, Sizes
+from flowgraph.report.debug import Tally
 from flowgraph.schedule.cpu import CpuSchedule
 from flowgraph.schedule.loops import Loops
 from flowgraph.schedule.lower_cpu import lower
@@ -190,6 +191,11 @@ class CpuExecutor:
     def working(self, sizes: Sizes) -> list[dict[str, int]]:
         """Bytes that every launch needs for itself, by name: packed panels, and what the kernel asks for."""
         return [working_memory(c, sizes) for c in self.compiled]
+
+    def tally(self) -> Tally:
+        """Kernels that this process found in the store, and compiled, for all its programs."""
+        done = self.runtime.store.done
+        return Tally(done.hits, done.compiled, done.compile_seconds)
 
     def files(self) -> dict[str, str]:
         """The generated source: every kernel with what it computes and where the user wrote it, and the table."""

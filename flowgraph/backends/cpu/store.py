@@ -82,6 +82,11 @@ class KernelStore:
         with _LOCK:
             return [self._address(source) for source in sources]
 
+    @property
+    def done(self) -> StoreInfo:
+        """What `info` counts of this process, without a look at the folder."""
+        return self._done
+
     def info(self) -> StoreInfo:
         kept = self._kept.info()
         return replace(self._done, folder=self._kept.folder, kept=kept.entries, kept_bytes=kept.size,

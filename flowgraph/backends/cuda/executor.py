@@ -32,6 +32,7 @@ from flowgraph.kernels.kernel import KernelCall
 from flowgraph.plan.arena import lay_out
 from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.program import OnChunk, Sizes
+from flowgraph.report.debug import Tally
 from flowgraph.schedule.cuda import CudaSchedule
 from flowgraph.schedule.lower_cuda import BlockLoops, lower
 
@@ -236,6 +237,10 @@ class CudaExecutor:
     def working(self, sizes: Sizes) -> list[dict[str, int]]:
         """Bytes that every launch needs for itself, by name."""
         return [{b.name: evaluate(b.bytes, sizes) for b in c.call.kernel.work} for c in self.compiled]
+
+    def tally(self) -> Tally | None:
+        """None: a device does not count what it compiled and what was kept."""
+        return None
 
     def files(self) -> dict[str, str]:
         """The generated source: every kernel with what it computes and where the user wrote it, and the table."""
