@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flowgraph as fg
+from flowgraph.errors import FlowgraphError
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.names import names
 from flowgraph.graph.text import to_text
 from flowgraph.notation import parse
 from flowgraph.ops import Op
-from flowgraph.viz import Edge, Picture, Vertex, from_graph, show
+from flowgraph.viz import Edge, Picture, Vertex, from_graph, show, show_memory
 from flowgraph.viz import svg as svg_room
 from flowgraph.viz.dot import to_dot
 from flowgraph.viz.mermaid import to_mermaid
@@ -402,3 +403,36 @@ def test_names_are_unique_identifiers_whatever_the_labels(wanted: list[str]) -> 
     called = list(names(graph).values())
     assert len(set(called)) == len(wanted)
     assert all(c.isascii() and c.isidentifier() for c in called)
+
+
+# The arena
+
+
+def test_the_arena_is_drawn_with_a_rectangle_a_value_inside_its_field(tmp_path):
+    x, w = fg.input("x", ("batch", 5)), fg.parameter("w", (5, 3), np.ones((5, 3), np.float32))
+    h = fg.tanh(x @ w)
+    program = fg.compile(outputs=[fg.sum(h, axis=0)], updates={w: w - fg.transpose(x) @ h}, device="cpu")
+    memory = program.memory({"batch": 7})
+    path = tmp_path / "arena.svg"
+    root = ET.fromstring(show_memory(memory, path).svg)
+    assert path.read_text(encoding="utf-8").startswith("<svg")
+    space = "{http://www.w3.org/2000/svg}"
+    field = root.findall(f"{space}rect")[1].attrib
+    values = [g for g in root.findall(f"{space}g") if g.find(f"{space}rect") is not None]
+    assert len(values) == sum(v.offset is not None for v in memory.values) >= 2
+    for g in values:
+        rectangle = g.find(f"{space}rect").attrib
+        for start, extent in (("x", "width"), ("y", "height")):
+            first, last = float(rectangle[start]), float(rectangle[start]) + float(rectangle[extent])
+            least, most = float(field[start]), float(field[start]) + float(field[extent])
+            assert least - 0.2 <= first < last <= most + 0.2
+
+
+def test_without_an_arena_there_is_nothing_to_draw(tmp_path):
+    x = fg.input("x", (4,))
+    memory = fg.compile(outputs=fg.tanh(x), device="reference").memory()
+    with pytest.raises(FlowgraphError, match="no arena to draw"):
+        show_memory(memory)
+    native = fg.compile(outputs=fg.tanh(x), device="cpu").memory()
+    with pytest.raises(FlowgraphError, match=r"drawn as \.svg"):
+        show_memory(native, tmp_path / "arena.png")

@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="give a named size a value, for the memory: --size batch=32",
     )
+    one.add_argument("-o", "--output", type=Path, help="draw the arena: .svg")
 
     one = command("source", commands, "print the generated kernels of a model's training step")
     _model(one)

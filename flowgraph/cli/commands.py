@@ -14,6 +14,7 @@ from flowgraph.datasets import load_digits
 from flowgraph.errors import FlowgraphError, InputError
 from flowgraph.program import Program
 from flowgraph.train.trainer import Trainer
+from flowgraph.viz.arena import show_memory
 from flowgraph.viz.display import STAGES
 from flowgraph.viz.display import show as draw
 from flowgraph.viz.svg import find_engine
@@ -60,8 +61,12 @@ def explain(arguments: Namespace) -> int:
     model = read_model(arguments.file, parse_shapes(arguments.shape), arguments.cost)
     program = model.step(rate=0.1, device=arguments.device)
     print(str(program.explain()).rstrip("\n"))
-    if arguments.size or not program.sizes:
-        print(f"\n{program.memory(_sizes(arguments.size))}".rstrip("\n"))
+    if arguments.size or arguments.output is not None or not program.sizes:
+        memory = program.memory(_sizes(arguments.size))
+        print(f"\n{memory}".rstrip("\n"))
+        if arguments.output is not None:
+            show_memory(memory, arguments.output)
+            print(f"\narena: {arguments.output}")
     return 0
 
 
