@@ -35,6 +35,7 @@ from flowgraph.ops.classification import (
     softmax,
 )
 from flowgraph.ops.contraction import add_bias, mul
+from flowgraph.ops.einsum import einsum, matmul, tensordot
 from flowgraph.ops.elementwise import (
     add,
     cast,
@@ -115,7 +116,6 @@ flatten = ravel
 permute_dims = transpose
 take = gather
 cumsum = cumulative_sum
-matmul = mul
 sigmoid = logistic
 __version__ = "0.1.0"
 
@@ -207,6 +207,7 @@ __all__ = [
     "datasets",
     "divide",
     "dropout",
+    "einsum",
     "elu",
     "equal",
     "erf",
@@ -296,6 +297,7 @@ __all__ = [
     "take",
     "take_along_axis",
     "tanh",
+    "tensordot",
     "tile",
     "top_k",
     "transpose",

@@ -142,7 +142,8 @@ def fuse(graph: Graph) -> Fusion:
                 break
         if chosen is not None and groups[chosen].kind == "pointwise":
             for index in sorted(producers - {chosen}, reverse=True):
-                if _unite(groups, index, chosen, member_of, inlined):
+                between = any(groups[p].ancestors >> index & 1 for p in producers - {index, chosen})
+                if not between and _unite(groups, index, chosen, member_of, inlined):
                     producers = {chosen if p == index else p for p in producers}
         if chosen is None:
             depth[node] = 0

@@ -3,6 +3,7 @@
 from flowgraph.ops import (
     classification,
     contraction,
+    einsum,
     elementwise,
     functions,
     indexing,
@@ -27,6 +28,7 @@ __all__ = [
     "Sample",
     "classification",
     "contraction",
+    "einsum",
     "elementwise",
     "functions",
     "indexing",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowgraph.graph.tensor import Tensor
-from flowgraph.ops import contraction, elementwise, functions, logic, piecewise, slicing
+from flowgraph.ops import einsum, elementwise, functions, logic, piecewise, slicing
 
 
 def _swap(function: Any) -> Any:
@@ -19,7 +19,7 @@ _BINARY = {
     "sub": elementwise.subtract,
     "mul": elementwise.multiply,
     "truediv": elementwise.divide,
-    "matmul": contraction.mul,
+    "matmul": einsum.matmul,
     "pow": functions.power,
     "floordiv": logic.floor_divide,
     "mod": logic.remainder,

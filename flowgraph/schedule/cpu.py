@@ -56,16 +56,19 @@ class Product:
     a: Load
     b: Load
     result: str
+    others: tuple[Axis, ...] = ()  # axes of batches: one product at each of their points
 
 
 def as_product(kernel: Kernel) -> Product | None:
-    """The kernel as a matrix product with an epilogue, if it is one."""
-    if len(kernel.axes) != 2 or not kernel.nests:
+    """The kernel as matrix products with an epilogue, if it is some: one at every point of the axes but the last and
+    one more.
+    """
+    if len(kernel.axes) < 2 or not kernel.nests:
         return None
     first, rest = kernel.nests[0], kernel.nests[1:]
     if len(first.axes) != 1 or len(first.reductions) != 1 or first.lets or first.stores or any(n.axes for n in rest):
         return None
-    (reduction,), (k,), (i, j) = first.reductions, first.axes, kernel.axes
+    (reduction,), (k,), (*leading, j) = first.reductions, first.axes, kernel.axes
     value = reduction.value
     if reduction.combiner != "sum" or not value.dtype.is_float:
         return None
@@ -77,14 +80,12 @@ def as_product(kernel: Kernel) -> Product | None:
     if not all(isinstance(e, Index) or e == Const(0, int64) for load in (left, right) for e in load.index):
         return None
     for a, b in ((left, right), (right, left)):
-        shapes = kernel.buffer(str(a.source)).type.shape, kernel.buffer(str(b.source)).type.shape
-        moves = [
-            [stride_along(s, load.index, axis) for axis in (i, j, k)] for s, load in zip(shapes, (a, b), strict=True)
-        ]
-        if any(None in m for m in moves):
-            return None
-        if {i, k} >= axes_of(a) - {j} and axes_of(a) <= {i, k} and axes_of(b) <= {j, k} and j in axes_of(b):
-            return Product(i, j, k, a, b, reduction.name)
+        if j in axes_of(a) or j not in axes_of(b) or not {k} <= axes_of(a) & axes_of(b):
+            continue
+        rows = [x for x in leading if x in axes_of(a) and x not in axes_of(b)]
+        if rows:
+            i = rows[-1]
+            return Product(i, j, k, a, b, reduction.name, tuple(x for x in leading if x != i))
     return None
 
 

@@ -75,7 +75,7 @@ SMALL, MIDDLE, LARGE = Tile(16, 16, 64, 1), Tile(64, 64, 16, 4), Tile(128, 128, 
 def choose(kernel: Kernel) -> CudaSchedule:
     """The schedule of a (collapsed) kernel."""
     found = as_product(kernel)
-    if found is not None:
+    if found is not None and not found.others:
         return _tile(found.i.extent, found.j.extent, kernel.buffer(str(found.a.source)).type.dtype.itemsize)
     inner = [nest for nest in kernel.nests if nest.axes]
     if not inner:

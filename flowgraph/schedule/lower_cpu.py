@@ -599,9 +599,12 @@ def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement
     a_row, a_k = stride(found.a, found.i), stride(found.a, found.k)
     b_k, b_j = stride(found.b, found.k), stride(found.b, found.j)
     i, j = found.i.name, found.j.name
-    address = Call(f"at_{dtype.code}", (variable(str(found.a.source)), times(variable(i), a_row)))
+    # where the operands of this batch begin
+    a_start = plus(*(times(variable(x.name), stride(found.a, x)) for x in found.others))
+    b_start = plus(*(times(variable(x.name), stride(found.b, x)) for x in found.others))
+    address = Call(f"at_{dtype.code}", (variable(str(found.a.source)), plus(a_start, times(variable(i), a_row))))
     row_blocks = ceil_div(m, mr)
-    panel: Value = Call(f"at_{dtype.code}", (variable(str(found.b.source)), variable(j)))
+    panel: Value = Call(f"at_{dtype.code}", (variable(str(found.b.source)), plus(b_start, variable(j))))
     panel_k = b_k
     if schedule.pack:
         panel, panel_k = variable("packed"), number(width)
@@ -666,12 +669,30 @@ def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement
     setup: list[Statement] = [Set(("tile",), Call(f"stack_{dtype.code}", (number(mr * width),)))]
     column_setup: list[Statement] = [Set(("columns",), Call("min", (number(width), minus(n, variable(j)))))]
     column_blocks = floor_divide(found.j.extent + (width - 1), width)
+    local: Value = variable("task")  # among the tasks of one batch
+    batch: list[Statement] = []
+    each = column_blocks if schedule.pack else floor_divide(found.i.extent + (mr - 1), mr) * column_blocks
+    if found.others:
+        local = variable("local")
+        count = ceil_div(n, width) if schedule.pack else times(row_blocks, ceil_div(n, width))
+        batch = [
+            Set(("each",), count),
+            Set(("local",), binary("mod", variable("task"), variable("each"))),
+            Set(("batch",), binary("floordiv", variable("task"), variable("each"))),
+            *_point(found.others, sizes, variable("batch")),
+        ]
+    tasks: Size = product([*(x.extent for x in found.others), each])
+    scratch: Size = 0
     if schedule.pack:
-        source = Call(f"at_{dtype.code}", (variable(str(found.b.source)), times(variable(j), b_j)))
-        packed = Call(f"at_{dtype.code}", (variable("panel"), times(variable(j), depth)))
+        source = Call(
+            f"at_{dtype.code}", (variable(str(found.b.source)), plus(b_start, times(variable(j), b_j)))
+        )
+        place = times(variable("task"), number(width), depth)
+        packed = Call(f"at_{dtype.code}", (variable("panel"), place))
         packing = (variable("packed"), number(width), source, b_k, b_j, depth, columns, number(width))
         body: list[Statement] = [
-            Set((j,), times(variable("task"), number(width))),
+            *batch,
+            Set((j,), times(local, number(width))),
             *column_setup,
             Comment("this block of columns of the second operand, row by row"),
             Set(("packed",), packed),
@@ -683,16 +704,14 @@ def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement
                 *one_tile,
             )),
         ]  # fmt: skip
-        tasks: Size = column_blocks
-        scratch: Size = found.k.extent * column_blocks * (width * dtype.itemsize)
+        scratch = found.k.extent * tasks * (width * dtype.itemsize)
     else:
         body = [
+            *batch,
             Set(("block",), row_blocks),
-            Set((i,), times(binary("mod", variable("task"), variable("block")), number(mr))),
-            Set((j,), times(binary("floordiv", variable("task"), variable("block")), number(width))),
+            Set((i,), times(binary("mod", local, variable("block")), number(mr))),
+            Set((j,), times(binary("floordiv", local, variable("block")), number(width))),
             *column_setup,
             *one_tile,
         ]
-        tasks = floor_divide(found.i.extent + (mr - 1), mr) * column_blocks
-        scratch = 0
     return [*setup, For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks, scratch
