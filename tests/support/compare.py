@@ -27,6 +27,7 @@ from flowgraph.index_notation import COMPARISONS, LOGICAL, RANDOM, Apply, walk
 from flowgraph.ops.elementwise import Add, Multiply, Negative, Subtract
 from flowgraph.ops.indexing import AddAlongAxis, ScatterAdd
 from flowgraph.ops.leaf import Constant, Input, Parameter
+from flowgraph.ops.reduce import Mean, Sum
 from flowgraph.program import concrete
 
 FACTOR = 8.0  # of the reference's own error
@@ -176,6 +177,10 @@ def _additions(node: Node, found: Mapping[Tensor, np.ndarray], sums: Sums) -> np
         count = op.reference(np.zeros_like(base), ids, np.ones_like(added))
         sums[node.outputs[0]] = count, op.reference(np.abs(base), ids, np.abs(added))
         return np.multiply(*sums[node.outputs[0]])
+    if isinstance(op, (Sum, Mean)):  # equal terms round alike: half of what n growing partial sums may lose
+        (x,) = operands
+        terms = x.size // max(1, int(np.prod(np.delete(x.shape, op.axes))))
+        return op.reference(np.abs(x)) * (min(terms, 512) + terms / 512) / 2
     place = next((k for k, t in enumerate(node.inputs) if t in sums), None)
     if place is None or not isinstance(op, (Add, Subtract, Multiply, Negative)):
         return None
