@@ -101,7 +101,8 @@ def _sizes(text: str, operands: Sequence[tuple[str, Shape]]) -> dict[str, Size]:
         for label, size in zip(labels, shape, strict=True):
             if found.setdefault(label, size) != size:
                 shapes = " and ".join(show_shape(s) for _, s in operands)
-                raise ShapeError(f"einsum {text}: {label!r} is {found[label]} and {size} in shapes {shapes}")
+                problem = f"einsum {text}: {label!r} is {found[label]} and {size} in shapes {shapes}"
+                raise ShapeError(problem, where=origins.here(), hint="a label stands for one size")
     return found
 
 
