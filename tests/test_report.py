@@ -12,6 +12,7 @@ from flowgraph.cli import main
 from flowgraph.errors import InputError
 from flowgraph.kernels import fuse
 from flowgraph.program import Program
+from tests.support.random_graphs import random_case
 
 HERE = Path(__file__).name
 
@@ -135,6 +136,21 @@ def test_a_kernel_of_several_groups_says_that_they_were_joined() -> None:
     explained = fg.compile(outputs=[first, second], device="reference").explain()
     assert len(explained.kernels) == 1
     assert "share what they read" in str(explained.kernels[0])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_any_graph_every_stored_value_is_for_somebody_later_and_says_why(seed: int) -> None:
+    graph = random_case(seed, 20).graph
+    program = fg.compile(outputs=list(graph.outputs), updates=dict(graph.updates), device="reference")
+    explained = program.explain()
+    assert [k.name for k in explained.kernels] == [c.kernel.name for c in program.plan.calls]
+    for kernel in explained.kernels:
+        assert all(kernel.why)
+        for stored in kernel.stores:
+            assert stored.asked or stored.readers
+            assert all(reader.kernel > kernel.number and reader.why for reader in stored.readers)
+    assert all(r.kernels for r in explained.recomputed)
+    assert str(explained).count("kernel") >= len(explained.kernels)
 
 
 # Memory

@@ -431,7 +431,8 @@ OTHER_POINTS = "its loops are not those of that kernel"
 ALL_FIRST = "it reads elements other than its own, so all of them must be there first"
 ACROSS = "it combines what that kernel computes at different points of its loops, which run in any order"
 NOT_ROWS = "it reduces rows, and that kernel computes none"
-NO_ROWS = "it has a row at every point of that kernel, which computes no rows"
+NO_ROWS = "it has axes beyond that kernel's loops, and only a kernel over rows takes those"
+LONG_ROW = f"without outer loops it would be a single task, of more than {SHORT_ROW} elements or of unknown length"
 OTHER_ROWS = "its rows are not those of that kernel"
 LIMITS = (TOO_LONG, TOO_MANY_INPUTS, TOO_DEEP)  # reasons that have nothing to do with what is computed
 
@@ -477,8 +478,10 @@ def _refusal(
         return ACROSS
     if shape[:outer] != group.shape:
         return ACROSS if body.reduce else OTHER_POINTS
-    if len(shape) > outer and (group.kind != "row" or not (outer or _is_short_row(shape))):
+    if len(shape) > outer and group.kind != "row":
         return NO_ROWS
+    if len(shape) > outer and not (outer or _is_short_row(shape)):
+        return LONG_ROW
     if body.reduce and (len(shape) != outer or group.kind != "row"):
         return NOT_ROWS
     scalar_index = tuple(map(Index, body.axes[:outer]))

@@ -65,7 +65,7 @@ class Recomputed:
         where = f"kernel{'s' * (len(self.kernels) > 1)} {_and(map(str, self.kernels))}"
         return (
             f"{_quoted(self.name, self.line)} is computed in {where} rather than stored: "
-            f"a few cheap operations on {_and(f'`{s}`' for s in self.sources)}"
+            f"a few cheap operations on {_and(f'`{s}`' for s in self.sources) or 'constants'}"
         )
 
 
@@ -186,7 +186,7 @@ class _Explainer:
             members = {t for node in group.nodes for t in node.outputs}
             reads = dict.fromkeys(t for node in group.nodes for t, _ in reads_of(node, self.fusion.inlined))
             rows = [f"`{self.called[t]}`" for t in reads if t not in members and t.rank > len(group.shape)]
-            return f"{ops} {'are' if rest else 'is'} one kernel over rows of {_and(rows)}"
+            return f"{ops} {'are' if rest else 'is'} one kernel over rows" + (f" of {_and(rows)}" if rows else "")
         if group.kind == "pointwise":
             return f"{ops} {'are' if rest else 'is'} computed point by point: {group.reason}"
         return f"{ops}: {group.reason}"
@@ -246,4 +246,4 @@ def _quoted(name: str, line: str) -> str:
 
 def _and(parts: Iterable[str]) -> str:
     found = list(parts)
-    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}" if found else "nothing stored"
+    return " and ".join([*([", ".join(found[:-1])] if len(found) > 1 else []), *found[-1:]])
