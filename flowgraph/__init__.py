@@ -106,7 +106,7 @@ from flowgraph.ops.running import cumulative_sum
 from flowgraph.ops.shape import broadcast_to, expand_dims, moveaxis, ravel, reshape, squeeze, swapaxes, transpose
 from flowgraph.ops.slicing import flip, split, unstack
 from flowgraph.ops.sorting import argsort, sort, top_k
-from flowgraph.ops.statistics import argmax, argmin, logsumexp, std, var
+from flowgraph.ops.statistics import argmax, argmin, logsumexp, norm, std, var
 from flowgraph.passes.inference import inference
 from flowgraph.program import Program
 
@@ -254,6 +254,7 @@ __all__ = [
     "multiply",
     "negative",
     "nn",
+    "norm",
     "not_equal",
     "one_hot",
     "optim",

@@ -1,7 +1,8 @@
-"""Layers, metrics and initialisers, composed only of ops."""
+"""Layers, normalisation, metrics and initialisers, composed only of ops."""
 
 from flowgraph.nn import init
 from flowgraph.nn.layers import Dense
 from flowgraph.nn.metrics import accuracy
+from flowgraph.nn.normalise import batch_norm, layer_norm, rms_norm
 
-__all__ = ["Dense", "accuracy", "init"]
+__all__ = ["Dense", "accuracy", "batch_norm", "init", "layer_norm", "rms_norm"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from math import prod
+from math import inf, prod
 from typing import ClassVar
 
 import numpy as np
 
-from flowgraph.errors import ShapeError
+from flowgraph.errors import InputError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import product, show_shape
 from flowgraph.graph.tensor import Tensor
@@ -20,7 +20,9 @@ from flowgraph.ops.elementwise import add, divide, equal, multiply, subtract, wh
 from flowgraph.ops.functions import exp, log, sqrt, square
 from flowgraph.ops.leaf import arange, as_tensor, size_of
 from flowgraph.ops.logic import isfinite, isnan, logical_or
+from flowgraph.ops.piecewise import absolute
 from flowgraph.ops.reduce import Max, Min, Selection, Sum, mean
+from flowgraph.ops.reduce import max as max_
 from flowgraph.ops.reduce import sum as sum_
 from flowgraph.ops.shape import broadcast_to, expand_dims, normalise_axes
 
@@ -207,3 +209,25 @@ def var(x: Tensor, axis: Axes = None, correction: float = 0.0, keepdims: bool = 
 def std(x: Tensor, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The standard deviation over `axis`: the square root of `var`. Its gradient is NaN where it is 0."""
     return sqrt(var(x, axis, correction, keepdims))
+
+
+def norm(x: Tensor, ord: float = 2, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """The vector norm over `axis`, over all elements by default, as NumPy's `linalg.vector_norm`.
+
+    `ord` 2 is the root of the sum of squares, 1 the sum of magnitudes, infinity the largest magnitude. Squares are not
+    scaled: they overflow beyond about 1e19 in float32. The gradient where norm 2 is 0 is 0, one of its subgradients.
+    `keepdims` leaves axes of size 1.
+    """
+    x = as_tensor(x, what="norm")
+    axes = _over("norm", x, axis)
+    if ord == 1:
+        return sum_(absolute(x), axes, keepdims)
+    if ord == inf:
+        return max_(absolute(x), axes, keepdims)
+    if ord != 2:
+        raise InputError(
+            f"norm of order {ord!r}", where=origins.here(), hint="orders are 1, 2 and infinity; others by fg.power"
+        )
+    squares = sum_(square(x), axes, keepdims)
+    is_zero = equal(squares, 0.0)
+    return where(is_zero, 0.0, sqrt(where(is_zero, 1.0, squares)))
