@@ -178,16 +178,24 @@ class Program:
         """
         steps = whole_number(steps, "the number of steps", least=1)
         arrays, found = self.check(inputs, sizes)
+        if self._debug:
+            return self._run_and_tell(steps, arrays, found, on_chunk)
+        return self.executor.run(found, arrays, steps, on_chunk)
+
+    def _run_and_tell(
+        self, steps: int, arrays: Mapping[Tensor, np.ndarray], found: Sizes, on_chunk: OnChunk | None
+    ) -> tuple[np.ndarray, ...]:
+        """Run, and say so if it is the first time at these sizes."""
         key = tuple(sorted(found.items()))
-        if not self._debug or key in self._ran:
+        if key in self._ran:
             return self.executor.run(found, arrays, steps, on_chunk)
-        self._ran.add(key)
         before, start = self.executor.tally(), time.perf_counter()
         outputs = self.executor.run(found, arrays, steps, on_chunk)
         seconds = time.perf_counter() - start
         after = self.executor.tally()
         done = None if before is None or after is None else after - before
         tell_first_run(self._debug, self.plan, self.memory(found), done, seconds)
+        self._ran.add(key)
         return outputs
 
     def check(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.backends.cuda.emulator import EmulatedDevice
 from flowgraph.errors import InputError
 from flowgraph.program import Program
 
 
-def compiled(device: str = "cpu") -> Program:
+def compiled(device: Any = "cpu") -> Program:
     x, w = fg.input("x", ("batch", 5)), fg.parameter("w", (5, 3), np.ones((5, 3), np.float32))
     return fg.compile(outputs=fg.tanh(x @ w) + fg.mean(x), device=device)
 
 
-def said(capsys: pytest.CaptureFixture[str], level: str, monkeypatch: pytest.MonkeyPatch, device: str = "cpu") -> str:
+def said(capsys: pytest.CaptureFixture[str], level: str, monkeypatch: pytest.MonkeyPatch, device: Any = "cpu") -> str:
     monkeypatch.setenv("FLOWGRAPH_DEBUG", level)
     program = compiled(device)
     program(x=np.ones((2, 5), np.float32))
@@ -66,6 +69,14 @@ def test_the_reference_says_that_it_counts_no_kernels(
 ) -> None:
     text = said(capsys, "1", monkeypatch, "reference")
     assert "compiled for reference" in text and "no arena" in text and "kernels not counted" in text
+
+
+def test_a_cuda_device_lists_its_source_and_launches(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = said(capsys, "5", monkeypatch, EmulatedDevice())
+    assert "compiled for cuda" in text and "blocks of" in text
+    assert "arena " in text and "kernels not counted" in text and "launch 0: " in text
 
 
 @pytest.mark.parametrize("level", ["6", "-1", "yes", "1.0"])

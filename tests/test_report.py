@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import flowgraph as fg
+from flowgraph.backends.cuda.emulator import EmulatedDevice
 from flowgraph.cli import main
 from flowgraph.errors import InputError
 from flowgraph.kernels import fuse
@@ -164,6 +165,18 @@ def test_memory_is_what_the_cpu_has_bound() -> None:
     assert memory.bytes("parameter") == 4 * (64 * 32 + 32 + 32 * 10)
     assert memory.bytes("input") == 29 * (64 + 1) * 4
     assert memory.peak == memory.bytes("parameter") + memory.bytes("input") + memory.arena
+
+
+def test_memory_of_a_cuda_program_is_the_arena_it_allocates(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = EmulatedDevice()
+    x = fg.input("x", ("batch", 8))
+    program = fg.compile(outputs=fg.sum(fg.exp(x), axis=0), device=device)
+    memory = program.memory({"batch": 29})
+    asked: list[int] = []
+    alloc = device.alloc
+    monkeypatch.setattr(device, "alloc", lambda nbytes: asked.append(nbytes) or alloc(nbytes))
+    program.executor._binding({"batch": 29})  # type: ignore[attr-defined]
+    assert memory.arena == asked[0] > 0
 
 
 def test_values_that_live_at_once_do_not_overlap() -> None:
