@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flowgraph import autodiff
+from flowgraph.anomaly import WatchedProgram
 from flowgraph.backends.select import Device, make_executor
 from flowgraph.errors import DeviceError, DTypeError, GraphError, ShapeError
 from flowgraph.graph import origin as origins
@@ -50,12 +51,16 @@ def compile(
     device: Device = "auto",
     threads: int | None = None,
     check: bool = False,
+    detect_anomaly: bool = False,
 ) -> Program:
     """Compile a step: what to feed, what to return, which parameters get which new values.
 
     `inputs` fixes what the program takes (all inputs the graph uses, by default); `updates` maps parameters
     to tensors of their type, all computed from the values before the step. `device` is "cpu", "cuda",
     "reference", "auto", or an opened CUDA device. `check` runs the verifier after every stage.
+
+    With `detect_anomaly`, a step that makes an output or an updated parameter NaN or infinite raises an error
+    that names the op that began it, its line, the element and the step; it costs a copy of what is updated a call.
 
     A random state that has no update gets one: every step counts it one on.
 
@@ -82,7 +87,8 @@ def compile(
     optimised, records = run_passes(declared, OPTIMISE, check=check)
     calls = join_side_by_side(build_kernels(optimised), optimised.updates, kind_of)
     executor = make_executor(device, optimised, calls, threads)
-    program = Program(declared, optimised, calls, records, executor, debug=level)
+    kind = WatchedProgram if detect_anomaly else Program
+    program = kind(declared, optimised, calls, records, executor, debug=level)
     if level:
         seconds = time.perf_counter() - start
         tell_compiled(level, declared, optimised, calls, records, executor.files, executor.device, seconds)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from flowgraph.anomaly import AnomalyError
 from flowgraph.compile import compile, require_distinct
 from flowgraph.errors import GraphError, ShapeError
 from flowgraph.graph import origin as origins
@@ -71,6 +72,7 @@ class Sweep:
         device: str,
         threads: int | None = None,
         seed: int = 0,
+        detect_anomaly: bool = False,
     ) -> None:
         self._running: tuple[Log, int] | None = None  # the records of a native call that is under way
         roots = (*values.values(), *updates.values())
@@ -104,7 +106,11 @@ class Sweep:
                     everything[record] = scatter_add(record, expand_dims(self.step, 0), expand_dims(value, 0))
         graph = substitute(Graph((), tuple(everything.items())), replacements)
         self.program: Program = compile(
-            inputs=[*self.inputs.values(), order], updates=dict(graph.updates), device=device, threads=threads
+            inputs=[*self.inputs.values(), order],
+            updates=dict(graph.updates),
+            device=device,
+            threads=threads,
+            detect_anomaly=detect_anomaly,
         )
 
     def check(self, data: Values, examples: int, batch_size: int) -> None:
@@ -137,6 +143,9 @@ class Sweep:
                 self.program.run(
                     steps, {**data, ORDER: order[start:stop]}, sizes={self.batch: size}, on_chunk=report
                 )
+            except AnomalyError as error:
+                error.step += before
+                raise
             finally:
                 self._record(log, size)
                 self._running = None

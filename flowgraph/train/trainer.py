@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from flowgraph.anomaly import AnomalyError
 from flowgraph.compile import compile, grad
 from flowgraph.errors import CheckpointError, GraphError, InputError, NumericsError, ShapeError
 from flowgraph.graph import origin as origins
@@ -58,7 +59,8 @@ class Trainer:
     `cost` is a scalar, or one number an example, (batch,), as in the lecture's `C = crossEntOfSoftMaxY(A2)`:
     its mean is minimised. Several costs by name are added, multiplied by `loss_weights` where given. `weighted` makes
     the mean one by weights of examples and classes (see `fit`). `freeze` names parameters that stay as they are, as
-    tensors or by patterns of names. `accumulate` makes one update of the mean gradient of so many minibatches.
+    tensors or by patterns of names. `detect_anomaly` names the op, its line and the step that first made anything NaN
+    or infinite. `accumulate` makes one update of the mean gradient of so many minibatches.
     `metrics` are tensors of these two kinds, recorded beside it. All inputs share
     their first axis, a named size. Parameters that have no value yet are drawn with `seed`; the order of
     examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the
@@ -90,9 +92,11 @@ class Trainer:
         weighted: bool = False,
         freeze: Sequence[Tensor | str] = (),
         accumulate: int = 1,
+        detect_anomaly: bool = False,
     ) -> None:
         self.optimizer: Optimizer = SGD(0.01) if optimizer is None else optimizer
         self.device, self.threads, self.seed = device, threads, whole_number(seed, "seed", 0, 2**64 - 1)
+        self.detect_anomaly = detect_anomaly
         self.accumulate = whole_number(accumulate, "accumulate", least=1)
         costs = dict(cost) if isinstance(cost, Mapping) else {"loss": as_tensor(cost, what="a cost")}
         self.weighted = weighted
@@ -136,7 +140,7 @@ class Trainer:
 
     @cached_property
     def _training(self) -> Sweep:
-        return Sweep(self.values, self.updates, self.device, self.threads, self.seed)
+        return Sweep(self.values, self.updates, self.device, self.threads, self.seed, self.detect_anomaly)
 
     @cached_property
     def _evaluation(self) -> Sweep:
@@ -265,6 +269,12 @@ class Trainer:
             row["seconds"] = time.perf_counter() - begun
             self.history.rows.append(row)
             self._partial = None
+        except AnomalyError as error:
+            self._partial = None
+            steps, rows = -(-examples // batch_size), order[error.step * batch_size : (error.step + 1) * batch_size]
+            place = f"epoch {self._epoch}, step {error.step + 1} of {steps} (examples {', '.join(map(str, rows[:8]))}"
+            error.problem = f"{place}{', ...' if len(rows) > 8 else ''}): {error.problem}"
+            raise
         except NumericsError:
             self._partial = None
             raise
@@ -415,7 +425,7 @@ class Trainer:
         loss = log.values["loss"][step]
         problem = f"the cost was {loss} at epoch {self._epoch}, step {step + 1} of {len(log.sizes)}"
         if on_nan == "raise":
-            hint = "lower the learning rate, or look at the data"
+            hint = "lower the learning rate, or look at the data; Trainer(..., detect_anomaly=True) finds the op"
             raise NumericsError(problem, where=self.cost.origin, hint=hint)
         warnings.warn(problem, RuntimeWarning, stacklevel=4)
 
