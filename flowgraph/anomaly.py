@@ -2,8 +2,8 @@
 
 A watched program runs as fast as any, but keeps a copy of what it updates; after every native call it looks at outputs
 and updated parameters. If one is not finite it goes back to the copy, makes the steps one by one, and evaluates the
-first bad one op by op in the reference. From the bad element it walks to the operand that made it bad: the one which, were
-it finite, would leave the result finite. So a value that `where` does not choose is never blamed.
+first bad one op by op in the reference. From the bad element it walks to the operand that made it bad: the one which,
+were it finite, would leave the result finite. So a value that `where` does not choose is never blamed.
 """
 
 from __future__ import annotations
