@@ -311,3 +311,9 @@ def test_long_chains_of_what_costs_nothing_are_cut() -> None:
     calls = kernels(h)
     assert len(calls) <= 30
     assert all(len(nest.lets) < 200 for call in calls for nest in call.kernel.nests)
+
+
+def test_two_groups_stay_apart_if_the_node_that_needs_both_reads_one_elsewhere() -> None:
+    x, y = fg.input("x", ("batch", "batch")), fg.input("y", ("batch", "batch"))
+    graph = optimise(Graph((fg.flip(fg.tanh(x + y), 1) * fg.exp(y),)))
+    assert len(fuse(graph).groups) == 2

@@ -165,4 +165,4 @@ def test_a_composite_needs_nothing_but_its_expansion() -> None:
 
 def test_a_shape_error_of_an_op_is_a_shape_error_of_the_user(softclip: Op) -> None:
     with pytest.raises(ShapeError, match=r"test_new_op\.py"):
-        softclip(fg.input("x", (3,))) @ fg.input("z", (3, 4))
+        softclip(fg.input("x", (3,))) @ fg.input("z", (4, 5))

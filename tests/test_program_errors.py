@@ -49,7 +49,7 @@ def test_a_product_whose_inner_sizes_differ() -> None:
 
 
 def test_a_product_of_something_that_is_no_matrix() -> None:
-    message = told(ShapeError, lambda: fg.input("x", (3,)) @ fg.parameter("w", (3, 4)))
+    message = told(ShapeError, lambda: fg.mul(fg.input("x", (3,)), fg.parameter("w", (3, 4))))
     assert "(3,) and (3, 4)" in message and "elementwise" in message
 
 

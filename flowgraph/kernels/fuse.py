@@ -142,8 +142,10 @@ def fuse(graph: Graph) -> Fusion:
                 break
         if chosen is not None and groups[chosen].kind == "pointwise":
             for index in sorted(producers - {chosen}, reverse=True):
+                point = tuple(map(Index, body_of(node).axes))
+                elsewhere = any(member_of.get(t) == index and place != point for t, place in reads)
                 between = any(groups[p].ancestors >> index & 1 for p in producers - {index, chosen})
-                if not between and _unite(groups, index, chosen, member_of, inlined):
+                if not elsewhere and not between and _unite(groups, index, chosen, member_of, inlined):
                     producers = {chosen if p == index else p for p in producers}
         if chosen is None:
             depth[node] = 0

@@ -13,7 +13,7 @@ COVERED = {"einsum"}
 def product(g: Any) -> Tensor | None:
     """Two tensors, some axes of which are one: as batches, summed, or side by side."""
     x = g.any_float(at_least=1)
-    first = "abc"[: x.rank]
+    first = "abcd"[: x.rank]
     shared = [k for k in range(x.rank) if g.random.random() < 0.6]
     if not shared:
         return None
