@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 import flowgraph as fg
 from flowgraph.errors import ShapeError
+from flowgraph.graph.graph import Graph
 from flowgraph.schedule.cpu import Tile
+from tests.support.paths import PATHS
 
 SIZES = {"a": 2, "b": 3, "c": 4, "d": 5}
 
@@ -97,3 +99,33 @@ def test_batched_and_transposed_products_are_register_tiles(text: str) -> None:
     assert isinstance(compiled.schedule, Tile)
     feeds = {f"x{k}": a for k, a in enumerate(arrays)}
     np.testing.assert_allclose(program(**feeds)[0], np.tanh(np.einsum(text, *arrays)), rtol=1e-4, atol=1e-5)
+
+
+ROWS, WEIGHTS = made((9, 40), (40, 37))
+SLICED = {
+    "columns left of the operand": (lambda x, w: x[:, 3:] @ w[3:], ROWS[:, 3:] @ WEIGHTS[3:]),
+    "every second column": (lambda x, w: x[:, ::2] @ w[:20], ROWS[:, ::2] @ WEIGHTS[:20]),
+    "columns of the second factor": (lambda x, w: x @ w[:, 5:], ROWS @ WEIGHTS[:, 5:]),
+    "every third column of the second": (lambda x, w: x @ w[:, 1::3], ROWS @ WEIGHTS[:, 1::3]),
+    "reversed": (lambda x, w: fg.flip(x, 1) @ fg.flip(w, (0, 1)), ROWS[:, ::-1] @ WEIGHTS[::-1, ::-1]),
+    "transposed and cut": (lambda x, w: fg.transpose(w)[2:] @ fg.transpose(x)[:, 1:], WEIGHTS.T[2:] @ ROWS.T[:, 1:]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SLICED)
+def test_slices_of_operands_are_read_in_place_by_the_register_tile(name: str) -> None:
+    make, expected = SLICED[name]
+    x, w = fg.input("x", ROWS.shape), fg.input("w", WEIGHTS.shape)
+    program = fg.compile([x, w], [fg.tanh(make(x, w))], device="cpu")
+    (compiled,) = program.executor.compiled  # type: ignore[attr-defined]
+    assert isinstance(compiled.schedule, Tile)
+    np.testing.assert_allclose(program(x=ROWS, w=WEIGHTS)[0], np.tanh(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", sorted(PATHS))
+def test_products_of_slices_agree_on_every_path(path: str) -> None:
+    x, w = fg.input("x", ROWS.shape), fg.input("w", WEIGHTS.shape)
+    graph = Graph(tuple(make(x, w) for make, _ in SLICED.values()))
+    found = PATHS[path](graph, {x: ROWS, w: WEIGHTS}, {})
+    for result, (_, expected) in zip(found, SLICED.values(), strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)

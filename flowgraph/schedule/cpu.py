@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowgraph.graph.types import int64
-from flowgraph.index_notation import Apply, Axis, Const, Index, Load, Var, axes_of, walk
+from flowgraph.index_notation import Apply, Axis, Expr, Load, Var, axes_of, walk
 from flowgraph.kernels.kernel import Kernel
-from flowgraph.schedule.access import stride_along, unit_strides, varying
+from flowgraph.schedule.access import coefficient, stride_along, unit_strides, varying
 
 LANES = 16
 
@@ -77,7 +76,7 @@ def as_product(kernel: Kernel) -> Product | None:
     left, right = value.arguments
     if not isinstance(left, Load) or not isinstance(right, Load):
         return None
-    if not all(isinstance(e, Index) or e == Const(0, int64) for load in (left, right) for e in load.index):
+    if not all(_is_affine(e) for load in (left, right) for e in load.index):
         return None
     for a, b in ((left, right), (right, left)):
         if j in axes_of(a) or j not in axes_of(b) or not {k} <= axes_of(a) & axes_of(b):
@@ -87,6 +86,13 @@ def as_product(kernel: Kernel) -> Product | None:
             i = rows[-1]
             return Product(i, j, k, a, b, reduction.name, tuple(x for x in leading if x != i))
     return None
+
+
+def _is_affine(expr: Expr) -> bool:
+    """Whether an index is a sum of whole multiples of axes and of what stands still, as in a slice or a reversal."""
+    if any(isinstance(e, (Load, Var)) for e in walk(expr)):
+        return False
+    return all(isinstance(coefficient(expr, axis), int) for axis in axes_of(expr))
 
 
 def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:

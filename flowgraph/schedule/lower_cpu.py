@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.graph.types import DType, boolean, int64
-from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of, transform, walk
+from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of, reindex, transform, walk
 from flowgraph.kernels.kernel import Kernel, Nest, Reduction
 from flowgraph.schedule.access import coefficient, collapse, stride_along, varying
 from flowgraph.schedule.cpu import LANES, AcrossLanes, CpuSchedule, Product, Strips, Tile, as_product, choose
@@ -238,9 +238,7 @@ def _row_nest(scope: _Scope, nest: Nest) -> list[Statement]:
         return [
             s
             for sort in nest.sorts
-            for s in merge_sort(
-                scope.kernel, nest.axes[0], sort, lambda e: scope.value(e)[0], scope.offset, extent
-            )
+            for s in merge_sort(scope.kernel, nest.axes[0], sort, lambda e: scope.value(e)[0], scope.offset, extent)
         ]
     if any(s.add for s in nest.stores):
         return _scalar_nest(scope, nest)
@@ -475,6 +473,7 @@ def _strips(scope: _Scope, schedule: Strips) -> tuple[list[Statement], Size]:
 
         rest = bool(late or nest.stores)
         loops = [*scope.lets(nest, late), *(_lane_loops(lane, start, stop, step) if rest else [])]
+
         def at(position: Value, nest: Nest = nest) -> list[Statement]:
             return _point(nest.axes, scope.sizes, position)
 
@@ -593,15 +592,23 @@ def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement
 
     def stride(load: Load, axis: Axis) -> Value:
         shape = kernel.buffer(str(load.source)).type.shape
-        terms = [sizes.product(shape[p + 1 :]) for p, e in enumerate(load.index) if e == Index(axis)]
+        terms = []
+        for place, expr in enumerate(load.index):
+            step = coefficient(expr, axis)
+            assert isinstance(step, int)  # see as_product
+            if step:
+                terms.append(times(number(step), sizes.product(shape[place + 1 :])))
         return plus(*terms) if terms else number(0)
+
+    def start(load: Load) -> Value:
+        """Where the operand of this batch begins."""
+        inner = dict.fromkeys((found.i, found.j, found.k), Const(0, int64))
+        return scope.offset(kernel.buffer(str(load.source)).type.shape, [reindex(e, inner) for e in load.index])
 
     a_row, a_k = stride(found.a, found.i), stride(found.a, found.k)
     b_k, b_j = stride(found.b, found.k), stride(found.b, found.j)
     i, j = found.i.name, found.j.name
-    # where the operands of this batch begin
-    a_start = plus(*(times(variable(x.name), stride(found.a, x)) for x in found.others))
-    b_start = plus(*(times(variable(x.name), stride(found.b, x)) for x in found.others))
+    a_start, b_start = start(found.a), start(found.b)
     address = Call(f"at_{dtype.code}", (variable(str(found.a.source)), plus(a_start, times(variable(i), a_row))))
     row_blocks = ceil_div(m, mr)
     panel: Value = Call(f"at_{dtype.code}", (variable(str(found.b.source)), plus(b_start, variable(j))))
@@ -684,9 +691,7 @@ def _tile(scope: _Scope, schedule: Tile, found: Product) -> tuple[list[Statement
     tasks: Size = product([*(x.extent for x in found.others), each])
     scratch: Size = 0
     if schedule.pack:
-        source = Call(
-            f"at_{dtype.code}", (variable(str(found.b.source)), plus(b_start, times(variable(j), b_j)))
-        )
+        source = Call(f"at_{dtype.code}", (variable(str(found.b.source)), plus(b_start, times(variable(j), b_j))))
         place = times(variable("task"), number(width), depth)
         packed = Call(f"at_{dtype.code}", (variable("panel"), place))
         packing = (variable("packed"), number(width), source, b_k, b_j, depth, columns, number(width))
