@@ -59,7 +59,9 @@ class KeptFiles:
         self.folder = _private_folder(folder)   # None once nothing can be kept
         self.suffix = suffix
         self.limit = size_limit() if limit is None else limit
-        self._until_trim = 0                    # bytes that may be written before the folder is looked at again
+        # Bytes to write before the folder is looked through, which takes a while if it is large. At random, so that
+        # many processes that write little do it in turn, and together as often as a single one.
+        self._until_trim = secrets.randbelow(self.limit // 16 + 1)
 
     def read(self, name: str) -> tuple[bytes, dict[str, Any]] | None:
         """An entry and what was said about it; None if there is none. Counts as a use.
