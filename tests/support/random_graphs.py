@@ -532,7 +532,8 @@ def _yes_or_no(g: _Grower) -> Tensor | None:
     form = g.random.choice(("of_logistic", "logistic", "probabilities"))
     if form == "of_logistic":
         return classification.cross_ent_of_logistic(x, y)
-    p = functions.logistic(x) if form == "logistic" else g.within(x, 0.05, 0.95)
+    # beyond, logistic(x) is 1 in float32: only the stabilised form, which paths may use or not, is finite there
+    p = functions.logistic(g.within(x, -10.0, 10.0)) if form == "logistic" else g.within(x, 0.05, 0.95)
     return classification.binary_cross_ent(p, y)
 
 
