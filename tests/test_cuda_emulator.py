@@ -520,3 +520,19 @@ def test_without_a_driver_the_reason_is_said() -> None:
     if available:
         pytest.skip(f"there is a device: {reason}")
     assert "driver" in reason
+
+
+def test_the_real_device_times_launches_between_events_and_gives_them_back(recorder: RecordingDriver) -> None:
+    on = RealDevice(driver=Driver(recorder))
+    kernel = on.load(COPY, "copy", ("i64", "i64", "i32"))
+    before = len(recorder.calls)
+    times = on.time([lambda: on.launch(kernel, (1, 1, 1), (8, 1, 1), (0, 0, -8))] * 2)
+    called = [name for name, _ in recorder.calls[before:]]
+    steps = [name for name in called if name in ("cuEventRecord", "cuLaunchKernel", "cuStreamSynchronize")]
+    assert steps == [*["cuEventRecord", "cuLaunchKernel"] * 2, "cuEventRecord", "cuStreamSynchronize"]
+    events = [args[0] for args in recorder.named("cuEventRecord")]
+    assert len(times) == 2 and [args[1:] for args in recorder.named("cuEventElapsedTime")] == [
+        (events[0], events[1]),
+        (events[1], events[2]),
+    ]
+    assert [args[0] for args in recorder.named("cuEventDestroy_v2")] == events

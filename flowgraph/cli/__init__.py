@@ -83,6 +83,14 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("-o", "--output", type=Path, help="draw the arena: .svg")
 
+    one = command("profile", commands, "make many steps on one batch; say where their time goes, by kernel and line")
+    _model(one)
+    one.add_argument("--data", default="digits", help=data)
+    one.add_argument("--batch", type=int, default=32, help="examples a step (%(default)s)")
+    one.add_argument("--steps", type=int, default=1000, help="(%(default)s)")
+    one.add_argument("--threads", type=int, help="at most so many (all)")
+    _device(one)
+
     one = command("source", commands, "print the generated kernels of a model's training step")
     _model(one)
     _device(one)

@@ -1,4 +1,6 @@
-"""`flowgraph train`, `show`, `explain` and `source`: each takes the parsed arguments and returns an exit status."""
+"""`flowgraph train`, `show`, `explain`, `profile` and `source`: each takes the parsed arguments and returns an exit
+status.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from flowgraph.backends.select import generated_source
 from flowgraph.cli.model import Model, feed_digits, parse_shapes, read_arrays, read_model
 from flowgraph.datasets import load_digits
 from flowgraph.errors import FlowgraphError, InputError
-from flowgraph.program import Program
+from flowgraph.program import Program, whole_number
 from flowgraph.train.trainer import Trainer
 from flowgraph.viz.arena import show_memory
 from flowgraph.viz.display import STAGES
@@ -67,6 +69,18 @@ def explain(arguments: Namespace) -> int:
         if arguments.output is not None:
             show_memory(memory, arguments.output)
             print(f"\narena: {arguments.output}")
+    return 0
+
+
+def profile(arguments: Namespace) -> int:
+    """Print where the time of the training step goes, on the first examples of the data."""
+    model = read_model(arguments.file, parse_shapes(arguments.shape), arguments.cost)
+    arguments.validation = None
+    data, _ = _data(model, arguments)
+    count = whole_number(arguments.batch, "--batch", least=1)
+    program = model.step(rate=0.1, device=arguments.device, threads=arguments.threads)
+    fed = {name: array[:count] for name, array in data.items()}
+    print(str(program.profile(arguments.steps, fed)).rstrip("\n"))
     return 0
 
 

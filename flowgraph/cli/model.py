@@ -52,12 +52,12 @@ class Model:
         with origins.at(self.cost.origin):
             return SGD(rate, momentum)
 
-    def step(self, rate: float, device: str) -> Program:
+    def step(self, rate: float, device: str, threads: int | None = None) -> Program:
         """One step of gradient descent on the mean cost of a batch."""
         cost = scalar(self.cost, batch_axis(self.inputs), "the cost")
         parameters = trainable(cost)
         updates = self.sgd(rate).updates(parameters, grad(cost, parameters))
-        return compile(outputs=cost, updates=updates, device=device)
+        return compile(outputs=cost, updates=updates, device=device, threads=threads)
 
 
 def read_model(path: Path, shapes: Shapes, cost: str | None) -> Model:

@@ -130,15 +130,18 @@ def explain(graph: Graph, plan: Plan, passes: Sequence[Record]) -> Explanation:
     return _Explainer(graph, plan, fusion).explanation(passes)
 
 
+def kernels_of_groups(plan: Plan, fusion: Fusion) -> dict[int, int]:
+    """The launch that each group of fusion became, by its number: several groups may have become one."""
+    writer = {t: k for k, call in enumerate(plan.calls) for t in call.outputs}
+    return {number: writer[t] for t, number in fusion.member_of.items() if t in fusion.stored}
+
+
 class _Explainer:
     def __init__(self, graph: Graph, plan: Plan, fusion: Fusion) -> None:
         self.graph, self.plan, self.fusion = graph, plan, fusion
         self.called = names(graph)
         self.writer = {t: k for k, call in enumerate(plan.calls) for t in call.outputs}
-        self.kernel_of: dict[int, int] = {}  # of a group of fusion: several groups may have become one kernel
-        for tensor, number in fusion.member_of.items():
-            if tensor in fusion.stored:
-                self.kernel_of[number] = self.writer[tensor]
+        self.kernel_of = kernels_of_groups(plan, fusion)
         self.readers: dict[Tensor, list[Node]] = {}
         for group in fusion.groups:
             for node in group.nodes:

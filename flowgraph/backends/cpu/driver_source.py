@@ -25,6 +25,7 @@ from flowgraph.backends.cpu.atomics import (
     sched_yield,
     store,
     store_release,
+    ticks,
 )
 from flowgraph.backends.cpu.words import CALLER, STOP, WORKER, Control, Profile, Row
 
@@ -35,6 +36,7 @@ THREADS, DEADLINE, PROFILE = WORD * Control.THREADS, WORD * Control.DEADLINE, WO
 STARTED, PARKED, JOINED = WORD * Control.STARTED, WORD * Control.PARKED, WORD * Control.JOINED
 ARRIVED, RELEASED = WORD * Control.ARRIVED, WORD * Control.RELEASED
 DONE, PAST_DEADLINE = WORD * Control.DONE, WORD * Control.PAST_DEADLINE
+TICKS, NANOSECONDS = WORD * Control.TICKS, WORD * Control.NANOSECONDS
 KERNEL, ARGS, TASKS = WORD * Row.KERNEL, WORD * Row.ARGS, WORD * Row.TASKS
 TEAM, BARRIER = WORD * Row.TEAM, WORD * Row.BARRIER
 WAIT, WORK = WORD * Profile.WAIT, WORD * Profile.WORK
@@ -87,7 +89,7 @@ def walk(control, thread):
     step = now = 0
     while step < steps:
         if profile != 0:
-            before, now = now, clock()
+            before, now = now, ticks()
             if step > 0:
                 times = profile + TIMES * launches
                 store(times, WAIT, load(times, WAIT) + now - before)
@@ -99,10 +101,10 @@ def walk(control, thread):
                 else:
                     wait_for_release(control, released)
                 released += 1
-            times = profile + TIMES * k
-            if profile != 0:
-                before, now = now, clock()
-                store(times, WAIT, load(times, WAIT) + now - before)
+                if profile != 0:    # a launch without a barrier begins where the one before ended
+                    times = profile + TIMES * k
+                    before, now = now, ticks()
+                    store(times, WAIT, load(times, WAIT) + now - before)
             tasks, team = load(row, TASKS), load(row, TEAM)
             if team > threads:
                 team = threads
@@ -112,7 +114,8 @@ def walk(control, thread):
                     lo, hi = tasks * thread // team, tasks * (thread + 1) // team
                 call(load(row, KERNEL), load(row, ARGS), lo, hi)
             if profile != 0:
-                before, now = now, clock()
+                times = profile + TIMES * k
+                before, now = now, ticks()
                 store(times, WORK, load(times, WORK) + now - before)
         step += 1
         if threads == 1:
@@ -155,7 +158,14 @@ def enter(control, role, threads):
             fetch_add(control, STARTED, 1)
             if load_acquire(control, PARKED) != 0:
                 futex_wake_all(control, STARTED)
+        profiled = load(control, PROFILE) != 0
+        time = tick = 0
+        if profiled:
+            time, tick = clock(), ticks()
         walk(control, role)             # thread 0
+        if profiled:
+            store(control, TICKS, ticks() - tick)
+            store(control, NANOSECONDS, clock() - time)
     else:
         thread = fetch_add(control, JOINED, 1) + 1
         started = role - WORKER         # none; as a variable, since numba compiles anew for a literal

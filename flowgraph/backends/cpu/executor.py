@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from flowgraph.backends.cpu.store import KernelSource
-from flowgraph.backends.cpu.team import CpuRuntime
+from flowgraph.backends.cpu.team import CpuRuntime, Tape
+from flowgraph.backends.cpu.words import Profile as Words
 from flowgraph.backends.cpu.words import Row
 from flowgraph.backends.listing import source_files
 from flowgraph.backends.once import prepare_once
@@ -26,6 +27,7 @@ from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barrier
 from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.report.debug import Tally
+from flowgraph.report.profile import Timed
 from flowgraph.schedule.cpu import CpuSchedule
 from flowgraph.schedule.loops import Loops
 from flowgraph.schedule.lower_cpu import lower
@@ -80,6 +82,30 @@ class CpuExecutor:
     def run(
         self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int, on_chunk: OnChunk | None
     ) -> tuple[np.ndarray, ...]:
+        return self._run(sizes, inputs, steps, on_chunk)[0]
+
+    def profile(self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int) -> Timed:
+        outputs, tape = self._run(sizes, inputs, steps, None, profiled=True)
+        seconds, threads = tape.seconds(), self.runtime.threads if tape.team > 1 else 1
+        wait, work = seconds[:threads, :, Words.WAIT], seconds[:threads, :, Words.WORK]
+        return Timed(
+            self.plan.calls,
+            work[:, :-1],
+            wait[:, :-1],
+            wait[:, -1],
+            1e-9 * tape.nanoseconds,
+            "the native driver, on every thread, before and after each launch",
+            outputs,
+        )
+
+    def _run(
+        self,
+        sizes: Sizes,
+        inputs: Mapping[Tensor, np.ndarray],
+        steps: int,
+        on_chunk: OnChunk | None,
+        profiled: bool = False,
+    ) -> tuple[tuple[np.ndarray, ...], Tape]:
         with self._lock:
             binding = self._binding(sizes)
             for parameter in self._parameters:
@@ -87,10 +113,11 @@ class CpuExecutor:
             fed = {t: self._apart(inputs[t]) for t in binding.input_words}
             for tensor, places in binding.input_words.items():
                 binding.words[places] = fed[tensor].ctypes.data
-            self.runtime.run(binding.table, steps, on_chunk=on_chunk)
+            tape = Tape(binding.table, self.runtime.new_profile(binding.table) if profiled else None)
+            self.runtime.run_tape(tape, steps, on_chunk)
             for parameter, _ in self.graph.updates:
                 parameter.op.storage.version += 1
-            return tuple(output.copy() for output in binding.outputs)
+            return tuple(output.copy() for output in binding.outputs), tape
 
     def _binding(self, sizes: Sizes) -> Binding:
         key = tuple(sorted(sizes.items()))

@@ -56,6 +56,13 @@ class Tape:
         self.table, self.profile = table, profile
         self.team = int(table[:, Row.TEAM].max(initial=1))
         self.addresses = [0 if words is None else words.ctypes.data for words in (table, profile)]
+        self.ticks = self.nanoseconds = 0  # of all runs with a profile
+
+    def seconds(self) -> npt.NDArray[np.float64]:
+        """The profile in seconds: (threads, launches + 1, len(Profile)). Zeros before the first run."""
+        if self.profile is None:
+            raise ValueError("a tape without a profile has no times")
+        return self.profile.astype(np.float64) * (1e-9 * self.nanoseconds / max(self.ticks, 1))
 
 
 class Team:
@@ -92,6 +99,9 @@ class Team:
             # Nothing above has woken anybody, and this returns only when everybody is done: an interrupt
             # between two of these lines leaves nobody behind.
             self._enter(self._control_address, CALLER, 0)
+            if tape.profile is not None:
+                tape.ticks += control[Control.TICKS]
+                tape.nanoseconds += control[Control.NANOSECONDS]
             return control[Control.DONE]
 
     def close(self) -> None:
@@ -202,7 +212,7 @@ class CpuRuntime:
                 on_chunk(done)
 
     def new_profile(self, table: Words) -> Words:
-        """Zeroed nanoseconds by [thread, launch, Profile]; one launch more stands for the end of a step."""
+        """Zeroed ticks by [thread, launch, Profile]; one launch more stands for the end of a step."""
         return np.zeros((self.threads, len(table) + 1, len(Profile)), np.int64)
 
     def close(self) -> None:

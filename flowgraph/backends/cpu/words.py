@@ -19,8 +19,8 @@ class Row(IntEnum):
 
 
 class Profile(IntEnum):
-    """Nanoseconds that one thread spent in one launch, added up over the steps; one row more for the step's
-    end.
+    """Ticks that one thread spent in one launch, added up over the steps; one row more for the step's end.
+    `Tape.seconds` knows how long a tick is.
 
     (A worker cannot write down its wait after the last step of a call: by then the profile is the caller's
     again.)
@@ -40,6 +40,9 @@ class Control(IntEnum):
     THREADS = 3     # 1: the caller alone, the workers are not woken
     DEADLINE = 4    # CLOCK_MONOTONIC nanoseconds after which no further step begins
     PROFILE = 5     # address of [thread][launch, one more][Profile], or 0
+    # How long a tick is. Written by the caller when it leaves, if there is a profile.
+    TICKS = 6       # of this run
+    NANOSECONDS = 7 # as long as those
 
     STARTED = 8     # counts runs; a worker starts when it changes (a futex: its low half is waited on)
     PARKED = 9      # workers that sleep on STARTED, and so must be woken by the kernel

@@ -9,6 +9,7 @@ computes.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -28,7 +29,7 @@ class CudaDevice(Protocol):
     A launch passes the handle it got from the same device's `load`. All work is ordered as it was asked for;
     `to_host` waits for what came before. `capture` runs `run` to record its launches and returns a function
     that replays them with the same addresses and sizes; kernels must be loaded before, and `run` may only
-    launch.
+    launch. `time` has each of `runs` launch its work and returns the seconds that each took on the device.
     """
 
     name: str
@@ -43,6 +44,7 @@ class CudaDevice(Protocol):
     def launch(self, handle: Any, grid: Extent, block: Extent, args: Sequence[float]) -> None: ...
     def capture(self, run: Callable[[], None]) -> Callable[[], None]: ...
     def synchronize(self) -> None: ...
+    def time(self, runs: Sequence[Callable[[], None]]) -> list[float]: ...
     def close(self) -> None: ...
 
 
@@ -79,6 +81,10 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {  # name in libcuda -> parameter types
     "cuModuleGetFunction": (_POINTER, _POINTER, ctypes.c_char_p),
     "cuModuleUnload": (_POINTER,),
     "cuFuncLoad": (_POINTER,),
+    "cuEventCreate": (_POINTER, _UINT),
+    "cuEventRecord": (_POINTER, _POINTER),
+    "cuEventElapsedTime": (_POINTER, _POINTER, _POINTER),
+    "cuEventDestroy_v2": (_POINTER,),
     "cuLaunchKernel": (_POINTER, *(_UINT,) * 7, _POINTER, _POINTER, _POINTER),
 }
 _MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76  # CU_DEVICE_ATTRIBUTE_…
@@ -318,6 +324,23 @@ class RealDevice:
     def synchronize(self) -> None:
         self._enter()
         self._driver("cuStreamSynchronize", self._stream)
+
+    def time(self, runs: Sequence[Callable[[], None]]) -> list[float]:
+        """Between events before and after each: a launch that waits for the host to ask for it counts the wait."""
+        self._enter()
+        events: list[int] = []
+        try:
+            for run in (None, *runs):
+                if run is not None:
+                    run()
+                events.append(self._driver.out("cuEventCreate", ctypes.c_void_p, 0))
+                self._driver("cuEventRecord", events[-1], self._stream)
+            self.synchronize()
+            pairs = itertools.pairwise(events)
+            return [1e-3 * self._driver.out("cuEventElapsedTime", ctypes.c_float, a, b) for a, b in pairs]
+        finally:
+            for event in events:
+                self._driver("cuEventDestroy_v2", event)
 
     def close(self) -> None:
         """Give everything back; the device is of no use afterwards."""

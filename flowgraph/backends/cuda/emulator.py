@@ -8,8 +8,10 @@ a barrier or a shuffle. May not know: graphs, schedules, CUDA drivers.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any
@@ -261,6 +263,14 @@ class EmulatedDevice:
 
     def synchronize(self) -> None:
         """Launches have finished when `launch` returns."""
+
+    def time(self, runs: Sequence[Callable[[], None]]) -> list[float]:
+        """What emulating takes, which says nothing of a GPU."""
+        stamps = [time.perf_counter()]
+        for run in runs:
+            run()
+            stamps.append(time.perf_counter())
+        return [end - start for start, end in itertools.pairwise(stamps)]
 
     def close(self) -> None:
         for address in list(self._buffers.live):

@@ -12,8 +12,8 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from flowgraph.plan.arena import lay_out
 from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.report.debug import Tally
+from flowgraph.report.profile import Timed
 from flowgraph.schedule.cuda import CudaSchedule
 from flowgraph.schedule.lower_cuda import BlockLoops, lower
 
@@ -61,6 +62,9 @@ class Launch:
     block: Extent
     arguments: tuple[int, ...]
 
+    def start(self, target: CudaDevice) -> None:
+        target.launch(self.handle, self.grid, self.block, self.arguments)
+
 
 @dataclass(eq=False)
 class Binding:
@@ -69,6 +73,7 @@ class Binding:
     inputs: dict[Tensor, int]
     outputs: list[tuple[int, tuple[int, ...], np.dtype]]
     step: Callable[[], None]
+    launches: list[tuple[int, Launch]] = field(default_factory=list)  # by the number of the kernel
 
 
 class CudaExecutor:
@@ -87,13 +92,31 @@ class CudaExecutor:
     def run(
         self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int, on_chunk: OnChunk | None
     ) -> tuple[np.ndarray, ...]:
+        return self._run(sizes, inputs, lambda binding: self._replay(binding.step, steps, on_chunk))
+
+    def profile(self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int) -> Timed:
+        work = np.zeros((1, len(self.plan.calls)))
+
+        def measured(binding: Binding) -> None:
+            numbers = [number for number, _ in binding.launches]
+            runs = [partial(launch.start, self.target) for _, launch in binding.launches]
+            for _ in range(steps):
+                work[0, numbers] += self.target.time(runs)
+
+        outputs = self._run(sizes, inputs, measured)
+        clock = f"{self.target.name}, each launch asked for by itself and not by a recorded step"
+        return Timed(self.plan.calls, work, np.zeros_like(work), np.zeros(1), float(work.sum()), clock, outputs)
+
+    def _run(
+        self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], work: Callable[[Binding], None]
+    ) -> tuple[np.ndarray, ...]:
         with self._lock:
             binding = self._binding(sizes)
             for storage in self._storages:
                 self.parameters.bring(storage)
             for tensor, address in binding.inputs.items():
                 self.target.to_device(address, np.asarray(inputs[tensor], order="C"))
-            self._replay(binding.step, steps, on_chunk)
+            work(binding)
             for parameter, _ in self.graph.updates:
                 self.parameters.changed(parameter.op.storage)
             results = []
@@ -176,8 +199,8 @@ class CudaExecutor:
                 binding.inputs[tensor] = address[tensor] = self._alloc(
                     binding, evaluate(plan.bytes_of(tensor), sizes)
                 )
-        launches = [
-            launch
+        binding.launches = [
+            (number, launch)
             for number, compiled in enumerate(self.compiled)
             if (launch := self._launch(number, compiled, address, working[number], sizes)) is not None
         ]
@@ -185,11 +208,12 @@ class CudaExecutor:
             shape = tuple(evaluate(s, sizes) for s in tensor.shape)
             binding.outputs.append((address[tensor], shape, tensor.dtype.numpy))
 
-        target = self.target
+        launches = [launch for _, launch in binding.launches]
+        target = self.target  # not self: the step must not keep its own binding alive
 
         def step() -> None:
             for launch in launches:
-                target.launch(launch.handle, launch.grid, launch.block, launch.arguments)
+                launch.start(target)
 
         with _no_collection():
             binding.step = target.capture(step)
