@@ -204,6 +204,7 @@ class TakeAlongAxis(Op):
             Sample(cls(0), (values(9, 17, dtype="float64"), values(3, 17, low=0, high=9, dtype="int64"))),
             Sample(cls(1), (values(2, 5, 3), values(2, 4, 3, low=0, high=5, dtype="int32"))),
             Sample(cls(0), (values(33), values(3, low=0, high=33, dtype="int32"))),
+            Sample(cls(0), (values(5, 16), values(3, 16, low=0, high=5, dtype="int32"))),
         ]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from flowgraph.graph.size import Size
 from flowgraph.graph.types import DType, boolean, int32, int64
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Extent, Index, Load, Var, axes_of, walk
-from flowgraph.kernels.kernel import Kernel, Nest, Store
+from flowgraph.kernels.kernel import Buffer, Kernel, Nest, Store
 from flowgraph.schedule.cuda import VECTOR, is_vector
 from flowgraph.schedule.loops import (
     Call,
@@ -70,8 +70,9 @@ class Point:
 
     def _load(self, expr: Load, lane: int) -> Value:
         buffer = self.kernel.buffer(str(expr.source))
-        if self.lanes is None or not is_vector(buffer, expr.index, self.lanes.axis):
+        if not self._is_wide(buffer, expr.index):
             return Read(buffer.name, self.offset(buffer.type.shape, expr.index, lane), expr.dtype)
+        assert self.lanes is not None
         if expr not in self.lanes.loaded:
             name = f"{buffer.name}_{len(self.lanes.loaded)}"
             self.lanes.loaded[expr] = name
@@ -79,6 +80,12 @@ class Point:
             wide = Read(buffer.name, offset, expr.dtype, str(VECTOR))
             self.lanes.made.append(Set(tuple(f"{name}_{letter}" for letter in LANES), wide))
         return Var(f"{self.lanes.loaded[expr]}_{LANES[lane]}", expr.dtype)
+
+    def _is_wide(self, buffer: Buffer, index: tuple[Expr, ...]) -> bool:
+        """Whether the four lanes' elements lie side by side: a looked-up row may differ from lane to lane."""
+        if self.lanes is None or not is_vector(buffer, index, self.lanes.axis):
+            return False
+        return not any(isinstance(v, Var) and v.name in self.lanes.varying for e in index for v in walk(e))
 
     def varies(self, expr: Expr) -> bool:
         """Whether the lanes have different values of it."""
@@ -138,7 +145,7 @@ class Point:
         made: list[Statement] = []
         for store in nest.stores:
             buffer = self.kernel.buffer(store.buffer)
-            wide = self.lanes is not None and is_vector(buffer, store.index, self.lanes.axis)
+            wide = self._is_wide(buffer, store.index)
             offsets = [
                 self.offset(buffer.type.shape, store.index, k)
                 for k in range(VECTOR if self.lanes and not wide else 1)
