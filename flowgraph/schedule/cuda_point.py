@@ -30,7 +30,6 @@ from flowgraph.schedule.loops import (
 
 NEVER_NEGATIVE = frozenset({"add", "mul", "floordiv", "mod"})
 LANES = "abcd"  # of four values that travel together
-COMBINE = {"sum": "add", "max": "maximum", "min": "minimum"}
 
 
 @dataclass
@@ -220,18 +219,6 @@ def whole_fours(sizes: SizeTable, needed: Sequence[Size]) -> Value | None:
         one = apply("eq", boolean, remainder(known, number(VECTOR)), number(0))
         condition = one if isinstance(condition, Const) else apply("and", boolean, condition, one)
     return condition
-
-
-def identity(combiner: str, dtype: DType) -> Const:
-    """The value that changes nothing."""
-    if combiner == "sum":
-        return Const(0.0 if dtype.is_float else 0, dtype)
-    if dtype.is_float:
-        return Const(float("-inf") if combiner == "max" else float("inf"), dtype)
-    if dtype == boolean:
-        return Const(combiner == "min", dtype)
-    bits = 8 * dtype.itemsize - 1
-    return Const(-(2**bits) if combiner == "max" else 2**bits - 1, dtype)
 
 
 def point_of(axes: Sequence[Axis], sizes: SizeTable, flat: Value) -> list[Statement]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flowgraph.graph.size import Size, exact_quotient
-from flowgraph.graph.types import DType, int64
+from flowgraph.graph.types import DType, boolean, int64
 from flowgraph.index_notation import Apply, Const, Expr, Var
 
 
@@ -188,3 +188,17 @@ class SizeTable:
     def product(self, sizes: Iterable[Size]) -> Value:
         return times(*(self(s) for s in sizes)) if sizes else number(1)
 
+
+COMBINE = {"sum": "add", "max": "maximum", "min": "minimum"}  # a reduction's function of two values
+
+
+def identity(combiner: str, dtype: DType) -> Const:
+    """The value that changes nothing."""
+    if combiner == "sum":
+        return Const(0.0 if dtype.is_float else 0, dtype)
+    if dtype.is_float:
+        return Const(float("-inf") if combiner == "max" else float("inf"), dtype)
+    if dtype == boolean:
+        return Const(combiner == "min", dtype)
+    bits = 8 * dtype.itemsize - 1
+    return Const(-(2**bits) if combiner == "max" else 2**bits - 1, dtype)

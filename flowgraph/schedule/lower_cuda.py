@@ -28,19 +28,18 @@ from flowgraph.schedule.cuda import (
     pitches,
 )
 from flowgraph.schedule.cuda_point import (
-    COMBINE,
     Lanes,
     Point,
     apply,
     as_index,
     divide,
-    identity,
     point_of,
     remainder,
     whole_fours,
 )
 from flowgraph.schedule.cuda_tile import lower_tile
 from flowgraph.schedule.loops import (
+    COMBINE,
     Call,
     Comment,
     Do,
@@ -50,6 +49,7 @@ from flowgraph.schedule.loops import (
     SizeTable,
     Statement,
     Value,
+    identity,
     minus,
     number,
     plus,
