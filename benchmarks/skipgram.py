@@ -1,13 +1,15 @@
 """A step of skip-gram with negative sampling, by the size of its vocabulary. `python -m benchmarks.skipgram`
 
-100 dimensions, 5 negatives, plain SGD, two tables. What a step costs must not depend on how many rows the tables have,
-only on how many it looks up; a larger table still costs cache and TLB misses. Words are drawn as in text (Zipf: the
-k-th word in proportion to 1/k) or all alike, which no text is, and which is the worst for a cache.
+100 dimensions, 5 negatives, two tables, plain SGD or another optimiser (`--optimizer`). What a step costs must not
+depend on how many rows the tables have, only on how many it looks up; a larger table still costs cache and TLB misses.
+Words are drawn as in text (Zipf: the k-th word in proportion to 1/k) or all alike, which no text is, and which is the
+worst for a cache.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from statistics import median
 from time import perf_counter, sleep
 
@@ -20,7 +22,13 @@ DIMENSIONS, NEGATIVES, BATCH = 100, 5, 1024
 VOCABULARIES = (20_000, 1_000_000)
 
 
-def trainer(words: int, threads: int | None = None) -> fg.Trainer:
+OPTIMIZERS: dict[str, Callable[[], fg.optim.Optimizer]] = {
+    "sgd": lambda: fg.optim.SGD(0.025),
+    "adagrad": lambda: fg.optim.AdaGrad(0.05),
+}
+
+
+def trainer(words: int, threads: int | None = None, optimizer: str = "sgd") -> fg.Trainer:
     """The lecture's model: the score of a word and a context word is the product of their vectors."""
     word = fg.input("word", ("batch",), "int32")
     context = fg.input("context", ("batch", 1 + NEGATIVES), "int32")
@@ -29,7 +37,7 @@ def trainer(words: int, threads: int | None = None) -> fg.Trainer:
     scores = fg.sum(fg.expand_dims(fg.gather(vectors, word), 1) * fg.gather(contexts, context), axis=-1)
     is_pair = fg.equal(fg.arange(1 + NEGATIVES), 0)
     cost = fg.sum(fg.softplus(fg.where(is_pair, -scores, scores)), axis=-1)
-    return fg.Trainer(cost, fg.optim.SGD(0.025), device="cpu", threads=threads)
+    return fg.Trainer(cost, OPTIMIZERS[optimizer](), device="cpu", threads=threads)
 
 
 def examples(words: int, count: int, zipf: bool) -> dict[str, np.ndarray]:
@@ -49,12 +57,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--steps", type=int, default=200, help="a turn")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
     asked = parser.parse_args()
     print(f"{'words drawn':12} {'vocabulary':>10} {'µs a step':>10} {'pairs/s':>12} {'tables':>9} {'beside them':>12}")
     for zipf in (True, False):
         runs = {}
         for words in VOCABULARIES:
-            runs[words] = trainer(words, asked.threads), examples(words, BATCH * asked.steps, zipf)
+            runs[words] = trainer(words, asked.threads, asked.optimizer), examples(words, BATCH * asked.steps, zipf)
         times: dict[int, list[float]] = {words: [] for words in VOCABULARIES}
         for turn in range(asked.turns + 1):
             for words, (made, data) in runs.items():

@@ -35,6 +35,7 @@ from flowgraph.ops.classification import (
     softmax,
 )
 from flowgraph.ops.contraction import add_bias, mul
+from flowgraph.ops.distinct import first_equal
 from flowgraph.ops.einsum import einsum, matmul, tensordot
 from flowgraph.ops.elementwise import (
     add,
@@ -215,6 +216,7 @@ __all__ = [
     "exp",
     "expand_dims",
     "expm1",
+    "first_equal",
     "flatten",
     "flip",
     "floor",

@@ -55,6 +55,23 @@ def test_a_native_sort_is_numpys_stable_one_whatever_the_values(numbers: list[fl
     np.testing.assert_array_equal(order, expected)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from([0, 1, -1, 2**62, -(2**63), 2**63 - 1, *range(5, 400, 7)]), max_size=300))
+def test_where_integers_come_first_is_numpys_whatever_they_are(numbers: list[int]) -> None:
+    ids = fg.input("ids", ("n",), "int64")
+    data = np.array(numbers, np.int64)
+    (found,) = values(fg.first_equal(ids), device="cpu", ids=data)
+    _, first, place = np.unique(data, return_index=True, return_inverse=True)
+    np.testing.assert_array_equal(found, first[place].reshape(-1))
+
+
+def test_where_integers_come_first_is_found_with_a_table_of_those_seen() -> None:
+    ids, order = fg.input("ids", ("n",), "int32"), fg.input("order", ("m",), "int32")
+    looked_up = fg.gather(ids, order) + 1  # computed where it is needed
+    source = fg.compile(outputs=fg.first_equal(looked_up) + 1, device="cpu").source()
+    assert "schedule: Seen()" in source and source.count("seen_first(") == 1
+
+
 def test_the_largest_k_and_where_they_are() -> None:
     x = fg.input("x", (4, 9))
     data = np.random.default_rng(1).permutation(36).astype(np.float32).reshape(4, 9)

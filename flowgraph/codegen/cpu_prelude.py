@@ -25,9 +25,9 @@ _TILE = re.compile(r"\btile_(head_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
 
 @cache
 def _fixed_names() -> dict[str, object]:
-    from flowgraph.codegen.cpu import memory, packing, stack, vector
+    from flowgraph.codegen.cpu import memory, packing, seen, stack, vector
 
-    return {**vector.FUNCTIONS, **memory.FUNCTIONS, **stack.FUNCTIONS, **packing.FUNCTIONS}
+    return {**vector.FUNCTIONS, **memory.FUNCTIONS, **stack.FUNCTIONS, **packing.FUNCTIONS, **seen.FUNCTIONS}
 
 
 @cache

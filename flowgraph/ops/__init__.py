@@ -3,6 +3,7 @@
 from flowgraph.ops import (
     classification,
     contraction,
+    distinct,
     einsum,
     elementwise,
     functions,
@@ -28,6 +29,7 @@ __all__ = [
     "Sample",
     "classification",
     "contraction",
+    "distinct",
     "einsum",
     "elementwise",
     "functions",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from flowgraph.graph.graph import Graph, rewrite
 from flowgraph.graph.size import Size
 from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.ops.distinct import FirstEqual
 from flowgraph.ops.elementwise import Cast
 from flowgraph.ops.indexing import AddAlongAxis, ClipIndex, Gather, ScatterAdd, TakeAlongAxis
 from flowgraph.ops.leaf import Arange, Constant, Input
@@ -40,6 +41,8 @@ def is_checked(ids: Tensor, limit: Size) -> bool:
         return isinstance(limit, int) and bool(((array >= 0) & (array < limit)).all())
     if isinstance(op, Argsort):
         return op.infer(ids.node.inputs[0].type)[0].shape[op.axis] == limit
+    if isinstance(op, FirstEqual) and ids.shape[0] == limit:
+        return True
     if isinstance(op, (Arange, ClipIndex)):
         return (op.size if isinstance(op, Arange) else op.limit) == limit
     return isinstance(op, Input)

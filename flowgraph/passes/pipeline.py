@@ -19,6 +19,7 @@ from flowgraph.passes.fold import fold_constants
 from flowgraph.passes.guard import guard_indices
 from flowgraph.passes.join_pads import join_pads
 from flowgraph.passes.materialise import materialise_roots
+from flowgraph.passes.rows import row_updates
 from flowgraph.passes.sparse import sparse_updates
 from flowgraph.passes.stabilise import stabilise
 from flowgraph.passes.streams import number_streams
@@ -40,9 +41,10 @@ OPTIMISE: tuple[Pass, ...] = (
     simplify_algebra,
     eliminate_common_subexpressions,
     stabilise,
-    sparse_updates,
-    join_pads,
     guard_indices,
+    sparse_updates,
+    row_updates,
+    join_pads,
     expand_composites,
     fold_constants,
     simplify_algebra,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowgraph.index_notation import Apply, Axis, Expr, Load, Var, axes_of, walk
+from flowgraph.index_notation import Apply, Axis, Expr, Extent, Index, Load, Var, axes_of, reindex, transform, walk
 from flowgraph.kernels.kernel import Kernel
 from flowgraph.schedule.access import coefficient, stride_along, unit_strides, varying
 
@@ -41,7 +41,12 @@ class Strips:
     width: int
 
 
-CpuSchedule = Tile | AcrossLanes | AlongRows | Strips
+@dataclass(frozen=True)
+class Seen:
+    """Where each integer comes first: one task that goes through them in order, with a table of those it has seen."""
+
+
+CpuSchedule = Tile | AcrossLanes | AlongRows | Strips | Seen
 STRIP = 64  # four vectors: wide enough to visit rows rarely, narrow enough for two threads to share 100 columns
 
 
@@ -88,6 +93,44 @@ def as_product(kernel: Kernel) -> Product | None:
     return None
 
 
+@dataclass(frozen=True)
+class First:
+    """The parts of a kernel that finds, for every i, the first j with the same key: the number of the nest that does,
+    the key at i, the name of the result."""
+
+    nest: int
+    key: Expr
+    result: str
+
+
+def as_first(kernel: Kernel) -> First | None:
+    """The kernel as one that finds first equals, if it is one: min over j of (key[j] = key[i] ? j : n), with nothing
+    but values and stores at single points around it."""
+    inner = [k for k, nest in enumerate(kernel.nests) if nest.axes]
+    if len(inner) != 1 or len(kernel.axes) != 1:
+        return None
+    (place,), (own,) = inner, kernel.axes
+    nest = kernel.nests[place]
+    if len(nest.reductions) != 1 or len(nest.axes) != 1 or nest.stores or nest.sorts:
+        return None
+    (reduction,), (other,) = nest.reductions, nest.axes
+    if reduction.running or reduction.combiner != "min" or own.extent != other.extent:
+        return None
+    values = {let.name: let.value for earlier in kernel.nests[: place + 1] for let in earlier.lets}
+
+    def written_out(expr: Expr) -> Expr:
+        return transform(
+            expr, lambda e: written_out(values[e.name]) if isinstance(e, Var) and e.name in values else None
+        )
+
+    match written_out(reduction.value):
+        case Apply("select", (Apply("eq", (theirs, key)), Index(axis), Extent(size))):
+            fits = axis == other and size == own.extent and key.dtype.kind == "int" and other not in axes_of(key)
+            alike = theirs == reindex(key, {own: Index(other)})
+            return First(place, key, reduction.name) if fits and alike else None
+    return None
+
+
 def _is_affine(expr: Expr) -> bool:
     """Whether an index is a sum of whole multiples of axes and of what stands still, as in a slice or a reversal."""
     if any(isinstance(e, (Load, Var)) for e in walk(expr)):
@@ -102,6 +145,8 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
         unit = stride_along(kernel.buffer(str(product.b.source)).type.shape, product.b.index, product.j) == 1
         narrow = isinstance(product.j.extent, int) and product.j.extent <= LANES
         return Tile(tile[0], 1 if narrow else tile[1], pack=not unit)
+    if as_first(kernel) is not None:
+        return Seen()
     inner = [nest for nest in kernel.nests if nest.axes]
     if not kernel.axes:
         return AlongRows()

@@ -13,11 +13,11 @@ TILE = (8, 2)  # any: which tile a product gets does not matter here
 
 def kind_of(kernel: Kernel) -> Hashable | None:
     """Equal for kernels that walk their outer loops alike on every device; None for products, which have a register
-    tile to themselves, and for scatters, whose order is fixed."""
+    tile to themselves, for what keeps a table of what it has seen, and for scatters, whose order is fixed."""
     if any(s.add for nest in kernel.nests for s in nest.stores):
         return None
     collapsed = collapse(kernel)
     schedules = cpu.choose(collapsed, TILE), cuda.choose(collapsed)
-    if isinstance(schedules[0], cpu.Tile) or isinstance(schedules[1], cuda.Tile):
+    if isinstance(schedules[0], (cpu.Tile, cpu.Seen)) or isinstance(schedules[1], cuda.Tile):
         return None
     return (*schedules, tuple(a.extent for a in collapsed.axes))

@@ -10,8 +10,9 @@ from flowgraph.index_notation import Axis, Const, Load, Var, walk
 from flowgraph.kernels.kernel import Kernel, Nest, Reduction
 from flowgraph.schedule.access import collapse, varying
 from flowgraph.schedule.ahead import ask_ahead
-from flowgraph.schedule.cpu import LANES, AcrossLanes, CpuSchedule, Strips, Tile, as_product, choose
+from flowgraph.schedule.cpu import LANES, AcrossLanes, CpuSchedule, Seen, Strips, Tile, as_first, as_product, choose
 from flowgraph.schedule.cpu_point import FULL, Scope, point_of
+from flowgraph.schedule.cpu_seen import lower_seen
 from flowgraph.schedule.cpu_tile import lower_tile
 from flowgraph.schedule.loops import (
     COMBINE,
@@ -60,6 +61,10 @@ def lower_with(kernel: Kernel, schedule: CpuSchedule) -> Loops:
         body, tasks = _across(scope, schedule)
     elif isinstance(schedule, Strips):
         body, tasks = _strips(scope, schedule)
+    elif isinstance(schedule, Seen):
+        first = as_first(kernel)
+        assert first is not None
+        body, tasks, scratch = lower_seen(scope, first)
     else:
         body, tasks = _along(scope)
     buffers = tuple(b.name for b in kernel.buffers) + (("panel",) if scratch != 0 else ())

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from flowgraph.graph.tensor import Tensor
-from flowgraph.ops import indexing, running, sorting
+from flowgraph.ops import distinct, indexing, running, sorting
 
-COVERED = {"take_along_axis", "add_along_axis", "cumulative_sum", "argsort"}
+COVERED = {"take_along_axis", "add_along_axis", "cumulative_sum", "argsort", "first_equal"}
 
 
 def take(g: Any) -> Tensor | None:
@@ -61,4 +61,11 @@ def in_order(g: Any) -> Tensor | None:
     return g.random.choice((largest, places))
 
 
-STEPS = (take, along, add, so_far, in_order)
+def distinct_rows(g: Any) -> Tensor | None:
+    """Rows added up where their integers are the same."""
+    x = g.any_float(at_least=1)
+    ids = g.new_integers((x.shape[0],), 3)
+    return indexing.scatter_add(x, distinct.first_equal(ids), x)
+
+
+STEPS = (take, along, add, so_far, in_order, distinct_rows)
