@@ -428,15 +428,15 @@ class TestMemory:
 
     @pytest.mark.parametrize("transposed", [False, True])
     def test_packing_pads_with_zeros(self, dtype: str, transposed: bool) -> None:
-        source = samples(dtype, 30 * 40).reshape(30, 40)
-        strides = (1, 40) if transposed else (40, 1)
+        source = samples(dtype, 50 * 40).reshape(50, 40)
         block = source.T if transposed else source
-        for depth, n, width in [(7, 20, 32), (1, 16, 16), (5, 3, 48), (4, 10, 12), (0, 3, 16)]:
-            out = samples(dtype, 8 * 50, seed=4).reshape(8, 50)
+        how = f"pack_transposed_{dtype}(p0, 50, p1, 40," if transposed else f"pack_{dtype}(p0, 50, p1, 40, 1,"
+        for depth, n, width in [(7, 20, 32), (16, 16, 16), (5, 3, 48), (33, 37, 48), (34, 10, 12), (0, 3, 16)]:
+            out = samples(dtype, 35 * 50, seed=4).reshape(35, 50)
             expected = out.copy()
             expected[:depth, :width] = 0
             expected[:depth, :n] = block[:depth, :n]
-            run(f"pack_{dtype}(p0, 50, p1, p2, p3, p4, p5, p6)", out, source, *strides, depth, n, width)
+            run(f"{how} p2, p3, p4)", out, source, depth, n, width)
             same(out, expected)
 
 

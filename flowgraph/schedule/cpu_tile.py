@@ -100,12 +100,16 @@ class _Tiles:
         found, dtype, width = self.found, self.dtype, self.width
         place = times(variable("task"), number(width), self.depth)
         b_k, b_j = self._stride(found.b, found.k), self._stride(found.b, found.j)
+        transposed = b_k == number(1)
+        name = f"pack_transposed_{dtype.code}" if transposed else f"pack_{dtype.code}"
+        strides = (b_j,) if transposed else (b_k, b_j)
         source = self._address(found.b, times(variable(self.j), b_j))
-        packing = (variable("packed"), number(width), source, b_k, b_j, self.depth, variable("columns"), number(width))
+        columns = (variable("columns"), number(width))
+        copy = Call(name, (variable("packed"), number(width), source, *strides, self.depth, *columns))
         return [
             Comment("this block of columns of the second operand, row by row"),
             Set(("packed",), Call(f"at_{dtype.code}", (variable("panel"), place))),
-            Do(Call(f"pack_{dtype.code}", packing)),
+            Do(copy),
             Set(("j_kept",), variable(self.j)),
             For("block", number(0), self.row_blocks, number(1), (
                 Set((self.i,), times(variable("block"), number(self.schedule.rows))),

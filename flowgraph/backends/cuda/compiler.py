@@ -81,7 +81,7 @@ def _library(source: KernelSource, capability: Capability, lines: bool = False) 
         raise DeviceError(f"kernel '{source.entry}' does not compile for CUDA: {error}") from error
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def kernel_ir(source: KernelSource, capability: Capability = (9, 0), lines: bool = False) -> KernelIR:
     """The kernel's LLVM IR; with `lines`, instructions carry the line of the source they came from."""
     library, symbol = _library(source, capability, lines)

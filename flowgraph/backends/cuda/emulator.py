@@ -161,7 +161,7 @@ class EmulatedKernel:
         return f"line {row}: {self.source.text.splitlines()[row - 1].strip()}"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def compile_emulated(source: KernelSource) -> EmulatedKernel:
     """The compiled kernel, kept by source within the process."""
     return EmulatedKernel(source)

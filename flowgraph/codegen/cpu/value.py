@@ -313,6 +313,11 @@ class Value:
 
     # --- lanes ----------------------------------------------------------------------------------------------
 
+    def interleave(self, other: Value, start: int) -> Value:
+        """self[start], other[start], self[start + 1], ...: as many as there are lanes."""
+        order = [side * LANES + start + k for k in range(LANES // 2) for side in (0, 1)]
+        return self._with(self.dtype, self.builder.shuffle_vector(self.ir, other.ir, _indices(order)))
+
     def lane(self, index: int) -> Value:
         element = self.builder.extract_element(self.ir, ir.Constant(ir.IntType(32), index))
         return self._with(self.dtype, element)
