@@ -16,12 +16,15 @@ from flowgraph.graph.names import adopt_names
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.horizontal import join_side_by_side
+from flowgraph.kernels.kernel import KernelCall
+from flowgraph.kernels.layout import choose_orders
 from flowgraph.ops.leaf import Input, Parameter, as_tensor
 from flowgraph.ops.random import advanced, states_of
 from flowgraph.ops.shape import broadcast_to
 from flowgraph.passes.pipeline import OPTIMISE, before_differentiation, run_passes
 from flowgraph.program import Program, whole_number
 from flowgraph.report.debug import level_asked, tell_compiled
+from flowgraph.schedule.cost import walk_of
 from flowgraph.schedule.kind import kind_of
 
 
@@ -85,7 +88,7 @@ def compile(
         "parameters", state, "rename one, or declare it in a scope of its own: with fg.scope('name')"
     )
     optimised, records = run_passes(declared, OPTIMISE, check=check)
-    calls = join_side_by_side(build_kernels(optimised), optimised.updates, kind_of)
+    calls = arrange(build_kernels(optimised), optimised)
     executor = make_executor(device, optimised, calls, threads)
     kind = WatchedProgram if detect_anomaly else Program
     program = kind(declared, optimised, calls, records, executor, debug=level)
@@ -93,6 +96,12 @@ def compile(
         seconds = time.perf_counter() - start
         tell_compiled(level, declared, optimised, calls, records, executor.files, executor.device, seconds)
     return program
+
+
+def arrange(calls: Sequence[KernelCall], graph: Graph) -> list[KernelCall]:
+    """Kernels joined where they walk the same memory, then their loops and what lies between them in the best order."""
+    joined = join_side_by_side(calls, graph.updates, kind_of)
+    return choose_orders(joined, graph.roots, walk_of)
 
 
 def declare(

@@ -220,7 +220,7 @@ def verify_kernel(kernel: Kernel) -> Kernel:
                         fail(f"bad load {show(e)}")
                     elif buffer in kernel.outputs and buffer.name not in stored:
                         fail(f"{buffer.name} is read before it is stored")
-                    elif buffer in kernel.outputs and e.index[: len(outer)] != outer:
+                    elif buffer in kernel.outputs and not set(outer) <= set(e.index):
                         fail(f"{show(e)} is stored at another point of the outer loops, which run in any order")
 
         for let in nest.lets:

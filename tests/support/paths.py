@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from flowgraph.backends.reference import evaluate_graph
-from flowgraph.compile import compile
+from flowgraph.compile import arrange, compile
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.tensor import Tensor, apply
 from flowgraph.graph.types import TensorType
@@ -68,7 +68,7 @@ def unfused(graph: Graph, feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
 def fused(graph: Graph, feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
     """The optimised graph in fused kernels."""
     graph = optimise(graph)
-    return run_calls(graph, build_kernels(graph), feeds, sizes)
+    return run_calls(graph, arrange(build_kernels(graph), graph), feeds, sizes)
 
 
 def run_calls(graph: Graph, calls: Sequence[KernelCall], feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:

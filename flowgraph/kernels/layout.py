@@ -1,0 +1,149 @@
+"""Orders: which of a kernel's loops is innermost, and in which order a stored value's axes lie in memory.
+
+In: kernels, and an account of how one walks memory (which this room cannot know). Out: the same kernels, some with
+their outer loops in another order, some with a buffer whose axes lie in another order, for all that touch it. A graph's
+types know nothing of it. What others see keeps its order (inputs, parameters, outputs), and what is read under another
+shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from flowgraph.graph.size import show_shape
+from flowgraph.graph.tensor import Tensor
+from flowgraph.index_notation import Expr, Load, transform
+from flowgraph.kernels.kernel import Buffer, Kernel, KernelCall, Store, verify_kernel
+
+WORTH = 0.9  # a change must leave at most this much of what was out of order
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How a kernel walks memory: by buffer the elements that are fetched or stored one by one, not side by side; and
+    whether it is a product in register tiles, which it had better stay."""
+
+    single: Mapping[str, float]
+    tiled: bool
+
+    @property
+    def total(self) -> float:
+        return sum(self.single.values())
+
+
+def choose_orders(
+    calls: Sequence[KernelCall], fixed: Iterable[Tensor], walk_of: Callable[[Kernel], Walk]
+) -> list[KernelCall]:
+    """Kernels with fewer accesses out of order; the tensors in `fixed` stay in memory as they are."""
+    known: dict[Kernel, Walk] = {}
+
+    def walk(kernel: Kernel) -> Walk:
+        if kernel not in known:
+            known[kernel] = walk_of(kernel)
+        return known[kernel]
+
+    def loops_in_best_order(kernel: Kernel) -> Kernel:
+        now = walk(kernel)
+        if not now.total or any(nest.in_order for nest in kernel.nests):
+            return kernel
+        others = [other for other in _loop_orders(kernel) if walk(other).tiled == now.tiled]
+        best = min((kernel, *others), key=lambda k: walk(k).total)
+        return best if walk(best).total <= WORTH * now.total else kernel
+
+    made = [replace(call, kernel=loops_in_best_order(call.kernel)) for call in calls]
+    touching: dict[Tensor, list[int]] = {}
+    for k, call in enumerate(made):
+        for tensor in dict.fromkeys((*call.inputs, *call.outputs)):
+            touching.setdefault(tensor, []).append(k)
+    free = _free(made, fixed)
+    for tensor in free:
+        places = touching[tensor]
+        if not any(walk(made[k].kernel).single[name] for k in places for name in _names(made[k], tensor)):
+            continue
+        before = sum(walk(made[k].kernel).total for k in places)
+        choices = []
+        for order in _orders(tensor.rank):
+            changed = [stored_in_order(made[k], tensor, order) for k in places]
+            changed = [replace(call, kernel=loops_in_best_order(call.kernel)) for call in changed]
+            choices.append((sum(walk(call.kernel).total for call in changed), changed))
+        after, chosen = min(choices, key=lambda choice: choice[0])
+        if after <= WORTH * before:
+            for k, call in zip(places, chosen, strict=True):
+                made[k] = replace(call, kernel=verify_kernel(call.kernel))
+    return made
+
+
+def _free(calls: Sequence[KernelCall], fixed: Iterable[Tensor]) -> list[Tensor]:
+    """Values between kernels whose axes may lie in any order, producers first."""
+    bound = set(fixed)
+    for call in calls:
+        for name, tensor in call.operands().items():
+            if call.kernel.buffer(name).type.shape != tensor.shape:
+                bound.add(tensor)  # the same memory under another shape
+        sorts = {sort.buffer for nest in call.kernel.nests for sort in nest.sorts}
+        bound.update(t for name, t in call.operands().items() if name in sorts)
+    return [t for call in calls for t in call.outputs if t.rank > 1 and t not in bound]
+
+
+def _names(call: KernelCall, tensor: Tensor) -> Iterator[str]:
+    return (name for name, operand in call.operands().items() if operand is tensor)
+
+
+def _loop_orders(kernel: Kernel) -> Iterator[Kernel]:
+    """The kernel with each of its outer loops innermost."""
+    for axis in kernel.axes[:-1]:
+        axes = (*(a for a in kernel.axes if a != axis), axis)
+        yield replace(kernel, axes=axes, reason=f"{kernel.reason}; {axis.name} innermost: memory is walked in order")
+
+
+def _orders(rank: int) -> Iterator[tuple[int, ...]]:
+    """Each axis last, the others as they were."""
+    for last in range(rank - 1):
+        yield (*(k for k in range(rank) if k != last), last)
+
+
+def stored_in_order(call: KernelCall, tensor: Tensor, order: tuple[int, ...]) -> KernelCall:
+    """The kernel with the tensor's axes in another order in memory: axis order[0] outermost."""
+    names = set(_names(call, tensor))
+    kernel = call.kernel
+
+    def permuted(index: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        return tuple(index[k] for k in order)
+
+    def adapt(expr: Expr) -> Expr:
+        def rule(e: Expr) -> Expr | None:
+            if isinstance(e, Load) and e.source in names:
+                return replace(e, index=permuted(tuple(map(adapt, e.index))))
+            return None
+
+        return transform(expr, rule)
+
+    def store(s: Store) -> Store:
+        index = tuple(map(adapt, s.index))
+        return replace(s, index=permuted(index) if s.buffer in names else index, value=adapt(s.value))
+
+    def buffer(b: Buffer) -> Buffer:
+        if b.name not in names:
+            return b
+        return replace(b, type=replace(b.type, shape=tuple(b.type.shape[k] for k in order)))
+
+    nests = tuple(
+        replace(
+            nest,
+            lets=tuple(replace(x, value=adapt(x.value)) for x in nest.lets),
+            reductions=tuple(replace(x, value=adapt(x.value)) for x in nest.reductions),
+            stores=tuple(map(store, nest.stores)),
+            sorts=tuple(replace(x, index=tuple(map(adapt, x.index)), key=adapt(x.key)) for x in nest.sorts),
+        )
+        for nest in kernel.nests
+    )
+    shape = show_shape(tuple(tensor.shape[k] for k in order))
+    kernel = replace(
+        kernel,
+        nests=nests,
+        inputs=tuple(map(buffer, kernel.inputs)),
+        outputs=tuple(map(buffer, kernel.outputs)),
+        reason=f"{kernel.reason}; {', '.join(sorted(names))} lies in memory as {shape}, as it is walked",
+    )
+    return replace(call, kernel=kernel)
