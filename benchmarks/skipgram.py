@@ -25,6 +25,7 @@ VOCABULARIES = (20_000, 1_000_000)
 OPTIMIZERS: dict[str, Callable[[], fg.optim.Optimizer]] = {
     "sgd": lambda: fg.optim.SGD(0.025),
     "adagrad": lambda: fg.optim.AdaGrad(0.05),
+    "lazyadam": lambda: fg.optim.LazyAdam(0.001),
 }
 
 

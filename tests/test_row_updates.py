@@ -64,6 +64,21 @@ def sgd(norm: float) -> list[np.ndarray]:
     return [w]
 
 
+def lazy_adam(decay: float = 0.0, amsgrad: bool = False) -> list[np.ndarray]:
+    """Adam in the rows looked up, nothing in the others; t counts all steps."""
+    w = START.copy()
+    m, v, largest = (np.zeros_like(w) for _ in range(3))
+    for k in range(STEPS):
+        rows = np.unique(IDS[k])
+        g = gradient(w, k)[rows] + decay * w[rows]
+        m[rows] = 0.9 * m[rows] + 0.1 * g
+        v[rows] = 0.999 * v[rows] + 0.001 * g * g
+        largest[rows] = np.maximum(largest[rows], v[rows])
+        root = np.sqrt((largest if amsgrad else v)[rows] / (1 - 0.999 ** (k + 1)))
+        w[rows] -= RATE * m[rows] / (1 - 0.9 ** (k + 1)) / (root + 1e-8)
+    return [w, m, v, largest][: 4 if amsgrad else 3]
+
+
 o = fg.optim
 RULES: dict[str, tuple[Make, Callable[[], list[np.ndarray]]]] = {
     "adagrad": (lambda: o.AdaGrad(RATE), adagrad),
@@ -71,6 +86,9 @@ RULES: dict[str, tuple[Make, Callable[[], list[np.ndarray]]]] = {
     "adagrad, elements clipped": (lambda: o.AdaGrad(RATE, clip_value=0.7), lambda: adagrad(clip=0.7)),
     "adagrad, norm clipped": (lambda: o.AdaGrad(RATE, clip_norm=5.0), lambda: adagrad(norm=5.0)),
     "sgd, norm clipped": (lambda: o.SGD(RATE, clip_norm=5.0), lambda: sgd(5.0)),
+    "lazy adam": (lambda: o.LazyAdam(RATE), lazy_adam),
+    "lazy adam, decayed": (lambda: o.LazyAdam(RATE, weight_decay=0.1), lambda: lazy_adam(decay=0.1)),
+    "lazy amsgrad": (lambda: o.LazyAdam(RATE, amsgrad=True), lambda: lazy_adam(amsgrad=True)),
 }
 rules = pytest.mark.parametrize("name", RULES)
 
@@ -142,22 +160,50 @@ def test_what_a_step_costs_does_not_depend_on_the_size_of_the_table(name: str) -
     assert work(2_000) == work(500_000)
 
 
-def test_lookups_of_two_kinds_in_one_table_are_one_update() -> None:
-    """A table that is looked up twice a step, by numbers of two dtypes: rows of both are summed before the square."""
+@pytest.mark.parametrize("name", ["adagrad", "lazy adam"])
+def test_lookups_of_two_kinds_in_one_table_are_one_update(name: str) -> None:
+    """A table that is looked up twice a step, by numbers of two dtypes: the rows of both are summed first."""
+    make, transcription = RULES[name]
     table = fg.parameter("table", (ROWS, WIDTH), START, "float64")
-    few, many = fg.input("few", ("batch",), "int32"), fg.input("many", ("batch", 2), "int64")
-    cost = fg.sum(fg.gather(table, few) ** 2) + fg.sum(fg.gather(table, many) ** 2)
-    updates = o.AdaGrad(RATE).updates([table], [fg.grad(cost, table)])
-    step = fg.compile(updates=updates, device="cpu")
-    assert max(v.bytes for v in step.memory({"batch": 40}).values if v.kind != "parameter") < ROWS * WIDTH
-    w, s = START.copy(), np.zeros_like(START)
-    for k in range(3):
-        step(few=IDS[k, :, 0].astype(np.int32), many=IDS[k, :, 1:])
-        g = np.zeros_like(w)
-        np.add.at(g, IDS[k], 2 * w[IDS[k]])
-        s += g * g
-        w -= RATE * g / (np.sqrt(s) + 1e-10)
-    np.testing.assert_allclose(table.value, w, rtol=1e-12)
+    one, two = fg.input("one", ("batch",), "int32"), fg.input("two", ("batch", 2), "int64")
+    wanted = fg.input("wanted", ("batch", 3, WIDTH), "float64")
+    cost = fg.sum((fg.gather(table, one) - wanted[:, 0]) ** 2) + fg.sum((fg.gather(table, two) - wanted[:, 1:]) ** 2)
+    step = fg.compile(updates=make().updates([table], [fg.grad(cost, table)]), device="cpu")
+    assert max(v.bytes for v in step.memory({"batch": 40}).values if v.kind != "parameter") < ROWS * WIDTH * 4
+    for k in range(STEPS):
+        step(one=IDS[k, :, 0].astype(np.int32), two=IDS[k, :, 1:], wanted=WANTED[k])
+    np.testing.assert_allclose(table.value, transcription()[0], rtol=1e-11)
+
+
+def test_lazy_adam_of_what_is_not_looked_up_is_adam() -> None:
+    """A layer's weights, and a table that scores every row, too: in one optimiser with tables that are looked up."""
+    x, ids = fg.input("x", ("batch", 4)), fg.input("ids", ("batch",), "int32")
+    feeds = {"x": RNG.normal(size=(7, 4)).astype(np.float32), "ids": IDS[0, :7, 0].astype(np.int32)}
+
+    def after(make: Make) -> tuple[np.ndarray, np.ndarray]:
+        table = fg.parameter("table", (ROWS, WIDTH), START)
+        weights = fg.parameter("weights", (4, WIDTH), START[:4])
+        scores = (fg.gather(table, ids) + x @ weights) @ fg.transpose(table)
+        cost = fg.mean(fg.cross_ent_of_softmax(scores, ids))
+        step = fg.compile(updates=make().updates([table, weights], fg.grad(cost, [table, weights])), device="cpu")
+        step.run(3, feeds)
+        return table.value, weights.value
+
+    for lazy, dense in zip(after(lambda: o.LazyAdam(RATE)), after(lambda: o.Adam(RATE)), strict=True):
+        assert np.array_equal(lazy, dense)
+
+
+def test_lazy_adam_of_a_small_table_is_as_lazy() -> None:
+    """Where the whole table is computed, the rows that were not looked up are still left alone."""
+    table = fg.parameter("table", (9, WIDTH), START[:9])
+    ids = fg.input("ids", ("batch",), "int32")
+    cost = fg.sum(fg.gather(table, ids) ** 2)
+    step = fg.compile(updates=o.LazyAdam(RATE).updates([table], [fg.grad(cost, table)]), device="cpu")
+    for row in (2, 5, 2):
+        step(ids=np.array([row, row], np.int32))
+    moved = (table.value != START[:9].astype(np.float32)).any(axis=1)
+    np.testing.assert_array_equal(np.flatnonzero(moved), [2, 5])
+    assert not any(isinstance(new.op, ScatterAdd) for _, new in step.graph.updates)
 
 
 def test_decay_moves_every_row_and_so_is_dense() -> None:

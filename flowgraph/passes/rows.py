@@ -23,16 +23,18 @@ from flowgraph.ops.elementwise import (
     Cast,
     Divide,
     Elementwise,
+    Greater,
     Multiply,
     StopGradient,
     Subtract,
     Where,
     cast,
+    equal,
     negative,
 )
 from flowgraph.ops.functions import Exp, Sqrt
 from flowgraph.ops.indexing import Gather, ScatterAdd
-from flowgraph.ops.leaf import Constant, Input, Leaf, Parameter
+from flowgraph.ops.leaf import Constant, Input, Leaf, Parameter, arange
 from flowgraph.ops.pieces import concatenate
 from flowgraph.ops.piecewise import Absolute
 from flowgraph.ops.reduce import Sum
@@ -63,6 +65,13 @@ def row_updates(graph: Graph) -> Graph:
         fresh[-1].label = fresh[-1].label or new.label
     same = all(a is b for a, (_, b) in zip(fresh, graph.updates, strict=True))
     return graph if same else graph.with_roots((*graph.outputs, *fresh))
+
+
+def lookups_in(gradient: Tensor) -> tuple[Tensor, ...]:
+    """The row numbers of all lookups that a table's gradient comes from; none if anything else is in it."""
+    cone = _cone(gradient)
+    found = tuple(dict.fromkeys(t.node.inputs[1] for t in cone if _is_lookup(t)))
+    return found if _AtZero().value(gradient) == 0 else ()
 
 
 def _by_rows(parameter: Tensor, new: Tensor, at_zero: _AtZero, shared: dict[tuple[Tensor, ...], _Rows]) -> Tensor:
@@ -106,6 +115,14 @@ def _is_rowwise(tensor: Tensor) -> bool:
     return isinstance(op, (Elementwise, Cast, StopGradient, Broadcast)) or (
         isinstance(op, ExpandDims) and 0 not in op.axes
     )
+
+
+def _counts(tensor: Tensor) -> bool:
+    """Whether it is above 0 in the rows looked up and 0 in the others: a positive number added for each lookup."""
+    if not _is_lookup(tensor):
+        return False
+    base, _, added = (scalar_value(t) for t in tensor.node.inputs)
+    return base == 0 and added is not None and added > 0
 
 
 def _has_rows(operand: Tensor, of: Tensor) -> bool:
@@ -211,6 +228,9 @@ class _Rows:
             base, ids, added = inputs
             first = self.first[ids]
             return ScatterAdd(0)(self._made[base], first, _as_rows(added, first.shape, tensor.shape[1:]))
+        if isinstance(op, Greater) and len(self.first) == 1 and _counts(inputs[0]) and scalar_value(inputs[1]) == 0:
+            (first,) = self.first.values()  # whether it was looked up: said once, at the first of equal lookups
+            return equal(first, arange(self.count))
         if isinstance(op, Broadcast):
             return Broadcast(shape)(self._made[inputs[0]] if _has_rows(inputs[0], tensor) else inputs[0])
         if _is_rowwise(tensor):

@@ -1,7 +1,7 @@
 """Optimisers and learning rate schedules: `fg.optim.Adam(fg.optim.Cosine(0.001, steps=10_000))`."""
 
 from flowgraph.train.optim.base import GradientDescent, Optimizer
-from flowgraph.train.optim.rules import SGD, AdaGrad, Adam, AdamW, RMSProp
+from flowgraph.train.optim.rules import SGD, AdaGrad, Adam, AdamW, LazyAdam, RMSProp
 from flowgraph.train.optim.schedules import (
     Constant,
     Cosine,
@@ -22,6 +22,7 @@ __all__ = [
     "Cosine",
     "Exponential",
     "GradientDescent",
+    "LazyAdam",
     "OneCycle",
     "Optimizer",
     "Polynomial",

@@ -8,10 +8,13 @@ from flowgraph.errors import GraphError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType
-from flowgraph.ops.elementwise import add, cast, divide, multiply, subtract
+from flowgraph.ops.elementwise import add, cast, divide, greater, multiply, subtract, where
 from flowgraph.ops.functions import power, sqrt
+from flowgraph.ops.indexing import scatter_add
 from flowgraph.ops.leaf import constant
 from flowgraph.ops.piecewise import maximum
+from flowgraph.ops.shape import broadcast_to, expand_dims
+from flowgraph.passes.rows import lookups_in
 from flowgraph.train.optim.base import GradientDescent, require, state
 from flowgraph.train.optim.schedules import Schedule
 
@@ -162,6 +165,55 @@ class AdamW(Adam):
     def step(self, w: Tensor, g: Tensor) -> dict[Tensor, Tensor]:
         kept = subtract(1.0, multiply(self.rate(w.dtype), self.weight_decay))
         return self._moved(w, multiply(kept, w), g)
+
+
+class LazyAdam(Adam):
+    """Adam that moves only the rows of a table that a step looked up, and only their means.
+
+    That is another mathematics than Adam's, where a row goes on moving by its running mean, and the means go on fading,
+    at every step. The corrections for the start go by the optimiser's steps, not by a row's. `weight_decay` is coupled,
+    and as lazy: a row decays when it is looked up. What a step costs goes by the rows it looks up.
+
+    A parameter whose gradient is not that of lookups alone (the weights of a layer, a table that is also multiplied by)
+    is updated as by Adam, to the bit.
+    """
+
+    def step(self, w: Tensor, g: Tensor) -> dict[Tensor, Tensor]:
+        looked_up = rows_looked_up(w, g)
+        if looked_up is None:
+            return super().step(w, g)
+        g = self.decayed(w, g)
+
+        def lazily(change: Tensor) -> Tensor:
+            return where(looked_up, change, 0.0)
+
+        first, second = state("mean", w), state("squares", w)
+        turn = multiply(1.0 - self.betas[0], subtract(g, first))
+        rise = multiply(1.0 - self.betas[1], subtract(multiply(g, g), second))
+        new = {first: add(first, lazily(turn)), second: add(second, lazily(rise))}
+        mean, squares = add(first, turn), add(second, rise)
+        if self.amsgrad:
+            largest = state("largest", w)
+            growth = maximum(subtract(squares, largest), 0.0)
+            new[largest] = add(largest, lazily(growth))
+            squares = add(largest, growth)
+        rate, root = self._corrections(w.dtype)
+        moved = divide(multiply(rate, mean), add(divide(sqrt(squares), root), self.epsilon))
+        return new | {w: subtract(w, lazily(moved))}
+
+
+def rows_looked_up(w: Tensor, g: Tensor) -> Tensor | None:
+    """A bool like w: the rows that the gradient's lookups name; None if the gradient is not of lookups alone."""
+    lookups = lookups_in(g) if w.rank else ()
+    if not lookups:
+        return None
+    nobody = broadcast_to(constant(0, "int32"), w.shape[:1])
+    count = None
+    for ids in lookups:
+        once = scatter_add(nobody, ids, broadcast_to(constant(1, "int32"), ids.shape))
+        count = once if count is None else add(count, once)
+    assert count is not None
+    return broadcast_to(expand_dims(greater(count, 0), tuple(range(1, w.rank))), w.shape)
 
 
 def mixed(keep: float, old: Tensor, new: Tensor) -> Tensor:
