@@ -43,3 +43,24 @@ def test_the_derivative_of_relu_from_its_value_is_the_one_from_its_argument() ->
     step = fg.compile([x], [fg.grad(fg.sum(fg.relu(x)), x)], device="reference")
     (found,) = step(x=np.array([0.0, -0.0, 2.0, -2.0, np.inf, np.nan], np.float32))
     assert found.tolist() == [0, 0, 1, 0, 1, 0]
+
+
+def stored(*outputs: fg.Tensor) -> int:
+    """How many values are stored besides the outputs."""
+    graph, _ = run_passes(declare(None, list(outputs), None), OPTIMISE)
+    return sum(len(c.outputs) for c in build_kernels(graph)) - len(outputs)
+
+
+def test_a_sum_of_many_arrays_is_stored_where_reading_them_again_would_cost_more() -> None:
+    many = [fg.input(f"a{k}", ("batch", 32)) for k in range(5)]
+    total = many[0] + many[1] + many[2] + many[3] + many[4]
+    products = [total @ fg.parameter(f"w{k}", (32, 8)) for k in range(1)]  # a product reads arrays: it is stored anyway
+    rows = [fg.sum(total, axis=0), fg.max(total, axis=1), fg.cumulative_sum(total, axis=0)]
+    assert stored(*products, *rows) == 1
+    assert stored(*rows) == 1  # three kernels would read five arrays each
+
+
+def test_what_is_made_of_rows_and_numbers_is_computed_again() -> None:
+    x, bias = fg.input("x", ("batch", 32)), fg.parameter("bias", (32,))
+    shifted = 2.0 * x + bias
+    assert stored(fg.sum(shifted, axis=0), fg.max(shifted, axis=1), fg.cumulative_sum(shifted, axis=0)) == 0

@@ -168,6 +168,14 @@ def evaluate(size: Size, values: Mapping[str, int]) -> int:
     return total
 
 
+GUESS = 128  # for a named size, where a choice must be made before the data tell it
+
+
+def estimate(size: Size) -> int:
+    """A size as a number to choose by, before its names are known."""
+    return evaluate(size, dict.fromkeys(names_in(size), GUESS))
+
+
 def is_name(size: Size) -> str | None:
     """The name, if the size is exactly one named size."""
     if isinstance(size, Dim) and len(size.terms) == 1:

@@ -13,13 +13,13 @@ reads, that is recorded, too (`Apart`): the explanation is what was decided, not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.order import stable_order
-from flowgraph.graph.size import Shape, Size, product
+from flowgraph.graph.size import Shape, Size, estimate, product
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import (
@@ -265,7 +265,8 @@ def _share_loops(node: Node) -> bool:
     return len({tuple(a.extent for a in piece.axes) for piece in pieces}) == 1
 
 
-MAX_RECOMPUTED = 6  # operations: about what one load from L2 costs
+MAX_RECOMPUTED = 6  # operations: kernels stay short
+OPERATION = 1.0  # bytes: a vector's operation takes about as long as a quarter of its load from L2
 
 
 def _sink_cheap(
@@ -288,12 +289,58 @@ def _sink_cheap(
         if any(c in inlined and not isinstance(c.op, Injective) for c in consumers[tensor]):
             continue  # its reader is read through already: chains of such nodes must not grow without end
         chain: dict[Node, None] = {}
-        if _recomputable(tensor, stored, roots, member_of, inlined, chain, set(), first=True):
+        seen: set[Node] = set()
+        if _recomputable(tensor, stored, roots, member_of, inlined, chain, seen, first=True) and _pays(
+            tensor, chain, seen, groups, member_of, inlined, consumers
+        ):
             for node in chain:
                 inlined.add(node)
                 for output in node.outputs:
                     groups[member_of.pop(output)].nodes.remove(node)
             stored.discard(tensor)
+
+
+def _pays(
+    tensor: Tensor,
+    chain: Collection[Node],
+    seen: Collection[Node],
+    groups: Sequence[Group],
+    member_of: dict[Tensor, int],
+    inlined: set[Node],
+    consumers: dict[Tensor, list[Node]],
+) -> bool:
+    """Whether computing a value again in each kernel that reads it moves fewer bytes, operations included, than storing
+    it and reading it there. Operands of the chain cost bytes, too, in every kernel that does not read them anyway."""
+    readers = _reading_groups(tensor, member_of, inlined, consumers)
+    of = estimate(tensor.type.count)
+    value = of * tensor.dtype.itemsize
+    operands = {t for node in seen for t in node.inputs if t.node not in chain and t.node not in inlined}
+    sizes = {t: min(estimate(t.type.count), of) * t.dtype.itemsize for t in operands}
+    again = len(readers) * len(chain) * OPERATION * of
+    for k in readers:
+        have = groups[k].inputs | {t for n in groups[k].nodes for t in n.outputs}
+        again += sum(size for t, size in sizes.items() if t not in have)
+    once = (1 + len(readers)) * value
+    if set(groups[member_of[tensor]].nodes) <= set(chain):  # its kernel is needed for nothing else
+        once += sum(sizes.values())
+    return again <= once
+
+
+def _reading_groups(
+    tensor: Tensor, member_of: dict[Tensor, int], inlined: set[Node], consumers: dict[Tensor, list[Node]]
+) -> set[int]:
+    """The kernels that read a value, through what they inline too."""
+    found: set[int] = set()
+    stack, seen = [tensor], {tensor}
+    while stack:
+        for node in consumers[stack.pop()]:
+            for t in node.outputs:
+                if node not in inlined:
+                    found.add(member_of[t])
+                elif t not in seen:
+                    seen.add(t)
+                    stack.append(t)
+    return found
 
 
 def _recomputable(

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from flowgraph.graph.size import Size, evaluate, names_in, product
+from flowgraph.graph.size import estimate, product
 from flowgraph.index_notation import Axis, Expr, Load, Var, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest
 from flowgraph.kernels.layout import Walk
 from flowgraph.schedule.access import accesses, collapse, stride_along, varying
 from flowgraph.schedule.cpu import AlongRows, Product, Tile, as_product, choose
 
-GUESS = 128  # for a size that only the data will tell
 TRANSPOSED = 0.25  # an element of a square transposed in registers, of one fetched by itself (measured: 0.2 to 0.3)
 REGISTERS = (8, 2)  # any register tile: which one does not change what is side by side
 
@@ -72,5 +71,4 @@ def _together(buffer: Buffer, index: tuple[Expr, ...], lane: Axis, changing: fro
 
 
 def _count(axes: Sequence[Axis]) -> float:
-    points: Size = product(axis.extent for axis in axes)
-    return float(evaluate(points, dict.fromkeys(names_in(points), GUESS)))
+    return estimate(product(axis.extent for axis in axes))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowgraph.graph.size import Size, product
+from flowgraph.graph.size import Size, estimate, product
 from flowgraph.graph.types import float32, float64, int32
 from flowgraph.index_notation import Axis, Expr, Index, Load, axes_of, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest
@@ -18,7 +18,6 @@ WARP = 32
 THREADS = 256
 VECTOR = 4  # elements a thread takes at once: 16 bytes of float32
 VECTOR_DTYPES = frozenset({float32, float64, int32})  # what the prelude has wide loads for
-GUESS = 128  # for an extent that only the data will tell, where a choice must be made
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,8 @@ def choose(kernel: Kernel) -> CudaSchedule:
         return Elementwise(VECTOR if kernel.axes and walks_by_ones(kernel, kernel.axes[-1]) else 1)
     if any(nest.in_order for nest in kernel.nests) or not reads_back_own(kernel):
         return Serial()
-    longest = max((_guess(product(a.extent for a in nest.axes)) for nest in inner), default=1)
-    points = _guess(product(a.extent for a in kernel.axes))
+    longest = max((estimate(product(a.extent for a in nest.axes)) for nest in inner), default=1)
+    points = estimate(product(a.extent for a in kernel.axes))
     along = sum(unit_strides(kernel, nest.axes[-1]) for nest in inner)
     across = unit_strides(kernel, kernel.axes[-1]) if kernel.axes else 0
     if across > along:
@@ -93,13 +92,9 @@ def choose(kernel: Kernel) -> CudaSchedule:
     return Rows(THREADS if points <= WARP else 128)
 
 
-def _guess(size: Size) -> int:
-    return size if isinstance(size, int) else GUESS
-
-
 def _tile(rows: Size, columns: Size, itemsize: int) -> Tile:
     """Tiles as large as they can be while there are enough of them to occupy a device."""
-    blocks = -(-_guess(rows) // MIDDLE.rows) * -(-_guess(columns) // MIDDLE.columns)
+    blocks = -(-estimate(rows) // MIDDLE.rows) * -(-estimate(columns) // MIDDLE.columns)
     if blocks < 32:
         return SMALL
     return LARGE if blocks >= 1024 and itemsize == 4 else MIDDLE
