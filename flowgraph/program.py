@@ -39,6 +39,11 @@ class Executor(Protocol):
 
     device: str
 
+    @property
+    def plan(self) -> Plan | None:
+        """What is launched and where values live; None where nothing is planned."""
+        ...
+
     def run(
         self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int, on_chunk: OnChunk | None
     ) -> tuple[np.ndarray, ...]:
@@ -125,8 +130,8 @@ class Program:
 
     @cached_property
     def plan(self) -> Plan:
-        """The order of launches and what lives where, as every native device has it."""
-        return make_plan(self.graph, self.calls)
+        """The order of launches, which calls are one, and what lives where; of the reference, as it could be."""
+        return self.executor.plan or make_plan(self.graph, self.calls)
 
     def explain(self) -> Explanation:
         """What shares a kernel and what does not and why, what is stored and for whom, which updates are in place, and

@@ -51,7 +51,7 @@ class Counter:
         address, = store.load([KernelSource("count", COUNT, "kernel", "flowgraph.backends.cpu.driver")])
         self.done = np.zeros(tasks, np.int64)
         self.args = np.array([self.done.ctypes.data])
-        self.table = np.array([[address, self.args.ctypes.data, tasks, team, 1]] * launches)
+        self.table = np.array([[address, self.args.ctypes.data, tasks, team, 1, 0, tasks]] * launches)
 
     def all_are(self, times: int) -> bool:
         return bool((self.done == times).all())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from flowgraph.kernels.kernel import KernelCall
+from flowgraph.plan.plan import Plan
 
 
 class Prepared(Protocol):
@@ -20,11 +21,19 @@ class Prepared(Protocol):
 
 
 def source_files(
-    kernels: Sequence[Prepared], write: Callable[[Any, Sequence[str]], str], launch: Callable[[Any], str], head: str
+    plan: Plan,
+    kernels: Sequence[Prepared],
+    write: Callable[[Any, Sequence[str], bool], str],
+    launch: Callable[[Any], str],
+    head: str,
 ) -> dict[str, str]:
-    """File name -> text. `write(loops, comments)` is the dialect, `launch(loops)` says how a kernel is launched."""
+    """File name -> text. `write(loops, comments, together)` is the dialect; `launch(loops)` says how a kernel is
+    launched."""
     files: dict[str, str] = {}
+    launched = [run for run in plan.launches for _ in run]
     rows = [f"# {head}"]
+    if any(len(run) > 1 for run in plan.launches):
+        rows.append("# (+: in one launch with the one before)")
     for number, prepared in enumerate(kernels):
         kernel = prepared.call.kernel
         comments = [
@@ -33,7 +42,8 @@ def source_files(
             f"schedule: {prepared.schedule}",
             *kernel.comments,
         ]
-        files[f"{number:02}_{kernel.name}.py"] = write(prepared.loops, comments)
-        rows.append(f"# {number:>3}  {kernel.name:<44} {launch(prepared.loops)}")
+        files[f"{number:02}_{kernel.name}.py"] = write(prepared.loops, comments, len(launched[number]) > 1)
+        mark = " " if number == launched[number].start else "+"
+        rows.append(f"# {number:>3} {mark}{kernel.name:<44} {launch(prepared.loops)}")
     files["step.py"] = "\n".join(rows) + "\n"
     return files

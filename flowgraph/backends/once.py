@@ -1,4 +1,5 @@
-"""Equal kernels are prepared once, however many launches they have. Knows no device."""
+"""Equal kernels are prepared once, however many calls they have, and calls of one code are launched together. Knows no
+device."""
 
 from __future__ import annotations
 
@@ -6,9 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from flowgraph.graph.graph import Graph
 from flowgraph.kernels.kernel import Kernel, KernelCall
+from flowgraph.plan.plan import Plan, make_plan
+from flowgraph.plan.together import launch_together
 
-Prepared = TypeVar("Prepared", bound=Any)  # a dataclass with a field `call`
+Prepared = TypeVar("Prepared", bound=Any)  # a dataclass with fields `call`, and `source`: its code
 
 
 def prepare_once(calls: Sequence[KernelCall], prepare: Callable[[KernelCall], Prepared]) -> list[Prepared]:
@@ -21,3 +25,18 @@ def prepare_once(calls: Sequence[KernelCall], prepare: Callable[[KernelCall], Pr
             known[key] = prepare(call)
         made.append(replace(known[key], call=call))
     return made
+
+
+def plan_launches(
+    graph: Graph,
+    calls: Sequence[KernelCall],
+    prepare: Callable[[KernelCall], Prepared],
+    may_wait: Callable[[KernelCall], bool],
+    spare: int,
+) -> tuple[Plan, list[Prepared]]:
+    """The plan of a graph's kernels, calls of equal source that need not wait for one another in one launch, for which
+    `spare` bytes may be spent; and what `prepare` makes of each call, in the plan's order."""
+    plan = make_plan(graph, calls)
+    prepared = prepare_once(plan.calls, prepare)
+    plan, order = launch_together(plan, [p.source for p in prepared], [may_wait(call) for call in plan.calls], spare)
+    return plan, [prepared[number] for number in order]

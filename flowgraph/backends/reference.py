@@ -42,6 +42,7 @@ class ReferenceExecutor:
     """Runs a graph node by node."""
 
     device = "reference"
+    plan = None
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph

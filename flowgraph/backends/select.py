@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Union
 
-from flowgraph.backends.once import prepare_once
 from flowgraph.backends.reference import ReferenceExecutor
 from flowgraph.errors import DeviceError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.kernels.kernel import KernelCall
-from flowgraph.plan.plan import make_plan
 from flowgraph.program import Executor
 
 if TYPE_CHECKING:
@@ -45,15 +43,14 @@ def make_executor(device: Device, graph: Graph, calls: Sequence[KernelCall], thr
 
 def generated_source(device: str, graph: Graph, calls: Sequence[KernelCall]) -> dict[str, str]:
     """The source a device would run, by file name. Needs no such device."""
-    plan = make_plan(graph, calls)
     if device == "cuda":
         from flowgraph.backends.cuda import executor as cuda
 
-        return cuda.generated_files(prepare_once(plan.calls, cuda.prepare))
+        return cuda.generated_files(*cuda.planned(graph, calls))
     if device in ("cpu", "auto"):
         from flowgraph.backends.cpu import executor as cpu
 
-        return cpu.generated_files(prepare_once(plan.calls, cpu.prepare))
+        return cpu.generated_files(*cpu.planned(graph, calls))
     return ReferenceExecutor(graph).files()
 
 

@@ -51,12 +51,46 @@ class CudaDialect(Dialect):
         return f"{function}({', '.join(arguments)})"
 
 
-CUDA = CudaDialect("cuda")
+@dataclass(frozen=True)
+class TogetherDialect(CudaDialect):
+    """What several calls in one launch say otherwise: a block counts within its call."""
+
+    def call(self, function: str, arguments: Sequence[str]) -> str:
+        return function if function in ("block", "blocks") else super().call(function, arguments)
 
 
-def cuda_source(loops: BlockLoops, comments: Sequence[str] = ()) -> str:
-    """One Python function of the buffers' addresses, then the sizes, in the order of `loops`."""
+CUDA, TOGETHER = CudaDialect("cuda"), TogetherDialect("cuda")
+TOGETHER_SIGNATURE = ("i64", "i32")  # the address of a table of words, and how many calls are in it
+
+
+def cuda_source(loops: BlockLoops, comments: Sequence[str] = (), together: bool = False) -> str:
+    """One Python function of the buffers' addresses, then the sizes, in the order of `loops`.
+
+    With `together`, a function for several calls in one launch, of the address and the length of a table: the first
+    block of each call, and the blocks of all; then for each call what the function would have been called with.
+    """
     lines = [f"# {one_line(c)}" for c in comments]
-    lines.append(f"def {loops.name}({', '.join((*loops.buffers, *loops.size_names))}):")
-    lines += print_statements(loops.body, CUDA, 1)
+    if not together:
+        lines.append(f"def {loops.name}({', '.join((*loops.buffers, *loops.size_names))}):")
+        lines += print_statements(loops.body, CUDA, 1)
+        return "\n".join(lines) + "\n"
+    arguments = (*loops.buffers, *loops.size_names)
+    lines += [
+        f"def {loops.name}(table, calls):",
+        "    call = to_i32(0)",
+        "    last = calls - 1",
+        "    while call < last:",
+        "        middle = index_div(call + last + 1, 2)",
+        "        if to_i32(load_i64(table, middle)) <= cuda.blockIdx.x:",
+        "            call = middle",
+        "        else:",
+        "            last = middle - 1",
+        "    block = cuda.blockIdx.x - to_i32(load_i64(table, call))",
+        "    blocks = to_i32(load_i64(table, call + 1)) - to_i32(load_i64(table, call))",
+        f"    words = calls + 1 + call * {len(arguments)}",
+    ]
+    for place, name in enumerate(arguments):
+        word = f"load_i64(table, words + {place})"
+        lines.append(f"    {name} = {word if name in loops.buffers else f'to_i32({word})'}")
+    lines += print_statements(loops.body, TOGETHER, 1)
     return "\n".join(lines) + "\n"

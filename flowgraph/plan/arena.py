@@ -27,12 +27,13 @@ class Arena:
 
 
 def lay_out(plan: Plan, working: Working, sizes: Mapping[str, int]) -> Arena:
-    """Pack what lives in the arena. A launch's working memory lives as long as the launch."""
+    """Pack what lives in the arena. A call's working memory lives as long as its launch."""
     tensors = list(plan.lifetimes)
     blocks = [Block(evaluate(plan.bytes_of(t), sizes), *plan.lifetimes[t]) for t in tensors]
     own = [{name: -(-size // ALIGNMENT) * ALIGNMENT for name, size in each.items()} for each in working]
     scratch = [sum(each.values()) for each in own]
-    everything = [*blocks, *(Block(size, k, k) for k, size in enumerate(scratch))]
+    together = [launch for launch in plan.launches for _ in launch]
+    everything = [*blocks, *(Block(n, run.start, run.stop - 1) for n, run in zip(scratch, together, strict=True))]
     offsets, total = pack(everything)
     starts = offsets[len(tensors) :]
     named: list[dict[str, int]] = []

@@ -1,6 +1,6 @@
 """The order of launches: as given, or so that memory is freed early, whichever needs less memory at once.
 
-Sizes are still names when this is decided; each counts as `GUESS`.
+Sizes are still names when this is decided; each is guessed.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ import heapq
 from collections.abc import Collection, Sequence
 
 from flowgraph.graph.order import stable_order
-from flowgraph.graph.size import evaluate, names_in
+from flowgraph.graph.size import estimate
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.kernel import KernelCall
 from flowgraph.plan.layout import Block, liveness_bound
-
-GUESS = 64
 
 
 def launch_order(
@@ -22,15 +20,10 @@ def launch_order(
 ) -> list[int]:
     """Numbers of the calls, each after those in `waits[number]`. `given` tensors have memory of their own, `kept` ones
     live until the end."""
-    size = {t: _bytes(t) for c in calls for t in c.outputs if t not in given}
+    size = {t: estimate(t.type.count) * t.dtype.itemsize for c in calls for t in c.outputs if t not in given}
     plain = stable_order(waits)
     freeing = _freeing_order(calls, waits, size, kept)
     return min(plain, freeing, key=lambda order: _most_alive(calls, order, size, kept))  # the plain one if equal
-
-
-def _bytes(tensor: Tensor) -> int:
-    count = tensor.type.count
-    return evaluate(count, dict.fromkeys(names_in(count), GUESS)) * tensor.dtype.itemsize
 
 
 def _most_alive(

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from flowgraph.errors import VerificationError
 from flowgraph.graph.graph import Graph
-from flowgraph.graph.size import Size
+from flowgraph.graph.size import Size, estimate
 from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import Index, Load, walk
 from flowgraph.kernels.build import build_copy
 from flowgraph.kernels.kernel import Kernel, KernelCall, Nest
 from flowgraph.ops.leaf import Constant, Input, Parameter
+from flowgraph.plan.layout import Block, liveness_bound
 from flowgraph.plan.order import launch_order
 
 
@@ -29,9 +31,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Plan:
-    """Launches in order; where each tensor lives; first and last launch that touches each arena value."""
+    """Calls in order, which of them are one launch, where each tensor lives, the first and last call that may run while
+    an arena value is needed."""
 
     calls: tuple[KernelCall, ...]
+    launches: tuple[range, ...]  # of calls: those of one launch run at the same time
     places: dict[Tensor, Place]
     lifetimes: dict[Tensor, tuple[int, int]]
     in_place: tuple[tuple[Tensor, Tensor], ...]  # (parameter, its new value): written straight into the parameter
@@ -40,6 +44,24 @@ class Plan:
 
     def bytes_of(self, tensor: Tensor) -> Size:
         return tensor.type.count * tensor.dtype.itemsize
+
+    def touches(self, call: KernelCall) -> tuple[list[Tensor], list[Tensor]]:
+        """The memory that a call reads and writes: a parameter's is one, whichever value lies in it."""
+        reads, writes = ([self.places[t].of for t in tensors] for tensors in (call.inputs, call.outputs))
+        return reads, writes
+
+    def bytes_alive(self) -> int:
+        """The most bytes alive at once, at guessed sizes."""
+        sizes = ((estimate(self.bytes_of(t)), span) for t, span in self.lifetimes.items())
+        return liveness_bound([Block(size, *span) for size, span in sizes])
+
+    def in_order(self, launches: Sequence[Sequence[int]]) -> Plan:
+        """The plan with its calls in another order, some of them as one launch."""
+        calls = tuple(self.calls[k] for launch in launches for k in launch)
+        stops = list(accumulate(map(len, launches)))
+        ranges = tuple(range(stop - len(launch), stop) for stop, launch in zip(stops, launches, strict=True))
+        lifetimes = _lifetimes(calls, ranges, self.places, self.outputs)
+        return replace(self, calls=calls, launches=ranges, lifetimes=lifetimes)
 
 
 def make_plan(graph: Graph, calls: Sequence[KernelCall]) -> Plan:
@@ -78,17 +100,29 @@ def make_plan(graph: Graph, calls: Sequence[KernelCall]) -> Plan:
     order = launch_order(calls, after, elsewhere, set(graph.outputs))
     ordered = tuple(calls[k] for k in order)
     places: dict[Tensor, Place] = {}
-    lifetimes: dict[Tensor, tuple[int, int]] = {}
-    for position, call in enumerate(ordered):
+    for call in ordered:
         for tensor in (*call.inputs, *call.outputs):
             places[tensor] = _place(tensor, written)
-            if places[tensor].kind == "arena":
-                first, _ = lifetimes.get(tensor, (position, position))
-                lifetimes[tensor] = (first, position)
-    for tensor in graph.outputs:
-        lifetimes[tensor] = (lifetimes[tensor][0], len(ordered))
-    plan = Plan(ordered, places, lifetimes, tuple(in_place), graph.outputs, tuple(copies))
+    launches = tuple(range(k, k + 1) for k in range(len(ordered)))
+    lifetimes = _lifetimes(ordered, launches, places, graph.outputs)
+    plan = Plan(ordered, launches, places, lifetimes, tuple(in_place), graph.outputs, tuple(copies))
     return verify_plan(plan, graph)
+
+
+def _lifetimes(
+    calls: Sequence[KernelCall], launches: Sequence[range], places: dict[Tensor, Place], outputs: Sequence[Tensor]
+) -> dict[Tensor, tuple[int, int]]:
+    """What a call touches must be there, and nothing else be in its memory, while any call of its launch runs."""
+    found: dict[Tensor, tuple[int, int]] = {}
+    for launch in launches:
+        for call in (calls[k] for k in launch):
+            for tensor in (*call.inputs, *call.outputs):
+                if places[tensor].kind == "arena":
+                    first, _ = found.get(tensor, (launch.start, 0))
+                    found[tensor] = (first, launch.stop - 1)
+    for tensor in outputs:
+        found[tensor] = (found[tensor][0], len(calls))
+    return found
 
 
 def _place(tensor: Tensor, written: dict[Tensor, Tensor]) -> Place:

@@ -39,6 +39,7 @@ DONE, PAST_DEADLINE = WORD * Control.DONE, WORD * Control.PAST_DEADLINE
 TICKS, NANOSECONDS = WORD * Control.TICKS, WORD * Control.NANOSECONDS
 KERNEL, ARGS, TASKS = WORD * Row.KERNEL, WORD * Row.ARGS, WORD * Row.TASKS
 TEAM, BARRIER = WORD * Row.TEAM, WORD * Row.BARRIER
+BEFORE, TOTAL = WORD * Row.BEFORE, WORD * Row.TOTAL
 WAIT, WORK = WORD * Profile.WAIT, WORD * Profile.WORK
 
 SPINS = 200                 # pauses before a waiting thread offers its core to others: a few microseconds
@@ -110,9 +111,12 @@ def walk(control, thread):
                 team = threads
             if thread < team:
                 lo, hi = 0, tasks
-                if team > 1:
-                    lo, hi = tasks * thread // team, tasks * (thread + 1) // team
-                call(load(row, KERNEL), load(row, ARGS), lo, hi)
+                if team > 1:        # an equal share of the launch, as far as it lies in this row
+                    total, before = load(row, TOTAL), load(row, BEFORE)
+                    lo = max(total * thread // team - before, 0)
+                    hi = min(total * (thread + 1) // team - before, tasks)
+                if lo < hi:
+                    call(load(row, KERNEL), load(row, ARGS), lo, hi)
             if profile != 0:
                 times = profile + TIMES * k
                 before, now = now, ticks()

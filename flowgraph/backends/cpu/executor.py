@@ -14,17 +14,17 @@ from flowgraph.backends.cpu.team import CpuRuntime, Tape
 from flowgraph.backends.cpu.words import Profile as Words
 from flowgraph.backends.cpu.words import Row
 from flowgraph.backends.listing import source_files
-from flowgraph.backends.once import prepare_once
+from flowgraph.backends.once import plan_launches
 from flowgraph.codegen.cpu_prelude import default_tile
 from flowgraph.codegen.cpu_source import cpu_source
 from flowgraph.graph.graph import Graph
-from flowgraph.graph.size import Size, evaluate
+from flowgraph.graph.size import GUESS, Size, evaluate
 from flowgraph.graph.tensor import Tensor
-from flowgraph.kernels.kernel import Kernel, KernelCall
+from flowgraph.kernels.kernel import Kernel, KernelCall, named_sizes
 from flowgraph.ops.leaf import aligned
 from flowgraph.plan.arena import Arena, lay_out
 from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
-from flowgraph.plan.plan import Plan, make_plan
+from flowgraph.plan.plan import Plan
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.report.debug import Tally
 from flowgraph.report.profile import Timed
@@ -33,6 +33,8 @@ from flowgraph.schedule.loops import Loops
 from flowgraph.schedule.lower_cpu import lower
 
 MOST_BINDINGS = 16  # sizes of a program whose memory is kept
+SMALL = 20_000  # nanoseconds: such calls may wait for one another; larger ones run while what they read is in the cache
+SPARE = 2**18  # bytes that launching calls together may cost: a part of the cache
 NANOSECONDS_A_THREAD = 1500  # less work than this is not worth waking another thread for
 
 
@@ -67,9 +69,8 @@ class CpuExecutor:
         self, graph: Graph, calls: Sequence[KernelCall], threads: int | None, runtime: CpuRuntime | None = None
     ) -> None:
         self.graph = graph
-        self.plan: Plan = make_plan(graph, calls)
         self.runtime = runtime or shared_runtime(threads)
-        self.compiled = prepare_once(self.plan.calls, prepare)
+        self.plan, self.compiled = planned(graph, calls)
         self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
         self._lock = threading.Lock()  # the arena and the argument words belong to one run at a time
 
@@ -175,6 +176,9 @@ class CpuExecutor:
             table[k, Row.ARGS] = table_words.ctypes.data + 8 * starts[k]
             table[k, Row.TASKS] = tasks[k]
             table[k, Row.TEAM] = teams[k]
+        for run in plan.launches:
+            table[run, Row.BEFORE] = np.cumsum([0, *(tasks[k] for k in run[:-1])])
+            table[run, Row.TOTAL] = sum(tasks[k] for k in run)
         accesses = self._accesses(teams, layout)
         barriers = place_barriers(accesses)
         verify_barriers(accesses, barriers)
@@ -188,14 +192,14 @@ class CpuExecutor:
         return Binding(table, table_words, arena, input_words, outputs, alive)
 
     def _teams(self, sizes: Sizes) -> tuple[list[int], list[int]]:
-        """Threads and tasks of every launch, from what it costs at these sizes."""
-        teams, counts = [], []
-        for compiled in self.compiled:
-            tasks = evaluate(compiled.loops.tasks, sizes)
-            worth = cost(compiled.call.kernel, sizes) / NANOSECONDS_A_THREAD
-            teams.append(max(1, min(self.runtime.threads, tasks, int(worth))))
-            counts.append(tasks)
-        return teams, counts
+        """Threads and tasks of every call, from what its launch costs at these sizes."""
+        teams: list[int] = []
+        tasks = [evaluate(c.loops.tasks, sizes) for c in self.compiled]
+        for run in self.plan.launches:
+            worth = sum(cost(self.compiled[k].call.kernel, sizes) for k in run) / NANOSECONDS_A_THREAD
+            team = max(1, min(self.runtime.threads, sum(tasks[k] for k in run), int(worth)))
+            teams += [team] * len(run)
+        return teams, tasks
 
     def _accesses(self, teams: Sequence[int], arena: Arena) -> list[Access]:
         """What every launch touches: bytes of the arena, or a given array as a whole."""
@@ -226,7 +230,16 @@ class CpuExecutor:
 
     def files(self) -> dict[str, str]:
         """The generated source: every kernel with what it computes and where the user wrote it, and the table."""
-        return generated_files(self.compiled)
+        return generated_files(self.plan, self.compiled)
+
+
+def planned(graph: Graph, calls: Sequence[KernelCall]) -> tuple[Plan, list[Compiled]]:
+    """The launches of a graph's kernels, and the kernels as they will run."""
+    return plan_launches(graph, calls, prepare, lambda call: cost(call.kernel, guesses(call)) <= SMALL, SPARE)
+
+
+def guesses(call: KernelCall) -> Sizes:
+    return dict.fromkeys(named_sizes(call.kernel), GUESS)
 
 
 def working_memory(compiled: Compiled, sizes: Sizes) -> dict[str, int]:
@@ -237,10 +250,14 @@ def working_memory(compiled: Compiled, sizes: Sizes) -> dict[str, int]:
     return {name: evaluate(size, sizes) for name, size in asked.items()}
 
 
-def generated_files(compiled: Sequence[Compiled]) -> dict[str, str]:
+def generated_files(plan: Plan, compiled: Sequence[Compiled]) -> dict[str, str]:
     """The source of prepared kernels, by file name."""
     head = "One step is this table of launches, walked by the native driver:"
-    return source_files(compiled, cpu_source, lambda loops: f"{loops.tasks} tasks", head)
+
+    def write(loops: Loops, comments: Sequence[str], together: bool) -> str:
+        return cpu_source(loops, comments)  # the driver splits the tasks of a launch, of one call or of several
+
+    return source_files(plan, compiled, write, lambda loops: f"{loops.tasks} tasks", head)
 
 
 def cost(kernel: Kernel, sizes: Sizes) -> float:

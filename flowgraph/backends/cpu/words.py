@@ -9,13 +9,15 @@ from enum import IntEnum
 
 
 class Row(IntEnum):
-    """One launch in a table. Widen by adding a name: every stride is len(Row)."""
+    """A call of a kernel; a launch is a row or several. Widen by adding a name: every stride is len(Row)."""
 
     KERNEL = 0      # address of void(int64 args, int64 lo, int64 hi)
     ARGS = 1        # address of the kernel's own table of words
-    TASKS = 2       # how many tasks the launch has
-    TEAM = 3        # how many threads share them (no more than there are)
+    TASKS = 2       # how many tasks the row has
+    TEAM = 3        # how many threads share the launch's tasks (no more than there are)
     BARRIER = 4     # 1: wait until every earlier launch is finished everywhere
+    BEFORE = 5      # tasks of the rows before it in its launch
+    TOTAL = 6       # tasks of all rows of its launch
 
 
 class Profile(IntEnum):

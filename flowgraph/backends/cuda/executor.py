@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,15 @@ from flowgraph.backends.cuda.compiler import address_and_size_signature
 from flowgraph.backends.cuda.device import CudaDevice, Extent
 from flowgraph.backends.cuda.parameters import parameters_of
 from flowgraph.backends.listing import source_files
-from flowgraph.backends.once import prepare_once
-from flowgraph.codegen.cuda_source import cuda_source
+from flowgraph.backends.once import plan_launches
+from flowgraph.codegen.cuda_source import TOGETHER_SIGNATURE, cuda_source
 from flowgraph.errors import DeviceError
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Size, evaluate, product
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.kernel import KernelCall
 from flowgraph.plan.arena import lay_out
-from flowgraph.plan.plan import Plan, make_plan
+from flowgraph.plan.plan import Plan
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.report.debug import Tally
 from flowgraph.report.profile import Timed
@@ -39,6 +40,7 @@ from flowgraph.schedule.lower_cuda import BlockLoops, lower
 
 BLOCKS_A_MULTIPROCESSOR = 32  # more than fit at once; a block that is done makes room for the next
 MOST_ELEMENTS = 2**31 - 2**24  # indices have 32 bits, and a loop's last step may overshoot by the whole grid
+SPARE = 2**24  # bytes that launching calls together may cost: a part of the cache
 SECONDS_A_CHUNK = 0.05  # between two looks at signals and progress
 MOST_BINDINGS = 8  # sizes of a program whose memory is kept
 
@@ -54,13 +56,23 @@ class Compiled:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One call of a launch: its number in the plan, its blocks, and what the kernel is called with."""
+
+    number: int
+    blocks: int
+    arguments: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Launch:
-    """A kernel with everything it is called with."""
+    """A kernel with everything it is launched with."""
 
     handle: Any
     grid: Extent
     block: Extent
     arguments: tuple[int, ...]
+    parts: tuple[Part, ...]
 
     def start(self, target: CudaDevice) -> None:
         target.launch(self.handle, self.grid, self.block, self.arguments)
@@ -73,7 +85,7 @@ class Binding:
     inputs: dict[Tensor, int]
     outputs: list[tuple[int, tuple[int, ...], np.dtype]]
     step: Callable[[], None]
-    launches: list[tuple[int, Launch]] = field(default_factory=list)  # by the number of the kernel
+    launches: list[Launch] = field(default_factory=list)
 
 
 class CudaExecutor:
@@ -83,9 +95,8 @@ class CudaExecutor:
 
     def __init__(self, graph: Graph, calls: Sequence[KernelCall], target: CudaDevice) -> None:
         self.graph, self.target = graph, target
-        self.plan: Plan = make_plan(graph, calls)
         self.parameters = parameters_of(target)
-        self.compiled = prepare_once(self.plan.calls, prepare)
+        self.plan, self.compiled = planned(graph, calls)
         self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
         self._lock = threading.Lock()  # the device's memory belongs to one run at a time
 
@@ -98,10 +109,11 @@ class CudaExecutor:
         work = np.zeros((1, len(self.plan.calls)))
 
         def measured(binding: Binding) -> None:
-            numbers = [number for number, _ in binding.launches]
-            runs = [partial(launch.start, self.target) for _, launch in binding.launches]
+            runs = [partial(launch.start, self.target) for launch in binding.launches]
             for _ in range(steps):
-                work[0, numbers] += self.target.time(runs)
+                for launch, seconds in zip(binding.launches, self.target.time(runs), strict=True):
+                    for part in launch.parts:
+                        work[0, part.number] += seconds * part.blocks / launch.grid[0]
 
         outputs = self._run(sizes, inputs, measured)
         clock = f"{self.target.name}, each launch asked for by itself and not by a recorded step"
@@ -160,13 +172,15 @@ class CudaExecutor:
 
     @cached_property
     def _handles(self) -> list[Any]:
-        """The kernels on the device, compiled or loaded from the store."""
-        return [
-            self.target.load(
-                c.source, c.loops.name, address_and_size_signature(len(c.loops.buffers), len(c.loops.sizes))
-            )
-            for c in self.compiled
-        ]
+        """The kernel of each launch on the device, compiled or loaded from the store."""
+        return [self._load(self.compiled[run.start], together=len(run) > 1) for run in self.plan.launches]
+
+    def _load(self, compiled: Compiled, together: bool) -> Any:
+        loops = compiled.loops
+        if together:
+            return self.target.load(cuda_source(loops, together=True), loops.name, TOGETHER_SIGNATURE)
+        signature = address_and_size_signature(len(loops.buffers), len(loops.sizes))
+        return self.target.load(compiled.source, loops.name, signature)
 
     def _alloc(self, owner: object, nbytes: int) -> int:
         """Memory that is given back when `owner` is gone."""
@@ -199,17 +213,16 @@ class CudaExecutor:
                 binding.inputs[tensor] = address[tensor] = self._alloc(
                     binding, evaluate(plan.bytes_of(tensor), sizes)
                 )
-        binding.launches = [
-            (number, launch)
-            for number, compiled in enumerate(self.compiled)
-            if (launch := self._launch(number, compiled, address, working[number], sizes)) is not None
-        ]
+        for handle, run in zip(self._handles, plan.launches, strict=True):
+            parts = [self._part(number, address, working[number], sizes) for number in run]
+            if any(part.blocks for part in parts):
+                busy = [part for part in parts if part.blocks]
+                binding.launches.append(self._launch(handle, busy, len(run) > 1, binding))
         for tensor in plan.outputs:
             shape = tuple(evaluate(s, sizes) for s in tensor.shape)
             binding.outputs.append((address[tensor], shape, tensor.dtype.numpy))
 
-        launches = [launch for _, launch in binding.launches]
-        target = self.target  # not self: the step must not keep its own binding alive
+        launches, target = binding.launches, self.target  # not self: the step must not keep its own binding alive
 
         def step() -> None:
             for launch in launches:
@@ -219,23 +232,25 @@ class CudaExecutor:
             binding.step = target.capture(step)
         return binding
 
-    def _launch(
-        self,
-        number: int,
-        compiled: Compiled,
-        address: Mapping[Tensor, int],
-        working: Mapping[str, int],
-        sizes: Sizes,
-    ) -> Launch | None:
-        """The launch of a kernel at these sizes; None if there is nothing to compute."""
-        call, loops = compiled.call, compiled.loops
-        blocks = evaluate(loops.blocks, sizes)
-        if blocks == 0:
-            return None
+    def _part(self, number: int, address: Mapping[Tensor, int], working: Mapping[str, int], sizes: Sizes) -> Part:
+        """A call at these sizes; no blocks if there is nothing to compute."""
+        call, loops = self.compiled[number].call, self.compiled[number].loops
         places = {name: address[tensor] for name, tensor in call.operands().items()} | dict(working)
         arguments = (*(places[name] for name in loops.buffers), *(evaluate(s, sizes) for s in loops.sizes))
-        grid = min(blocks, self.target.multiprocessors * BLOCKS_A_MULTIPROCESSOR)
-        return Launch(self._handles[number], (grid, 1, 1), (loops.threads, 1, 1), arguments)
+        blocks = min(evaluate(loops.blocks, sizes), self.target.multiprocessors * BLOCKS_A_MULTIPROCESSOR)
+        return Part(number, blocks, arguments)
+
+    def _launch(self, handle: Any, parts: Sequence[Part], together: bool, owner: Binding) -> Launch:
+        """One launch of a call, or of several by a table that the device reads."""
+        arguments = parts[0].arguments
+        if together:
+            words = [0, *accumulate(part.blocks for part in parts)]
+            words += [word for part in parts for word in part.arguments]
+            table = self._alloc(owner, 8 * len(words))
+            self.target.to_device(table, np.array(words, np.int64))
+            arguments = (table, len(parts))
+        threads = self.compiled[parts[0].number].loops.threads
+        return Launch(handle, (sum(part.blocks for part in parts), 1, 1), (threads, 1, 1), arguments, tuple(parts))
 
     def _check_indices(self, sizes: Sizes) -> None:
         """Kernels count in 32 bits: refuse what they could not reach."""
@@ -268,13 +283,23 @@ class CudaExecutor:
 
     def files(self) -> dict[str, str]:
         """The generated source: every kernel with what it computes and where the user wrote it, and the table."""
-        return generated_files(self.compiled)
+        return generated_files(self.plan, self.compiled)
 
 
-def generated_files(compiled: Sequence[Compiled]) -> dict[str, str]:
+def planned(graph: Graph, calls: Sequence[KernelCall]) -> tuple[Plan, list[Compiled]]:
+    """The launches of a graph's kernels, and the kernels as they will run. Any call may wait for others like it: a
+    launch costs more than memory that has left a cache."""
+    return plan_launches(graph, calls, prepare, lambda call: True, SPARE)
+
+
+def generated_files(plan: Plan, compiled: Sequence[Compiled]) -> dict[str, str]:
     """The source of prepared kernels, by file name. Needs no device."""
     head = "One step is these launches, recorded once and replayed:"
-    return source_files(compiled, cuda_source, lambda loops: f"{loops.blocks} blocks of {loops.threads} threads", head)
+
+    def launch(loops: BlockLoops) -> str:
+        return f"{loops.blocks} blocks of {loops.threads} threads"
+
+    return source_files(plan, compiled, cuda_source, launch, head)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from flowgraph.ops.elementwise import add, cast, divide, multiply
 from flowgraph.ops.functions import sqrt
 from flowgraph.ops.leaf import parameter
 from flowgraph.ops.piecewise import clip, minimum
+from flowgraph.ops.pieces import stack
 from flowgraph.ops.reduce import sum as sum_
 from flowgraph.train.optim.schedules import Schedule
 
@@ -165,9 +166,7 @@ class GradientDescent:
                 with made_for(w):
                     squares.append(cast(sum_(multiply(g, g)), found[0].dtype))
             with made_for(parameters[0]):
-                total = squares[0]
-                for square in squares[1:]:
-                    total = add(total, square)
+                total = sum_(stack(squares))  # not one added to the other: so none waits for another
                 # as PyTorch: the small number keeps a gradient of 0 from being divided by 0
                 factor = minimum(divide(self.clip_norm, add(sqrt(total), 1e-6)), 1.0)
             for k, w in enumerate(parameters):
