@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 import flowgraph as fg
 from flowgraph.errors import InputError, ShapeError
+from tests.support.paths import PROGRAMS
 
 X = np.random.default_rng(0).permutation(60).astype(np.float32).reshape(3, 4, 5)
 
@@ -135,3 +138,18 @@ def test_a_row_number_is_found_once_a_row_and_asked_for_ahead() -> None:
     inner = source[source.index("for r in range") :]
     assert "row_0 = " in source and "load_i32" not in inner[: inner.index("hsum")]
     assert "prefetch(" in source
+
+
+@pytest.mark.parametrize("device", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_scatter_into_rows_chosen_along_its_last_axis(device: Any) -> None:
+    """The row numbers of the table it starts from differ from lane to lane; those it adds to, from step to step."""
+    table, columns = fg.input("table", ("rows", 3, 40)), fg.input("columns", (35,), dtype="int64")
+    ids, added = fg.input("ids", ("n",), dtype="int32"), fg.input("added", ("n", 3, 35))
+    start = fg.gather(table, columns, axis=2)
+    step = fg.compile([table, columns, ids, added], [fg.scatter_add(start, ids, added)], device=device, check=True)
+    rng = np.random.default_rng(0)
+    a, c = rng.normal(size=(6, 3, 40)).astype("f4"), rng.integers(0, 40, 35)
+    i, d = rng.integers(0, 6, 9).astype("i4"), rng.normal(size=(9, 3, 35)).astype("f4")
+    expected = a[:, :, c]
+    np.add.at(expected, i, d)
+    np.testing.assert_allclose(step(table=a, columns=c, ids=i, added=d)[0], expected, rtol=1e-5, atol=1e-6)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from flowgraph.errors import VerificationError
 from flowgraph.graph.origin import Origin
-from flowgraph.graph.size import Size, names_in, show_shape
+from flowgraph.graph.size import Size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Expr, Extent, Index, Load, Var, show, walk
@@ -264,8 +264,3 @@ def verify_kernel(kernel: Kernel) -> Kernel:
     if stored != {b.name for b in kernel.outputs}:
         fail("an output is never stored")
     return kernel
-
-
-def named_sizes(kernel: Kernel) -> frozenset[str]:
-    """The named sizes a kernel's shapes depend on."""
-    return frozenset().union(*(names_in(s) for b in kernel.buffers for s in b.type.shape), frozenset())

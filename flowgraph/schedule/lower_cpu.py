@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.graph.types import DType
 from flowgraph.index_notation import Axis, Const, Load, Var, walk
-from flowgraph.kernels.kernel import Kernel, Nest, Reduction
+from flowgraph.kernels.kernel import Kernel, Let, Nest, Reduction
 from flowgraph.schedule.access import collapse, varying
 from flowgraph.schedule.ahead import ask_ahead
 from flowgraph.schedule.cpu import LANES, AcrossLanes, CpuSchedule, Seen, Strips, Tile, as_first, as_product, choose
@@ -282,7 +283,13 @@ def _strips(scope: Scope, schedule: Strips) -> tuple[list[Statement], Size]:
         *point_of(rows, scope.sizes, variable("row_task")),
     ]
     changing = varying(kernel, lane)
+    known: list[Let] = []  # that differ along the lane: found again in every loop over it that needs them
     for nest in kernel.nests:
+        if not nest.axes and not nest.stores:
+            known += (let for let in nest.lets if let.name in changing)
+            nest = replace(nest, lets=tuple(let for let in nest.lets if let.name not in changing))
+        else:
+            nest = replace(nest, lets=(*_needed(nest, known), *nest.lets))
         early = frozenset(let.name for let in nest.lets if let.name not in changing)
         late = frozenset(_names(nest) - early)
 
@@ -309,6 +316,17 @@ def _strips(scope: Scope, schedule: Strips) -> tuple[list[Statement], Size]:
     tasks = product([*(a.extent for a in rows), floor_divide(lane.extent + (width - 1), width)])
     head = Set(("strips",), ceil_div(extent, width))
     return [head, For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
+
+
+def _needed(nest: Nest, known: Sequence[Let]) -> list[Let]:
+    """Those of the named values, in order, that a nest reads, or that these are made of."""
+    read = {e.name for x in nest.expressions() for e in walk(x) if isinstance(e, Var)}
+    found: list[Let] = []
+    for let in reversed(known):
+        if let.name in read:
+            found.insert(0, let)
+            read |= {e.name for e in walk(let.value) if isinstance(e, Var)}
+    return found
 
 
 # Parts

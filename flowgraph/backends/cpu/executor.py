@@ -18,9 +18,9 @@ from flowgraph.backends.once import plan_launches
 from flowgraph.codegen.cpu_prelude import default_tile
 from flowgraph.codegen.cpu_source import cpu_source
 from flowgraph.graph.graph import Graph
-from flowgraph.graph.size import GUESS, Size, evaluate
+from flowgraph.graph.size import GUESS, Size, evaluate, names_in
 from flowgraph.graph.tensor import Tensor
-from flowgraph.kernels.kernel import Kernel, KernelCall, named_sizes
+from flowgraph.kernels.kernel import Kernel, KernelCall
 from flowgraph.ops.leaf import aligned
 from flowgraph.plan.arena import Arena, lay_out
 from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
@@ -239,7 +239,7 @@ def planned(graph: Graph, calls: Sequence[KernelCall]) -> tuple[Plan, list[Compi
 
 
 def guesses(call: KernelCall) -> Sizes:
-    return dict.fromkeys(named_sizes(call.kernel), GUESS)
+    return {name: GUESS for size in call.kernel.sizes() for name in names_in(size)}
 
 
 def working_memory(compiled: Compiled, sizes: Sizes) -> dict[str, int]:

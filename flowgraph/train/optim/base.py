@@ -20,8 +20,8 @@ from flowgraph.graph.types import DType, float32
 from flowgraph.ops.elementwise import add, cast, divide, multiply
 from flowgraph.ops.functions import sqrt
 from flowgraph.ops.leaf import parameter
-from flowgraph.ops.piecewise import clip, minimum
 from flowgraph.ops.pieces import stack
+from flowgraph.ops.piecewise import clip, minimum
 from flowgraph.ops.reduce import sum as sum_
 from flowgraph.train.optim.schedules import Schedule
 
