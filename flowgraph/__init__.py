@@ -128,10 +128,12 @@ _LATER = {  # name -> module, attribute: imported on first use, so that `import 
     "Trainer": ("flowgraph.train.trainer", "Trainer"),
     "datasets": ("flowgraph.datasets", None),
     "init": ("flowgraph.nn.init", None),
+    "load": ("flowgraph.train.saved", "load"),
     "nn": ("flowgraph.nn", None),
     "optim": ("flowgraph.train.optim", None),
     "parse": ("flowgraph.notation", "parse"),
     "parse_file": ("flowgraph.notation", "parse_file"),
+    "save": ("flowgraph.train.saved", "save"),
     "show": ("flowgraph.viz", "show"),
 }
 
@@ -142,6 +144,7 @@ if TYPE_CHECKING:
     from flowgraph.train import optim
     from flowgraph.train.callbacks import Callback, EarlyStopping, ReduceOnPlateau
     from flowgraph.train.checkpoint import Checkpoints
+    from flowgraph.train.saved import load, save
     from flowgraph.train.trainer import Trainer
     from flowgraph.viz import show
 
@@ -236,6 +239,7 @@ __all__ = [
     "leaky_relu",
     "less",
     "less_equal",
+    "load",
     "log",
     "log1p",
     "log_softmax",
@@ -274,6 +278,7 @@ __all__ = [
     "reshape",
     "roll",
     "round",
+    "save",
     "scatter_add",
     "scope",
     "show",

@@ -200,3 +200,18 @@ def test_the_history_is_a_table(tmp_path: Path) -> None:
     with (tmp_path / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[1]["val_loss"]) == history[-1]["val_loss"]
+
+
+def test_a_history_becomes_a_data_frame_or_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from flowgraph.train.history import History
+
+    history = History()
+    history.replace([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "val_loss": 1.0}], [])
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        history.to_pandas()
+    monkeypatch.undo()
+    pandas = pytest.importorskip("pandas")
+    pandas.testing.assert_frame_equal(history.to_pandas(), pandas.DataFrame(history.to_dict()))

@@ -62,10 +62,7 @@ def read(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
     from safetensors.numpy import load
 
     target = Path(path)
-    try:
-        data = target.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {target}: {error.strerror}", where=origins.here()) from error
+    data = _bytes(target)
     try:
         metadata = _metadata(data)
         arrays = load(data)
@@ -80,6 +77,32 @@ def read(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
     if not isinstance(about, dict):
         raise _bad(target, "it is not a whole checkpoint")
     return arrays, about
+
+
+def read_arrays(path: str | Path) -> Arrays:
+    """The arrays of any safetensors file; one that `write` made is checked as `read` does."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    target = Path(path)
+    data = _bytes(target)
+    try:
+        made_here = "sha256" in _metadata(data)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        made_here = False
+    if made_here:
+        return read(target)[0]
+    try:
+        return dict(load(data))
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _bad(target, "it is not a whole safetensors file of types that NumPy has") from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}", where=origins.here()) from error
 
 
 def _bad(path: Path, why: str) -> CheckpointError:

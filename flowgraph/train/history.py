@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -36,6 +36,14 @@ class History:
             table = csv.writer(file)
             table.writerow(columns)
             table.writerows(zip(*columns.values(), strict=True))
+
+    def to_pandas(self) -> Any:
+        """The table as a `pandas.DataFrame`, a row an epoch. Raises ImportError where pandas is not installed."""
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise ImportError("history.to_pandas() needs pandas: pip install pandas; to_dict() does not") from error
+        return DataFrame(self.to_dict())
 
     def replace(self, rows: Sequence[Row], losses: list[float]) -> None:
         """Become the history that was saved."""
