@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
@@ -40,10 +41,10 @@ class History:
     def to_pandas(self) -> Any:
         """The table as a `pandas.DataFrame`, a row an epoch. Raises ImportError where pandas is not installed."""
         try:
-            from pandas import DataFrame
+            pandas = import_module("pandas")
         except ImportError as error:
             raise ImportError("history.to_pandas() needs pandas: pip install pandas; to_dict() does not") from error
-        return DataFrame(self.to_dict())
+        return pandas.DataFrame(self.to_dict())
 
     def replace(self, rows: Sequence[Row], losses: list[float]) -> None:
         """Become the history that was saved."""
