@@ -5,21 +5,25 @@ Declaring includes the backward graph. Nothing is measured twice: read the curve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain as chain_iterables
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import flowgraph as fg
-from flowgraph.backends.cpu.executor import CpuExecutor, prepare
+from flowgraph.backends.cpu.executor import CpuExecutor, planned
 from flowgraph.backends.cpu.store import KernelSource, KernelStore
+from flowgraph.compile import arrange
 from flowgraph.graph.graph import Graph
 from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.fuse import fuse
-from flowgraph.kernels.horizontal import join_side_by_side
+from flowgraph.ops.base import Op
 from flowgraph.passes.pipeline import OPTIMISE, run_passes
 from flowgraph.plan.plan import make_plan
-from flowgraph.schedule.kind import kind_of
+from tests.support.random_graphs import random_case
 
 
 def chain(length: int) -> Graph:
@@ -59,7 +63,7 @@ def stages(make: Callable[[int], Graph], size: int) -> Iterator[str]:
     yield lap()
     fuse(graph)
     yield lap()
-    calls = join_side_by_side(build_kernels(graph), graph.updates, kind_of)
+    calls = arrange(build_kernels(graph), graph)
     yield lap()
     make_plan(graph, calls)
     yield lap()
@@ -68,30 +72,45 @@ def stages(make: Callable[[int], Graph], size: int) -> Iterator[str]:
     yield f"{len(graph.nodes())} nodes, {len(calls)} kernels, {len({c.source for c in executor.compiled})} distinct"
 
 
-def slowest_kernel(graph: Graph) -> tuple[str, float]:
-    """The name of the kernel that takes longest to compile to machine code from nothing, and its seconds."""
-    found: dict[str, float] = {}
+def programs(count: int) -> Iterator[tuple[str, Graph]]:
+    """Each op of the vocabulary by its samples, then random graphs of 60 drawn ops."""
+    for name, op in Op.registry.items():
+        for sample in () if op.meaning() == "leaf" else op.samples():
+            yield name, Graph((sample.op(*(fg.input(f"x{k}", a.shape, a.dtype) for k, a in enumerate(sample.arrays))),))
+    for seed in range(count):
+        yield f"random graph {seed}", random_case(40_000 + seed, 60).graph
+
+
+def kernel_times(graphs: Iterable[tuple[str, Graph]]) -> list[tuple[float, int, str, str]]:
+    """Of every distinct kernel, slowest first: seconds from source to machine code, lines of source, name, graph."""
+    found: dict[str, tuple[float, int, str, str]] = {}
     with TemporaryDirectory() as folder:
         store = KernelStore(Path(folder))
-        for call in build_kernels(run_passes(graph, OPTIMISE)[0]):
-            made = prepare(call)
-            start = perf_counter()
-            store.load([KernelSource(made.loops.name, made.source, made.loops.name)])
-            found[made.loops.name] = max(perf_counter() - start, found.get(made.loops.name, 0.0))
-    name = max(found, key=lambda n: found[n])
-    return name, found[name]
+        for where, declared in graphs:
+            graph = run_passes(declared, OPTIMISE)[0]
+            for made in planned(graph, arrange(build_kernels(graph), graph))[1]:
+                if made.source not in found:
+                    start = perf_counter()
+                    store.load([KernelSource(made.loops.name, made.source, made.loops.name)])
+                    found[made.source] = perf_counter() - start, made.source.count("\n"), made.loops.name, where
+    return sorted(found.values(), reverse=True)
 
 
 def main() -> None:
-    print("| graph | declare | passes | fuse | fuse, build, join | plan | schedule, lower, print | |")
+    parser = ArgumentParser(prog="compile_time", description=__doc__)
+    parser.add_argument("--graphs", type=int, default=100, help="random graphs whose kernels are timed, too")
+    asked = parser.parse_args()
+    print("| graph | declare | passes | fuse | fuse, build, join, order | plan | schedule, lower, print | |")
     print("|---|---|---|---|---|---|---|---|")
     for make, unit, sizes in ((chain, "nodes", (50, 250, 500, 1000, 2000)), (network, "layers", (50, 125, 250, 500))):
         for size in sizes:
             print(f"| {make.__name__}, {size} {unit} | " + " | ".join(stages(make, size)) + " |", flush=True)
-    slowest_kernel(chain(4))  # numba itself is loaded and warm
-    for make, size in ((chain, 100), (network, 2)):
-        name, seconds = slowest_kernel(make(size))
-        print(f"slowest kernel of the {make.__name__}: {name}, {seconds:.2f} s to machine code")
+    kernel_times([("", chain(4))])  # numba itself is loaded and warm
+    own = (("chain", chain(100)), ("network", network(2)))
+    times = kernel_times(chain_iterables(own, programs(asked.graphs)))
+    print(f"{len(times)} distinct kernels to machine code: median {median(t for t, *_ in times):.3f} s; the slowest:")
+    for seconds, lines, kernel, where in times[:10]:
+        print(f"  {seconds:.2f} s, {lines} lines: {kernel} of {where}")
 
 
 if __name__ == "__main__":

@@ -153,3 +153,19 @@ def test_a_scatter_into_rows_chosen_along_its_last_axis(device: Any) -> None:
     expected = a[:, :, c]
     np.add.at(expected, i, d)
     np.testing.assert_allclose(step(table=a, columns=c, ids=i, added=d)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_table_is_updated_from_its_own_columns(device: Any) -> None:
+    """The scatter starts from other elements than it overwrites, so it cannot be done in place."""
+    w = fg.parameter("w", (4, 19), init=fg.init.normal())
+    columns, ids = fg.input("columns", (19,), "int64"), fg.input("ids", ("n",), "int32")
+    added = fg.input("added", ("n", 19))
+    update = {w: fg.scatter_add(fg.gather(w, columns, axis=1), ids, added)}
+    step = fg.compile([columns, ids, added], [], update, device=device, check=True)
+    rng = np.random.default_rng(0)
+    c, i, d = rng.permutation(19), rng.integers(0, 4, 6).astype("i4"), rng.normal(size=(6, 19)).astype("f4")
+    expected = w.value[:, c]
+    np.add.at(expected, i, d)
+    step(columns=c, ids=i, added=d)
+    np.testing.assert_allclose(w.value, expected, rtol=1e-5, atol=1e-6)

@@ -185,9 +185,14 @@ def _same_point(kernel: Kernel, reading: Nest, writing: Nest, load: Load) -> boo
     return all(i in own for i in load.index) and len(set(load.index)) == len(load.index)
 
 
+def _first_storing(kernel: Kernel, target: str) -> int:
+    """The number of the nest that stores an output first; those before may look up row numbers."""
+    return next(k for k, nest in enumerate(kernel.nests) if any(s.buffer == target for s in nest.stores))
+
+
 def _only_copied(kernel: Kernel, source: str, target: str) -> bool:
     loads = [e for expr in kernel.expressions() for e in walk(expr) if isinstance(e, Load) and e.source == source]
-    first = kernel.nests[0].stores[0]
+    first = kernel.nests[_first_storing(kernel, target)].stores[0]
     return (
         first.buffer == target
         and isinstance(first.value, Load)
@@ -206,7 +211,9 @@ def start_from_old(call: KernelCall, old: Tensor, new: Tensor) -> KernelCall:
     source = kernel.inputs[call.inputs.index(old)].name
     assert _only_copied(kernel, source, target)
     kept = [k for k, buffer in enumerate(kernel.inputs) if buffer.name != source]
-    kernel = replace(kernel, nests=kernel.nests[1:], inputs=tuple(kernel.inputs[k] for k in kept))
+    copying = _first_storing(kernel, target)
+    nests = (*kernel.nests[:copying], *kernel.nests[copying + 1 :])
+    kernel = replace(kernel, nests=nests, inputs=tuple(kernel.inputs[k] for k in kept))
     return replace(call, kernel=kernel, inputs=tuple(call.inputs[k] for k in kept))
 
 

@@ -292,7 +292,7 @@ COVERED_BY_STEP = {
 @cache
 def smooth_elementwise() -> dict[str, tuple[type[Op], tuple[tuple[float, float], ...]]]:
     """Elementwise float ops by name, with the range of each operand that their samples cover."""
-    found = {}
+    found: dict[str, tuple[type[Op], tuple[tuple[float, float], ...]]] = {}
     for name, cls in Op.registry.items():
         if not issubclass(cls, elementwise.Elementwise) or name in COVERED_BY_STEP:
             continue
