@@ -153,3 +153,12 @@ def test_tensors_of_many_axes_can_be_swapped() -> None:
     a, b = fg.parameter("a", shape, np.zeros(shape, "f")), fg.parameter("b", shape, np.ones(shape, "f"))
     fg.compile([], [], {a: b + 0.0 * b, b: a * 1.0 + b * 0.0}, device="cpu")()
     assert (a.value == 1).all() and (b.value == 0).all()
+
+
+def test_the_rounding_of_a_product_does_not_grow_with_its_length() -> None:
+    x, y = fg.input("x", (3, "k")), fg.input("y", ("k", 5))
+    step = fg.compile([x, y], [x @ y], device="cpu")
+    for length in (511, 512, 513, 1025, 10**6):
+        a = np.random.default_rng(0).random((3, length), np.float32) + 0.1
+        b = np.random.default_rng(1).random((length, 5), np.float32) + 0.1
+        np.testing.assert_allclose(step(x=a, y=b)[0], a.astype(np.float64) @ b.astype(np.float64), rtol=8e-6)

@@ -2,7 +2,8 @@
 
 Comes in: a dtype and a shape. Goes out: a kernel function that runs the whole K loop and returns the MR * NV
 accumulators, so that epilogue and stores are ordinary generated source. Every element is summed over k = 0,
-1, ... by fused multiply-adds, whatever the shape of the tile. May not know what the product is for.
+1, ... by fused multiply-adds, whatever the shape of the tile; a sum starts anew every BLOCK terms, so that rounding
+errors do not grow with K. May not know what the product is for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from numba.core import types
 from flowgraph.codegen.cpu.memory import fixed, load, load_head
 from flowgraph.codegen.cpu.value import LANES, SCALAR, Value
 from flowgraph.codegen.cpu.vector import VECTORS, KernelOnly, define_function
+
+BLOCK = 512  # terms, as in every long sum
 
 
 def tile(dtype: str, rows: int, vectors: int, head: bool) -> KernelOnly:
@@ -39,17 +42,28 @@ def _emit(dtype: str, rows: int, vectors: int, operands: Sequence[Value]) -> tup
     zero = Value(builder, dtype, ir.Constant(ir.VectorType(SCALAR[dtype], LANES), None))
 
     before = builder.block
-    body, after = builder.append_basic_block("tile.k"), builder.append_basic_block("tile.done")
-    builder.cbranch((depth > 0).ir, body, after)
+    outer, body = builder.append_basic_block("tile.block"), builder.append_basic_block("tile.k")
+    block_done, after = builder.append_basic_block("tile.sum"), builder.append_basic_block("tile.done")
+    builder.cbranch((depth > 0).ir, outer, after)
+
+    def carried(initial: Value, come_from: ir.Block) -> Value:
+        phi = builder.phi(initial.ir.type)
+        phi.add_incoming(initial.ir, come_from)
+        return Value(builder, initial.dtype, phi)
+
+    def carry_on(phis: Sequence[Value], values: Sequence[Value], come_from: ir.Block) -> None:
+        for phi, value in zip(phis, values, strict=True):
+            phi.ir.add_incoming(value.ir, come_from)
+
+    builder.position_at_end(outer)
+    start = carried(depth.constant(0), before)
+    totals = [carried(zero, before) for _ in range(rows * vectors)]
+    stop = (start + BLOCK).minimum(depth)
+    builder.branch(body)
+
     builder.position_at_end(body)
-
-    def carried(like: Value, initial: Value) -> Value:
-        phi = builder.phi(like.ir.type)
-        phi.add_incoming(initial.ir, before)
-        return Value(builder, like.dtype, phi)
-
-    k = carried(depth, depth.constant(0))
-    sums = [carried(zero, zero) for _ in range(rows * vectors)]
+    k = carried(start, outer)
+    sums = [carried(zero, outer) for _ in range(rows * vectors)]
     row_of_b = k * b_k
     right = [
         load_head(b, row_of_b + LANES * j, columns[0], dtype)
@@ -63,15 +77,15 @@ def _emit(dtype: str, rows: int, vectors: int, operands: Sequence[Value]) -> tup
         left = load(a, starts[i] + column_of_a, dtype, False).splat()
         updated += [left.fma(right[j], sums[i * vectors + j]) for j in range(vectors)]
     following = k + 1
-    for phi, new in zip([k, *sums], [following, *updated], strict=True):
-        phi.ir.add_incoming(new.ir, body)
-    builder.cbranch((following < depth).ir, body, after)
+    carry_on([k, *sums], [following, *updated], body)
+    builder.cbranch((following < stop).ir, body, block_done)
+
+    builder.position_at_end(block_done)
+    added = [total + new for total, new in zip(totals, updated, strict=True)]
+    carry_on([start, *totals], [stop, *added], block_done)
+    builder.cbranch((stop < depth).ir, outer, after)
 
     builder.position_at_end(after)
-    results = []
-    for new in updated:
-        phi = builder.phi(new.ir.type)
-        phi.add_incoming(zero.ir, before)
-        phi.add_incoming(new.ir, body)
-        results.append(Value(builder, dtype, phi))
+    results = [carried(zero, before) for _ in added]
+    carry_on(results, added, block_done)
     return tuple(results)
