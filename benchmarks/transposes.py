@@ -1,4 +1,4 @@
-"""What walking memory across its order costs: `python -m benchmarks.transposes`. Each transposed case beside the plain one.
+"""What walking memory across its order costs: `python -m benchmarks.transposes`. Transposed cases beside plain ones.
 
 One thread; microseconds a step, the best of ten runs of 20 steps; every result is summed, so that it is computed.
 """

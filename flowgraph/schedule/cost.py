@@ -13,9 +13,10 @@ from flowgraph.index_notation import Axis, Expr, Load, Var, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest
 from flowgraph.kernels.layout import Walk
 from flowgraph.schedule.access import accesses, collapse, stride_along, varying
-from flowgraph.schedule.cpu import AlongRows, Product, Tile, as_product, choose
+from flowgraph.schedule.cpu import AcrossLanes, AlongRows, Product, Tile, as_product, choose
 
 TRANSPOSED = 0.25  # an element of a square transposed in registers, of one fetched by itself (measured: 0.2 to 0.3)
+LINE = 0.25  # an element of a vector whose neighbours in the loop lie elsewhere (measured: 0.25)
 REGISTERS = (8, 2)  # any register tile: which one does not change what is side by side
 
 
@@ -41,6 +42,8 @@ def _single_accesses(kernel: Kernel) -> Iterator[tuple[Buffer, float]]:
                 yield from _along(kernel, [nest], nest.axes[-1])
     elif kernel.axes:
         yield from _along(kernel, kernel.nests, kernel.axes[-1])
+        if isinstance(schedule, AcrossLanes):
+            yield from _line_by_line(kernel, kernel.axes[-1])
 
 
 def _packed(kernel: Kernel, found: Product) -> Iterator[tuple[Buffer, float]]:
@@ -50,6 +53,15 @@ def _packed(kernel: Kernel, found: Product) -> Iterator[tuple[Buffer, float]]:
         return
     each = TRANSPOSED if stride_along(buffer.type.shape, found.b.index, found.k) == 1 else 1.0
     yield buffer, each * _count((*found.others, found.k, found.j))
+
+
+def _line_by_line(kernel: Kernel, lane: Axis) -> Iterator[tuple[Buffer, float]]:
+    """Inner loops that fetch a whole line at each step, every one elsewhere in memory."""
+    for nest in kernel.nests:
+        if nest.axes:
+            for buffer, index in accesses(kernel, nest):
+                if stride_along(buffer.type.shape, index, lane) == 1:
+                    yield buffer, LINE * _count((*kernel.axes, *nest.axes))
 
 
 def _along(kernel: Kernel, nests: Sequence[Nest], lane: Axis) -> Iterator[tuple[Buffer, float]]:

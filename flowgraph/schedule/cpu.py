@@ -161,9 +161,20 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
         return AcrossLanes(block=LANES) if _stores_follow(kernel, last) else AlongRows()
     along = sum(unit_strides(kernel, nest.axes[-1]) for nest in inner)
     across = unit_strides(kernel, last)
-    if along >= across or across == 0 or not _stores_follow(kernel, last):
+    if along >= across or not _stores_are_apart(kernel, last):
         return AlongRows()
     return AcrossLanes(block=LANES)
+
+
+def _stores_are_apart(kernel: Kernel, axis: Axis) -> bool:
+    """Whether every store steps evenly along the axis, so that lanes write elements of their own."""
+    changing = varying(kernel, axis)
+    return all(
+        stride_along(kernel.buffer(s.buffer).type.shape, s.index, axis) not in (0, None)
+        and not any(isinstance(v, Var) and v.name in changing for e in s.index for v in walk(e))
+        for nest in kernel.nests
+        for s in nest.stores
+    )
 
 
 def _stores_follow(kernel: Kernel, axis: Axis) -> bool:
