@@ -169,7 +169,7 @@ class Program:
             written.append(target / name)
         return written
 
-    def __call__(self, **inputs: Any) -> tuple[np.ndarray, ...]:
+    def __call__(self, /, **inputs: Any) -> tuple[np.ndarray, ...]:
         """Run one step on arrays of the declared dtypes and shapes; they also give named sizes a value."""
         return self.run(1, inputs)
 

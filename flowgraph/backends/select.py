@@ -36,13 +36,16 @@ def make_executor(device: Device, graph: Graph, calls: Sequence[KernelCall], thr
         from flowgraph.backends.cuda.executor import CudaExecutor
 
         return CudaExecutor(graph, calls, first_cuda_device() if isinstance(device, str) else device)
-    raise DeviceError(
-        f"unknown device {device!r}", where=origins.here(), hint="use one of " + ", ".join(map(repr, DEVICES))
-    )
+    raise _unknown(device)
+
+
+def _unknown(device: object) -> DeviceError:
+    hint = "use one of " + ", ".join(map(repr, DEVICES))
+    return DeviceError(f"unknown device {device!r}", where=origins.here(), hint=hint)
 
 
 def generated_source(device: str, graph: Graph, calls: Sequence[KernelCall]) -> dict[str, str]:
-    """The source a device would run, by file name. Needs no such device."""
+    """The source a device would run, by file name. Needs no such device; DeviceError for a name that is none."""
     if device == "cuda":
         from flowgraph.backends.cuda import executor as cuda
 
@@ -51,6 +54,8 @@ def generated_source(device: str, graph: Graph, calls: Sequence[KernelCall]) -> 
         from flowgraph.backends.cpu import executor as cpu
 
         return cpu.generated_files(*cpu.planned(graph, calls))
+    if device != "reference":
+        raise _unknown(device)
     return ReferenceExecutor(graph).files()
 
 

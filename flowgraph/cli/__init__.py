@@ -13,6 +13,8 @@ from pathlib import Path
 from flowgraph import __version__
 from flowgraph.cli import commands, demo, doctor
 from flowgraph.errors import FlowgraphError
+from flowgraph.graph import origin as origins
+from flowgraph.graph.origin import Origin
 from flowgraph.viz.display import STAGES
 
 MISTAKE = 2  # as argparse's own
@@ -22,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command: 0, or 1 where the demo misses its accuracy, or 2 for a mistake."""
     arguments = parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        with origins.at(Origin()):  # nobody's line: what is wrong lies in a file, or in an argument
+            return int(arguments.run(arguments))
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -60,11 +60,14 @@ def show(arguments: Namespace) -> int:
 
 def explain(arguments: Namespace) -> int:
     """Print why the training step's kernels are as they are; its memory, too, where sizes are given."""
+    sizes = _sizes(arguments.size)
     model = read_model(arguments.file, parse_shapes(arguments.shape), arguments.cost)
     program = model.step(rate=0.1, device=arguments.device)
-    print(str(program.explain()).rstrip("\n"))
+    memory = None
     if arguments.size or arguments.output is not None or not program.sizes:
-        memory = program.memory(_sizes(arguments.size))
+        memory = program.memory(sizes)
+    print(str(program.explain()).rstrip("\n"))
+    if memory is not None:
         print(f"\n{memory}".rstrip("\n"))
         if arguments.output is not None:
             show_memory(memory, arguments.output)
@@ -89,8 +92,10 @@ def _sizes(options: Sequence[str]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for option in options:
         name, _, value = option.partition("=")
-        if not value.isdigit():
-            raise InputError(f"--size {option!r} is not NAME=VALUE", hint="for example --size batch=32")
+        if not (value.isascii() and value.isdigit()) or int(value) >= 2**31:
+            raise InputError(
+                f"--size {option!r} is not NAME=VALUE, a number below 2**31", hint="for example --size batch=32"
+            )
         sizes[name] = int(value)
     return sizes
 

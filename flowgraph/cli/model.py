@@ -16,7 +16,7 @@ from flowgraph.graph.graph import topological
 from flowgraph.graph.size import as_size
 from flowgraph.graph.tensor import Tensor
 from flowgraph.nn.metrics import accuracy
-from flowgraph.notation import parse
+from flowgraph.notation import parse, read_text
 from flowgraph.ops.classification import CrossEnt, CrossEntOfSoftmax
 from flowgraph.ops.leaf import Input
 from flowgraph.program import Program
@@ -62,7 +62,7 @@ class Model:
 
 def read_model(path: Path, shapes: Shapes, cost: str | None) -> Model:
     """Raises ParseError with line and column, OSError for a file that cannot be read."""
-    return model_of(path.read_text(encoding="utf-8"), str(path), shapes, cost)
+    return model_of(read_text(path), str(path), shapes, cost)
 
 
 def model_of(text: str, filename: str, shapes: Shapes, cost: str | None = None) -> Model:

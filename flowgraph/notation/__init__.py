@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from flowgraph.errors import ParseError
+from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
 from flowgraph.notation.model import Model
 from flowgraph.notation.reader import read
@@ -46,6 +47,10 @@ def parse(
     >>> parse(text, shapes={"X": ("batch", 4), "W": (4, 2), "B": (2,)})["A"]
     <Tensor A: float32(batch, 2)>
     """
+    given: object = text
+    if not isinstance(given, str):
+        wrong = f"parse takes the text of a listing, got {type(given).__name__}"
+        raise ParseError(wrong, where=origins.here(), hint="fg.parse_file reads a file")
     listing = read(text, filename, shapes or {})
     return Model(listing, dict(shapes or {}), dict(dtypes or {}), filename).build()
 
@@ -54,8 +59,12 @@ def parse_file(
     path: str | Path, shapes: Mapping[str, Any] | None = None, dtypes: Mapping[str, Any] | None = None
 ) -> dict[str, Tensor]:
     """`parse` on the text of a .fg file (UTF-8)."""
+    return parse(read_text(path), shapes, dtypes, filename=str(path))
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a .fg file. Raises ParseError if it is not UTF-8, OSError if it cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ParseError("this is not UTF-8 text", where=path, hint="save the file as UTF-8") from error
-    return parse(text, shapes, dtypes, filename=str(path))

@@ -319,6 +319,8 @@ def fits(array: np.ndarray, kind: DType) -> bool:
     if array.dtype.kind in "iu" and kind.kind == "int":
         limits = np.iinfo(kind.numpy)
         return bool(limits.min <= array.min() and array.max() <= limits.max)
+    if array.dtype.kind == "f" and kind.is_float and array.dtype.itemsize > kind.itemsize:
+        return bool((np.abs(array[np.isfinite(array)]) <= np.finfo(kind.numpy).max).all())
     return np.can_cast(array.dtype, kind.numpy, "same_kind")
 
 

@@ -20,7 +20,7 @@ from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Const, Expr, Index, call
 from flowgraph.ops.base import Cotangents, Op, Piece, Sample, axes_for, indices, load, values
 from flowgraph.ops.leaf import as_operands, as_tensor
-from flowgraph.ops.shape import expand_dims, normalise_axes
+from flowgraph.ops.shape import expand_dims, normalise_axes, ravel, reshape
 from flowgraph.ops.slicing import Slice, getitem, placed
 
 
@@ -236,13 +236,21 @@ def tile(x: Tensor, repeats: Sequence[int] | int) -> Tensor:
     return x
 
 
-def roll(x: Tensor, shift: int, axis: int) -> Tensor:
-    """x with its elements moved by `shift` places along an axis; what leaves at one end enters at the other."""
+def roll(x: Tensor, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
+    """x with its elements moved by `shift` places along an axis, or each axis by its own; what leaves at one end enters
+    at the other. Without an axis, the flattened array is rolled, as in NumPy."""
     x = as_tensor(x, what="roll")
-    (place,) = normalise_axes("roll", axis, x.shape)
-    n = x.shape[place]
-    cut = -shift % n if isinstance(n, int) and n else -shift
-    before = (slice(None),) * place
-    if cut == 0:
-        return x
-    return concatenate([getitem(x, (*before, slice(cut, None))), getitem(x, (*before, slice(None, cut)))], place)
+    if axis is None:
+        return reshape(roll(ravel(x), shift, 0), x.shape)
+    axes = axis if isinstance(axis, Sequence) else (axis,)
+    shifts = shift if isinstance(shift, Sequence) else (shift,) * len(axes)
+    if len(shifts) != len(axes):
+        raise ShapeError(f"roll by {len(shifts)} shifts along {len(axes)} axes", where=origins.here())
+    for by, along in zip(shifts, axes, strict=True):
+        (place,) = normalise_axes("roll", along, x.shape)
+        n = x.shape[place]
+        cut = -by % n if isinstance(n, int) and n else -by
+        before = (slice(None),) * place
+        if cut != 0:
+            x = concatenate([getitem(x, (*before, slice(cut, None))), getitem(x, (*before, slice(None, cut)))], place)
+    return x

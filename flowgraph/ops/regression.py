@@ -9,7 +9,7 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.elementwise import less_equal, multiply, subtract, where
 from flowgraph.ops.functions import square
-from flowgraph.ops.piecewise import absolute
+from flowgraph.ops.piecewise import absolute, clip
 
 
 def squared_error(x: Any, y: Any) -> Tensor:
@@ -30,6 +30,7 @@ def huber(x: Any, y: Any, delta: float = 1.0) -> Tensor:
     if not delta > 0:
         raise InputError(f"huber needs a positive delta, got {delta!r}", where=origins.here())
     error = subtract(x, y)
+    near = clip(error, -delta, delta)  # the square of what is far away may overflow, and its gradient be inf * 0
     distance = absolute(error)
     linear = multiply(delta, subtract(distance, delta / 2))
-    return where(less_equal(distance, delta), multiply(0.5, square(error)), linear)
+    return where(less_equal(distance, delta), multiply(0.5, square(near)), linear)

@@ -205,6 +205,8 @@ def _bound(value: Any) -> Size:
     if isinstance(value, (Dim, str)):
         return as_size(value)
     try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError("a bool is an index of its own in NumPy, not 0 or 1")
         return operator.index(value)
     except TypeError as error:
         raise GraphError(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from flowgraph.backends.cpu.words import Profile as Words
 from flowgraph.backends.cpu.words import Row
 from flowgraph.backends.listing import source_files
 from flowgraph.backends.once import plan_launches
+from flowgraph.backends.one_run import OneRun
 from flowgraph.codegen.cpu_prelude import default_tile
 from flowgraph.codegen.cpu_source import cpu_source
 from flowgraph.graph.graph import Graph
@@ -72,13 +71,19 @@ class CpuExecutor:
         self.runtime = runtime or shared_runtime(threads)
         self.plan, self.compiled = planned(graph, calls)
         self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
-        self._lock = threading.Lock()  # the arena and the argument words belong to one run at a time
+        found = {p.of for p in self.plan.places.values() if p.kind == "parameter"}
+        self._parameters = sorted(found, key=lambda t: t.node.serial)
+        self._addresses: list[int] | None = None
+        self._one_run = OneRun()
 
-    @cached_property
+    @property
     def addresses(self) -> list[int]:
-        """Native addresses of the kernels: compiled, or loaded from the store, on first use."""
-        sources = [KernelSource(c.loops.name, c.source, c.loops.name) for c in self.compiled]
-        return self.runtime.store.load(sources)
+        """Native addresses of the kernels: compiled, or loaded from the store, on first use. (Not a `cached_property`:
+        Python 3.11's holds a lock meanwhile, which a forked child would never get.)"""
+        if self._addresses is None:
+            sources = [KernelSource(c.loops.name, c.source, c.loops.name) for c in self.compiled]
+            self._addresses = self.runtime.store.load(sources)
+        return self._addresses
 
     def run(
         self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int, on_chunk: OnChunk | None
@@ -107,7 +112,7 @@ class CpuExecutor:
         on_chunk: OnChunk | None,
         profiled: bool = False,
     ) -> tuple[tuple[np.ndarray, ...], Tape]:
-        with self._lock:
+        with self._one_run:
             binding = self._binding(sizes)
             for parameter in self._parameters:
                 parameter.op.storage.read()
@@ -115,9 +120,11 @@ class CpuExecutor:
             for tensor, places in binding.input_words.items():
                 binding.words[places] = fed[tensor].ctypes.data
             tape = Tape(binding.table, self.runtime.new_profile(binding.table) if profiled else None)
-            self.runtime.run_tape(tape, steps, on_chunk)
-            for parameter, _ in self.graph.updates:
-                parameter.op.storage.version += 1
+            try:
+                self.runtime.run_tape(tape, steps, on_chunk)
+            finally:  # what `on_chunk` raises ends a run whose steps are made
+                for parameter, _ in self.graph.updates:
+                    parameter.op.storage.version += 1
             return tuple(output.copy() for output in binding.outputs), tape
 
     def _binding(self, sizes: Sizes) -> Binding:
@@ -127,11 +134,6 @@ class CpuExecutor:
                 del self._bindings[next(iter(self._bindings))]
             self._bindings[key] = self._bind(sizes)
         return self._bindings[key]
-
-    @cached_property
-    def _parameters(self) -> list[Tensor]:
-        found = {p.of for p in self.plan.places.values() if p.kind == "parameter"}
-        return sorted(found, key=lambda t: t.node.serial)
 
     def _apart(self, array: np.ndarray) -> np.ndarray:
         """The array, copied if a parameter lives in it: the step would change its own input."""

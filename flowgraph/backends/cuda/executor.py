@@ -7,7 +7,6 @@ steps. May not know CUDA's driver, nor what a kernel computes.
 from __future__ import annotations
 
 import gc
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from flowgraph.backends.cuda.device import CudaDevice, Extent
 from flowgraph.backends.cuda.parameters import parameters_of
 from flowgraph.backends.listing import source_files
 from flowgraph.backends.once import plan_launches
+from flowgraph.backends.one_run import OneRun
 from flowgraph.codegen.cuda_source import TOGETHER_SIGNATURE, cuda_source
 from flowgraph.errors import DeviceError
 from flowgraph.graph.graph import Graph
@@ -98,7 +98,7 @@ class CudaExecutor:
         self.parameters = parameters_of(target)
         self.plan, self.compiled = planned(graph, calls)
         self._bindings: dict[tuple[tuple[str, int], ...], Binding] = {}
-        self._lock = threading.Lock()  # the device's memory belongs to one run at a time
+        self._one_run = OneRun()
 
     def run(
         self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int, on_chunk: OnChunk | None
@@ -122,15 +122,17 @@ class CudaExecutor:
     def _run(
         self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], work: Callable[[Binding], None]
     ) -> tuple[np.ndarray, ...]:
-        with self._lock:
+        with self._one_run:
             binding = self._binding(sizes)
             for storage in self._storages:
                 self.parameters.bring(storage)
             for tensor, address in binding.inputs.items():
                 self.target.to_device(address, np.asarray(inputs[tensor], order="C"))
-            work(binding)
-            for parameter, _ in self.graph.updates:
-                self.parameters.changed(parameter.op.storage)
+            try:
+                work(binding)
+            finally:  # what `on_chunk` raises ends a run whose steps are made
+                for parameter, _ in self.graph.updates:
+                    self.parameters.changed(parameter.op.storage)
             results = []
             for address, shape, dtype in binding.outputs:
                 results.append(np.empty(shape, dtype))
