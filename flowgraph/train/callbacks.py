@@ -12,6 +12,7 @@ import numpy as np
 
 from flowgraph.errors import GraphError
 from flowgraph.graph import origin as origins
+from flowgraph.program import whole_number
 from flowgraph.train.history import History, Row
 
 if TYPE_CHECKING:
@@ -50,10 +51,23 @@ class _Watch(Callback):
     def __init__(self, monitor: str, patience: int, min_delta: float, mode: str) -> None:
         if mode not in ("auto", "min", "max"):
             raise GraphError(f"mode is 'auto', 'min' or 'max', got {mode!r}", where=origins.here())
-        if patience < 1 or min_delta < 0:
-            raise GraphError("patience is at least 1, min_delta at least 0", where=origins.here())
-        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.patience = whole_number(patience, "patience", least=1)
+        if not min_delta >= 0:
+            raise GraphError(f"min_delta is at least 0, got {min_delta}", where=origins.here())
+        self.monitor, self.min_delta, self.mode = monitor, min_delta, mode
         self.sign = -1.0 if mode == "max" or (mode == "auto" and "loss" not in monitor) else 1.0
+        self.best, self.waited = float("inf"), 0
+        self._resumed = False
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """A fit is judged by itself, unless it goes on with one that a checkpoint has."""
+        if self.mode == "auto" and self.monitor.removeprefix("val_") in trainer.cost_names:
+            self.sign = 1.0
+        if not self._resumed:
+            self._forget()
+        self._resumed = False
+
+    def _forget(self) -> None:
         self.best, self.waited = float("inf"), 0
 
     def _improved(self, row: Row) -> bool:
@@ -75,12 +89,13 @@ class _Watch(Callback):
 
     def restore(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
         self.best, self.waited = about["best"], about["waited"]
+        self._resumed = True
 
 
 class EarlyStopping(_Watch):
     """Stops a fit after `patience` epochs without a better `monitor`; then the best epoch's parameters are put back.
 
-    `mode` "auto" wants a column with "loss" in its name small and any other large.
+    `mode` "auto" wants costs, and whatever has "loss" in its name, small, and any other column large.
     """
 
     def __init__(
@@ -94,6 +109,10 @@ class EarlyStopping(_Watch):
         super().__init__(monitor, patience, min_delta, mode)
         self.restore_best = restore_best
         self._kept: dict[str, np.ndarray] = {}
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._kept = {}
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
         if self._improved(row):
@@ -129,6 +148,8 @@ class ReduceOnPlateau(_Watch):
         least: float = 0.0,
     ) -> None:
         super().__init__(monitor, patience, min_delta, mode)
+        if not 0 < factor < 1:
+            raise GraphError(f"factor is between 0 and 1, got {factor}", where=origins.here())
         self.factor, self.least = factor, least
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from flowgraph.errors import CheckpointError
 from flowgraph.graph import origin as origins
+from flowgraph.program import whole_number
 
 FORMAT = 1
 Arrays = dict[str, np.ndarray]
@@ -130,6 +131,16 @@ def _digest(arrays: Mapping[str, np.ndarray], about: str) -> str:
     return digest.hexdigest()
 
 
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return process != os.getpid()  # our own are finished
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -177,8 +188,9 @@ class Checkpoints:
     keep: int = 2
 
     def __post_init__(self) -> None:
-        if self.keep < 1 or (self.steps is not None and self.steps < 1):
-            raise CheckpointError("`keep` and `steps` of Checkpoints are at least 1", where=origins.here())
+        whole_number(self.keep, "keep", least=1)
+        if self.steps is not None:
+            whole_number(self.steps, "steps", least=1)
 
     def files(self) -> list[Path]:
         """What there is, newest first."""
@@ -189,8 +201,11 @@ class Checkpoints:
         """Write the checkpoint of an epoch and a step in it, and remove what is older than the newest `keep`."""
         path = Path(self.folder) / f"{epoch:08d}-{step:08d}.safetensors"
         write(path, arrays, about)
-        for old in (*self.files()[self.keep :], *path.parent.glob(".*.safetensors.*")):  # and what was never finished
+        for old in self.files()[self.keep :]:
             old.unlink(missing_ok=True)
+        for part in path.parent.glob(".*.safetensors.*"):  # what was never finished, by processes that are gone
+            if part.suffix[1:].isdigit() and not _is_alive(int(part.suffix[1:])):
+                part.unlink(missing_ok=True)
         return path
 
     def newest(self) -> tuple[Path, Arrays, dict[str, Any]] | None:

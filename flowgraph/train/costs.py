@@ -53,6 +53,13 @@ def total_cost(
     return total, parts if len(parts) > 1 else {}
 
 
+def total_weight(cost: Tensor) -> Tensor:
+    """The sum of the weights of a batch, of a cost weighted by them."""
+    by = next(t for t in inputs_of((cost,)) if t.op.label == WEIGHT)
+    with origins.at(cost.origin):
+        return sum_(by)
+
+
 def _weighted_mean(cost: Tensor, by: Tensor, batch: str, what: str) -> Tensor:
     if cost.shape != (as_size(batch),):
         raise ShapeError(
@@ -65,10 +72,10 @@ def _weighted_mean(cost: Tensor, by: Tensor, batch: str, what: str) -> Tensor:
         return divide(sum_(multiply(cost, by)), where(equal(total, 0.0), 1.0, total))
 
 
-def unfrozen(parameters: Sequence[Tensor], freeze: Sequence[Tensor | str]) -> list[Tensor]:
+def unfrozen(parameters: Sequence[Tensor], freeze: Tensor | str | Sequence[Tensor | str]) -> list[Tensor]:
     """The parameters but for those that are named, as tensors or by patterns such as "embedding/*"."""
     frozen: set[Tensor] = set()
-    for which in freeze:
+    for which in [freeze] if isinstance(freeze, (str, Tensor)) else freeze:
         found = [
             p for p in parameters if (p is which if isinstance(which, Tensor) else fnmatchcase(p.op.label, which))
         ]

@@ -22,12 +22,12 @@ Data = Mapping[str, Any] | Dataset
 
 
 def check_data(
-    data: Data, inputs: Mapping[str, Tensor]
+    data: Data, inputs: Mapping[str, Tensor], least: int = 1
 ) -> tuple[dict[str, np.ndarray], int]:
     """The arrays, contiguous and finite, and how many examples they are.
 
-    Raises InputError for missing or unknown names or no examples, DTypeError and ShapeError for what is not
-    as declared and for arrays of different lengths, NumericsError for a NaN or infinity, naming the element.
+    Raises InputError for missing or unknown names or fewer than `least` examples, DTypeError and ShapeError for what
+    is not as declared and for arrays of different lengths, NumericsError for a NaN or infinity, naming the element.
     """
     given = _mapping(data)
     for problem, names in (
@@ -53,7 +53,7 @@ def check_data(
                 where=inputs[name].origin,
                 hint="the first axis counts the examples",
             )
-    if count == 0:
+    if count < least:
         raise InputError("no examples: the first axis of the data has length 0", where=origins.here())
     return arrays, count
 
@@ -74,7 +74,7 @@ def _require_finite(name: str, array: np.ndarray, tensor: Tensor) -> None:
 
 def held_out_part(data: Data, validation: Data | float | None, seed: int) -> tuple[Data, Data | None]:
     """(training data, validation data); a fraction is split off the data, the same one for the same seed."""
-    if validation is None or not isinstance(validation, (int, float)):
+    if not isinstance(validation, (int, float, np.number)):
         return data, validation
     if not 0.0 < validation < 1.0:
         raise InputError(f"the fraction for validation is between 0 and 1, got {validation}", where=origins.here())
@@ -126,6 +126,10 @@ def _by_class(
             raise InputError(problem, where=origins.here())
         classes, place, counts = np.unique(y, return_inverse=True, return_counts=True)
         return (len(y) / (len(classes) * counts))[place].astype(np.float32)
+    for kind, weight in class_weight.items():
+        if not (np.isfinite(weight) and weight >= 0):
+            problem = f"class_weight of class {kind} is {weight}: it must be finite and at least 0"
+            raise InputError(problem, where=origins.here())
     missing = sorted({int(c) for c in np.unique(y)} - set(class_weight))
     if missing:
         raise InputError(f"class_weight has no number for class {missing[0]}", where=origins.here())

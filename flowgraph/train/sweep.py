@@ -11,7 +11,7 @@ size. Knows nothing of epochs, optimisers or costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,9 +53,15 @@ class Log:
     def copy(self) -> Log:
         return Log(list(self.sizes), {name: list(steps) for name, steps in self.values.items()})
 
-    def means(self) -> dict[str, float]:
-        """The mean of every value over the examples: each step counts by its batch size."""
-        return {name: float(np.average(steps, weights=self.sizes)) for name, steps in self.values.items()}
+    def means(self, by: str | None = None, which: Collection[str] = ()) -> dict[str, float]:
+        """The mean of every value over the examples: each step counts by its batch size, or, of those in `which`, by
+        what was recorded as `by`."""
+        found = {}
+        for name, steps in self.values.items():
+            weights = np.asarray(self.values[by] if by is not None and name in which else self.sizes, np.float64)
+            total = float(weights.sum())
+            found[name] = float(np.dot(steps, weights)) / total if total else 0.0
+        return found
 
 
 class Sweep:

@@ -30,7 +30,7 @@ from flowgraph.train import checkpoint as files
 from flowgraph.train.accumulate import accumulated
 from flowgraph.train.callbacks import Callback
 from flowgraph.train.checkpoint import Checkpoints
-from flowgraph.train.costs import total_cost, unfrozen
+from flowgraph.train.costs import WEIGHT, total_cost, total_weight, unfrozen
 from flowgraph.train.data import Data, check_data, held_out_part, with_weights
 from flowgraph.train.history import History
 from flowgraph.train.optim import SGD, Optimizer
@@ -90,10 +90,13 @@ class Trainer:
         *,
         loss_weights: Mapping[str, float] | None = None,
         weighted: bool = False,
-        freeze: Sequence[Tensor | str] = (),
+        freeze: Tensor | str | Sequence[Tensor | str] = (),
         accumulate: int = 1,
         detect_anomaly: bool = False,
     ) -> None:
+        if isinstance(optimizer, type) or not hasattr(SGD(0.01) if optimizer is None else optimizer, "updates"):
+            problem = f"the optimizer is one such as fg.optim.SGD(0.1), got {optimizer!r}"
+            raise GraphError(problem, where=origins.here())
         self.optimizer: Optimizer = SGD(0.01) if optimizer is None else optimizer
         self.device, self.threads, self.seed = device, threads, whole_number(seed, "seed", 0, 2**64 - 1)
         self.detect_anomaly = detect_anomaly
@@ -101,11 +104,18 @@ class Trainer:
         costs = dict(cost) if isinstance(cost, Mapping) else {"loss": as_tensor(cost, what="a cost")}
         self.weighted = weighted
         self.cost, parts = total_cost(costs, dict(loss_weights or {}), weighted)
-        for name in (*parts, *(metrics or {})):
-            if name in ("epoch", "loss", "seconds") or name.startswith("val_"):
-                what = "loss" if name in parts else "metric"
-                raise GraphError(f"a {what} cannot be called {name!r}", where=origins.here(), hint="rename it")
-        self.values = {"loss": self.cost, **parts, **(metrics or {})}
+        self.cost_names = frozenset({"loss", *parts})
+        measured = {name: as_tensor(value, what=f"the metric {name!r}") for name, value in (metrics or {}).items()}
+        for what, names in (("loss", parts), ("metric", measured)):
+            for name in names:
+                if name in ("epoch", "loss", "seconds", WEIGHT) or name.startswith("val_"):
+                    raise GraphError(f"a {what} cannot be called {name!r}", where=origins.here(), hint="rename it")
+                if what == "metric" and name in parts:
+                    problem = f"a loss and a metric are both called {name!r}"
+                    raise GraphError(problem, where=origins.here(), hint="rename one")
+        self.values = {"loss": self.cost, **parts, **measured}
+        if weighted:
+            self.values[WEIGHT] = total_weight(self.cost)
         self.parameters = unfrozen(trainable(self.cost), freeze)
         for p in self.parameters:
             if not p.op.storage.drawn:
@@ -159,7 +169,7 @@ class Trainer:
         *,
         sample_weight: Any = None,
         class_weight: Mapping[int, float] | str | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Callback | Sequence[Callback] = (),
         checkpoint: Checkpoints | str | Path | None = None,
     ) -> History:
         """Train for some epochs more; returns the history of all epochs so far.
@@ -195,18 +205,20 @@ class Trainer:
             held_out = check_data(self._weighed(validation), self._evaluation.inputs)
             self._evaluation.check(*held_out, batch_size)
         saved = Checkpoints(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
-        self.callbacks = list(callbacks)
-        last = self._epoch + epochs - (self._partial is not None and self._partial.fits(examples, batch_size))
-        if saved is not None and self._epoch == 0:
-            self._resume(saved)
+        self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+        self._stop = False
+        resumed = saved is not None and self._epoch == 0 and self._resume(saved)
+        if self._partial is not None and not self._partial.fits(examples, batch_size):
+            self._begin_anew(self._partial, examples, batch_size)
+        last = epochs if resumed else self._epoch + epochs - (self._partial is not None)
         history, first, start = self.history, len(self.history), time.perf_counter()
-        history.interrupted, self._stop = False, False
+        history.interrupted = False
         shown = (Bars() if progress else Silence()) if isinstance(progress, bool) else progress
         for callback in self.callbacks:
             callback.on_fit_begin(self)
         with signals(saved is not None):
             try:
-                while (self._epoch < last or self._unfinished(examples, batch_size)) and not self._stop:
+                while (self._epoch < last or (self._partial is not None and self._epoch == last)) and not self._stop:
                     self._one_epoch(arrays, examples, batch_size, shuffle, held_out, on_nan, shown, last, saved)
             except KeyboardInterrupt:
                 history.interrupted = True
@@ -221,8 +233,16 @@ class Trainer:
         """Let the fit that is under way end after this epoch: for callbacks."""
         self._stop = True
 
-    def _unfinished(self, examples: int, batch_size: int) -> bool:
-        return self._partial is not None and self._partial.fits(examples, batch_size)
+    def _begin_anew(self, cut: Partial, examples: int, batch_size: int) -> None:
+        """Give up an epoch that was cut short, and that other data or another batch size cannot go on with."""
+        warnings.warn(
+            f"epoch {self._epoch} was cut short after {len(cut.log.sizes)} steps with {cut.examples} examples in "
+            f"batches of {cut.batch_size}; with {examples} in batches of {batch_size} it begins anew",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        self._epoch -= 1
+        self._partial = None
 
     def _one_epoch(
         self,
@@ -238,7 +258,7 @@ class Trainer:
     ) -> None:
         """An epoch, or what is left of the one that was cut short."""
         begun, row = time.perf_counter(), None
-        if not self._unfinished(examples, batch_size):
+        if self._partial is None:
             self._epoch += 1
             self._partial = Partial(examples, batch_size, Log())
         partial = self._partial
@@ -262,7 +282,7 @@ class Trainer:
         try:
             self._training.run(arrays, order, batch_size, partial.log, steps_done)
             self._require_finite(partial.log, on_nan)
-            row = {"epoch": self._epoch, **partial.log.means()}
+            row = {"epoch": self._epoch, **self._means(partial.log)}
             if held_out is not None:
                 scores = self._scores(*held_out, batch_size)
                 row |= {f"val_{name}": value for name, value in scores.items()}
@@ -323,6 +343,8 @@ class Trainer:
             "learning_rate": self.optimizer.number,
             "partial": None,
             "callbacks": [],
+            "kinds": [type(callback).__name__ for callback in self.callbacks],
+            "stopped": self._stop,
         }
         if self._partial is not None:
             log = self._training.so_far(self._partial.log)
@@ -352,28 +374,32 @@ class Trainer:
                 log = Log(list(cut["sizes"]), {name: list(steps) for name, steps in cut["values"].items()})
                 partial = Partial(cut["examples"], cut["batch_size"], log, counted=len(log.sizes))
             texts, rate = list(about["callbacks"]), about["learning_rate"]
+            kinds, stopped = list(about["kinds"]), bool(about["stopped"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{path} holds no state of a trainer", where=origins.here()) from error
         if seed != self.seed:
             problem = f"{path} is of a training with seed {seed}, this one has {self.seed}"
             raise CheckpointError(problem, where=origins.here(), hint=f"fg.Trainer(..., seed={seed})")
-        if self.callbacks and len(texts) != len(self.callbacks):
-            problem = f"{path} has {len(texts)} callbacks, this fit {len(self.callbacks)}"
+        own_kinds = [type(callback).__name__ for callback in self.callbacks]
+        if self.callbacks and kinds != own_kinds:
+            problem = f"{path} has the callbacks {', '.join(kinds) or 'none'}, this fit {', '.join(own_kinds)}"
             raise CheckpointError(problem, where=origins.here(), hint="give the same callbacks, in the same order")
         files.restore({t.op.label: t.op.storage for t in self._training.state}, own, path)
         if rate is not None:
             self.learning_rate = rate
-        self._epoch, self._partial = epoch, partial
+        self._epoch, self._partial, self._stop = epoch, partial, stopped and bool(self.callbacks)
         self.history.replace(rows, losses)
         for number, (callback, text) in enumerate(zip(self.callbacks, texts, strict=False)):
             prefix = f"callback {number}/"
             callback.restore({n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}, text)
 
-    def _resume(self, saved: Checkpoints) -> None:
+    def _resume(self, saved: Checkpoints) -> bool:
+        """Go on from the newest checkpoint; False if there is none."""
         found = saved.newest()
         if found is not None:
             path, arrays, about = found
             self.restore(arrays, about, path)
+        return found is not None
 
     def _save(self, saved: Checkpoints) -> None:
         done = 0 if self._partial is None else len(self._training.so_far(self._partial.log).sizes)
@@ -382,7 +408,7 @@ class Trainer:
     def evaluate(self, data: Data, batch_size: int = 256) -> dict[str, float]:
         """The loss and the metrics, means over the examples; updates nothing."""
         whole_number(batch_size, "batch_size", least=1)
-        return self._scores(*check_data(data, self._evaluation.inputs), batch_size)
+        return self._scores(*check_data(self._weighed(data), self._evaluation.inputs), batch_size)
 
     def predict(self, tensor: Tensor, data: Data, batch_size: int = 1024) -> np.ndarray:
         """The values of a tensor of one row an example, (batch, ...), for all examples."""
@@ -398,9 +424,9 @@ class Trainer:
                 outputs=inference(tensor), device=self.device, threads=self.threads
             )
         program = self._predictors[tensor]
-        arrays, examples = check_data(data, program.inputs)
+        arrays, examples = check_data(self._needed(data, program), program.inputs, least=0)
         parts = []
-        for start in range(0, examples, batch_size):
+        for start in range(0, max(examples, 1), batch_size):  # of no examples no rows
             rows = {name: array[start : start + batch_size] for name, array in arrays.items()}
             parts.append(program(**rows)[0])
         return np.concatenate(parts)
@@ -408,7 +434,20 @@ class Trainer:
     def _scores(self, arrays: Mapping[str, np.ndarray], examples: int, batch_size: int) -> dict[str, float]:
         log = Log()
         self._evaluation.run(arrays, np.arange(examples, dtype=np.int32), batch_size, log)
-        return log.means()
+        return self._means(log)
+
+    def _means(self, log: Log) -> dict[str, float]:
+        """Means over the examples; with weights, the costs' are sum(weight * cost) / sum(weight) of all of them."""
+        means = log.means(by=WEIGHT if self.weighted else None, which=self.cost_names)
+        means.pop(WEIGHT, None)
+        return means
+
+    def _needed(self, data: Data, program: Program) -> Data:
+        """The data without what the model has, but the program does not read."""
+        if not isinstance(data, Mapping):
+            return data
+        others = set(self._training.inputs) - set(program.inputs)
+        return {name: array for name, array in data.items() if name not in others}
 
     def _order(self, examples: int, shuffle: bool) -> np.ndarray:
         """The order of examples in this epoch, a function of (seed, epoch)."""

@@ -93,8 +93,8 @@ class GradientDescent:
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         self._require_number()
-        if not np.isfinite(value) or value < 0:
-            problem = f"a learning rate is a finite number of at least 0, got {value}"
+        if not isinstance(value, (int, float, np.number)) or not np.isfinite(value) or value < 0:
+            problem = f"a learning rate is a finite number of at least 0, got {value!r}"
             raise GraphError(problem, where=origins.here())
         self._number = float(value)
         for rate in self._rates.values():
@@ -192,6 +192,8 @@ def require(
     name: str, value: float, low: float | None = None, above: float | None = None, below: float | None = None
 ) -> None:
     """Raise GraphError for a number out of its range, or NaN."""
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+        raise GraphError(f"{name} is a number, got {value!r}", where=origins.here())
     fits = np.isfinite(value) and (low is None or value >= low) and (above is None or value > above)
     if not fits or (below is not None and value >= below):
         parts = [f"at least {low:g}"] if low is not None else []

@@ -104,7 +104,7 @@ class RMSProp(GradientDescent):
         if self.centered:
             mean = state("mean", w)
             new[mean] = centre = mixed(self.alpha, mean, g)
-            spread = subtract(spread, multiply(centre, centre))
+            spread = maximum(subtract(spread, multiply(centre, centre)), 0.0)  # rounding may take it below
         g = divide(g, add(sqrt(spread), self.epsilon))
         if self.momentum:
             velocity = state("velocity", w)
@@ -129,6 +129,8 @@ class Adam(GradientDescent):
         **shared: Any,
     ) -> None:
         super().__init__(learning_rate, **shared)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise GraphError(f"betas are two numbers, got {betas!r}", where=origins.here())
         for name, beta in zip(("betas[0]", "betas[1]"), betas, strict=True):
             require(name, beta, low=0.0, below=1.0)
         require("epsilon", epsilon, above=0.0)
