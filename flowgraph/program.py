@@ -340,7 +340,7 @@ def whole_number(value: Any, what: str, least: int, most: int | None = None) -> 
 
 def _check_bound(name: str, array: np.ndarray, bound: Bound, sizes: Sizes) -> None:
     limit = evaluate(bound.limit, sizes)
-    bad = (array < 0) | (array >= limit)
+    bad = ~((array >= 0) & (array < limit))  # so that NaN, to be cast to an integer, is bad
     if bad.any():
         place = tuple(int(k) for k in np.argwhere(bad)[0])
         shown = f"[{', '.join(map(str, place))}]" if place else ""

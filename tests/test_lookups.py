@@ -169,3 +169,12 @@ def test_a_table_is_updated_from_its_own_columns(device: Any) -> None:
     np.add.at(expected, i, d)
     step(columns=c, ids=i, added=d)
     np.testing.assert_allclose(w.value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_nan_is_no_row_number() -> None:
+    table, x = fg.input("table", (4, 2)), fg.input("x", (2,))
+    step = fg.compile([table, x], [fg.take(table, fg.cast(x, "int32"))], device="cpu")
+    rows = np.arange(8, dtype=np.float32).reshape(4, 2)
+    np.testing.assert_array_equal(step(table=rows, x=np.array([0.5, 3.5], np.float32))[0], rows[[0, 3]])
+    with pytest.raises(InputError, match="out of range"):
+        step(table=rows, x=np.array([0.5, np.nan], np.float32))
