@@ -169,6 +169,12 @@ class Program:
             written.append(target / name)
         return written
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a compiled program can be neither copied nor pickled: it holds machine code and memory of this process; "
+            "compile again from the same graph"
+        )
+
     def __call__(self, /, **inputs: Any) -> tuple[np.ndarray, ...]:
         """Run one step on arrays of the declared dtypes and shapes; they also give named sizes a value."""
         return self.run(1, inputs)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
+import pickle
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 import flowgraph as fg
 from flowgraph.backends.cuda.emulator import EmulatedDevice
 from flowgraph.cli import main
-from flowgraph.errors import DTypeError, FlowgraphError, GraphError, ParseError
+from flowgraph.errors import DeviceError, DTypeError, FlowgraphError, GraphError, ParseError, ShapeError
 
 
 def counter(device: object = "cpu") -> tuple[fg.Program, fg.Tensor]:
@@ -122,3 +125,66 @@ def test_commands_refuse_what_they_cannot_use(tmp_path: Path, capsys: pytest.Cap
 def test_a_listing_is_text() -> None:
     with pytest.raises(ParseError, match=r"fg\.parse_file"):
         fg.parse(None, {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda x: fg.sum(x, axis=True),
+        lambda x: fg.transpose(x, (True, False)),
+        lambda x: fg.expand_dims(x, np.True_),
+        lambda x: fg.split(x, True),
+        lambda x: fg.tile(x, (True, 2)),
+    ],
+)
+def test_a_bool_is_no_axis_and_no_count(misuse: Callable[[fg.Tensor], object]) -> None:
+    with pytest.raises(ShapeError, match="True"):
+        misuse(fg.input("x", (2, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numpys_scalars_take_the_tensors_dtype_on_either_side(dtype: str) -> None:
+    x, k = fg.input("x", (2,), dtype), fg.input("k", (2,), "int32")
+    for two in (np.float64(2.0), np.float32(2.0)):
+        assert [t.dtype for t in (two * x, x * two, fg.maximum(x, two))] == [x.dtype] * 3
+    assert (np.int64(2) * k).dtype == (k + np.int8(2)).dtype == k.dtype
+    assert fg.compile([x], [np.float64(2.5) - x], device="cpu")(x=np.ones(2, dtype))[0].tolist() == [1.5, 1.5]
+
+
+@pytest.mark.parametrize("wrong", [lambda x, k: x + np.float64(1e40), lambda x, k: np.int64(2**40) * k])
+def test_numpys_scalars_must_fit_the_tensors_dtype(wrong: Callable[[fg.Tensor, fg.Tensor], object]) -> None:
+    with pytest.raises(DTypeError, match="does not fit"):
+        wrong(fg.input("x", (2,)), fg.input("k", (2,), "int32"))
+
+
+def test_arrays_keep_their_dtype() -> None:
+    with pytest.raises(DTypeError, match="equal dtypes"):
+        np.ones(2) * fg.input("x", (2,))
+
+
+@pytest.mark.parametrize("value", [[1e300] * 2, np.full(2, 1e300)])
+def test_a_parameter_takes_no_number_that_its_dtype_cannot_hold(value: object) -> None:
+    parameter = fg.parameter("w", (2,))
+    with pytest.raises(DTypeError):
+        parameter.value = value
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_program_can_be_neither_copied_nor_pickled(duplicate: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError, match="compile again"):
+        duplicate(counter()[0])
+
+
+@pytest.mark.parametrize("device", ["cpu", EmulatedDevice()], ids=["cpu", "cuda"])
+def test_a_step_too_large_for_memory_names_its_largest_tensors(device: object) -> None:
+    x = fg.input("x", ("n",))
+    program = fg.compile([x], [fg.expand_dims(x, 1) * fg.expand_dims(x, 0)], device=device)  # type: ignore[arg-type]
+    many = 10_000_000 if device == "cpu" else 20_000
+    with pytest.raises(DeviceError, match=r"(?s)bytes of multiply: float32\(n, n\).*test_one_run\.py"):
+        program(x=np.ones(many, np.float32))
+    assert program(x=np.ones(2, np.float32))[0].shape == (2, 2)
+
+
+def test_a_parameter_too_large_for_memory_says_so() -> None:
+    with pytest.raises(DeviceError, match="no memory for 40,000,000,000,000,000 bytes"):
+        fg.parameter("w", (10**8, 10**8))

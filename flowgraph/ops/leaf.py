@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import mmap
 import reprlib
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, GraphError, ShapeError
+from flowgraph.errors import DeviceError, DTypeError, GraphError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Shape, Size, as_size, evaluate, show_shape
 from flowgraph.graph.tensor import Tensor, apply
@@ -95,11 +96,15 @@ def aligned(shape: tuple[int, ...], dtype: Any, alignment: int = 64) -> np.ndarr
     """A zeroed C-contiguous array whose first element lies on a cache line.
 
     A large one asks for huge pages: rows looked up all over a table of many small pages miss the TLB every time.
+    Raises DeviceError if the machine has not that much memory.
     """
     dtype = np.dtype(dtype)
-    count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    count = math.prod(shape) * dtype.itemsize
     if count >= 2 * HUGE_PAGE:
-        pages = mmap.mmap(-1, count + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            pages = mmap.mmap(-1, count + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except (OSError, OverflowError) as error:
+            raise DeviceError(f"no memory for {count:,} bytes", where=origins.here()) from error
         pages.madvise(mmap.MADV_HUGEPAGE)
         raw, alignment = np.frombuffer(pages, np.uint8), HUGE_PAGE
     else:
@@ -256,7 +261,7 @@ def parameter(
     concrete = tuple(int(d) for d in dims)  # type: ignore[arg-type]
     kind = known_dtype(dtype)
     if init is None:
-        init = np.zeros(concrete, kind.numpy)
+        init = aligned(concrete, kind.numpy)
     elif not callable(init):
         init = np.array(as_array(init, f"parameter {name!r}"))  # the caller's array stays the caller's
         if init.shape != concrete:
@@ -325,17 +330,19 @@ def fits(array: np.ndarray, kind: DType) -> bool:
 
 
 def as_tensor(value: Any, like: Tensor | None = None, what: str = "this op") -> Tensor:
-    """A tensor as it is; anything else as a constant: numbers and lists in the dtype of `like`, arrays in
-    their own.
+    """A tensor as it is; anything else as a constant: numbers, NumPy's too, and lists in the dtype of `like`, arrays
+    in their own.
     """
     if isinstance(value, Tensor):
         return value
+    if like is not None and isinstance(value, np.generic):
+        value = value.item()
     if not isinstance(value, (bool, int, float, list, tuple, np.ndarray, np.generic)):
         raise GraphError(
             f"{what} takes tensors, numbers and arrays, got {reprlib.repr(value)}", where=origins.here()
         )
     array = as_array(value, what)
-    if like is None or isinstance(value, (np.ndarray, np.generic)):
+    if like is None or isinstance(value, np.ndarray):
         return constant(value)
     if like.dtype is boolean and array.dtype.kind != "b":
         raise DTypeError(f"{what}: {reprlib.repr(value)} meets a bool tensor", where=origins.here())
@@ -343,11 +350,11 @@ def as_tensor(value: Any, like: Tensor | None = None, what: str = "this op") -> 
 
 
 def as_operands(what: str, values: Sequence[Any]) -> tuple[Tensor, ...]:
-    """The operands of an op; numbers and lists take the dtype of the first tensor of their kind."""
+    """The operands of an op; numbers, NumPy's too, and lists take the dtype of the first tensor of their kind."""
     tensors = [v for v in values if isinstance(v, Tensor)]
 
     def operand(value: Any) -> Tensor:
-        if isinstance(value, (bool, int, float, list, tuple)):
+        if isinstance(value, (bool, int, float, list, tuple, np.generic)):
             kind = as_array(value, what).dtype.kind
             alike = (t for t in tensors if t.dtype.numpy.kind == kind)
             return as_tensor(value, next(alike, None), what)

@@ -230,7 +230,7 @@ def tile(x: Tensor, repeats: Sequence[int] | int) -> Tensor:
     for _ in range(len(counts) - x.rank):
         x = expand_dims(x, 0)
     for axis, count in enumerate(counts):
-        if count < 1:
+        if isinstance(count, bool) or count < 1:
             raise ShapeError(f"tile: {count} repeats", where=origins.here(), hint="repeat at least once")
         x = concatenate([x] * count, axis)
     return x

@@ -325,7 +325,10 @@ def normalise_axes(what: str, axis: Any, shape: Shape, inserted: bool = False) -
     the end. Axes that are to be inserted count in the result's shape.
     """
     try:
-        given = tuple(map(operator.index, axis if hasattr(axis, "__len__") else (axis,)))
+        several = tuple(axis) if hasattr(axis, "__len__") else (axis,)
+        if any(isinstance(a, (bool, np.bool_)) for a in several):
+            raise TypeError("a bool is no axis, though Python counts with it")
+        given = tuple(map(operator.index, several))
     except TypeError as error:
         raise ShapeError(
             f"{what}: {axis!r} are no axes", where=origins.here(), hint="axes are ints"

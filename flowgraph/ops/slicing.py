@@ -262,7 +262,7 @@ def split(x: Tensor, parts: int | Sequence[Any], axis: int = 0) -> list[Tensor]:
     (place,) = normalise_axes("split", axis, x.shape)
     n = x.shape[place]
     if isinstance(parts, (int, np.integer)):
-        if parts < 1 or (isinstance(n, int) and n % parts):
+        if isinstance(parts, bool) or parts < 1 or (isinstance(n, int) and n % parts):
             raise ShapeError(
                 f"axis {place} of size {n} does not split into {parts} equal parts", where=origins.here()
             )

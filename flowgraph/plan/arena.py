@@ -3,9 +3,11 @@ and the report of memory shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from flowgraph.errors import DeviceError
 from flowgraph.graph.size import evaluate
 from flowgraph.graph.tensor import Tensor
 from flowgraph.plan.layout import ALIGNMENT, Block, liveness_bound, pack
@@ -24,6 +26,21 @@ class Arena:
     scratch: tuple[tuple[int, int], ...]  # of each launch's own memory as a whole: offset, bytes
     total: int
     bound: int
+
+
+@contextmanager
+def room_for(arena: Arena) -> Iterator[None]:
+    """Says what needs the memory, and where it was declared, if there is not enough for the arena."""
+    try:
+        yield
+    except DeviceError as error:
+        largest = sorted(arena.values, key=lambda t: -arena.values[t].size)[:3]
+        most = ", ".join(f"{arena.values[t].size:,} bytes of {t.label or t.op.name}: {t.type}" for t in largest)
+        raise DeviceError(
+            f"a step needs {arena.total:,} bytes at these sizes, more than there is: {most or 'working memory'}",
+            where=largest[0].origin if largest else None,
+            hint="feed less at once; program.memory(sizes) shows where all bytes go",
+        ) from error
 
 
 def lay_out(plan: Plan, working: Working, sizes: Mapping[str, int]) -> Arena:

@@ -21,7 +21,7 @@ from flowgraph.graph.size import GUESS, Size, evaluate, names_in
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.kernel import Kernel, KernelCall
 from flowgraph.ops.leaf import aligned
-from flowgraph.plan.arena import Arena, lay_out
+from flowgraph.plan.arena import Arena, lay_out, room_for
 from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
 from flowgraph.plan.plan import Plan
 from flowgraph.program import OnChunk, Sizes
@@ -143,7 +143,8 @@ class CpuExecutor:
     def _bind(self, sizes: Sizes) -> Binding:
         plan = self.plan
         layout = lay_out(plan, self.working(sizes), sizes)
-        arena = aligned((max(layout.total, 1),), np.uint8)
+        with room_for(layout):
+            arena = aligned((max(layout.total, 1),), np.uint8)
         base = arena.ctypes.data
         address = {t: base + offset for t, offset in layout.offsets.items()}
         alive: list[np.ndarray] = []

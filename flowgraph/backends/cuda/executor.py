@@ -30,7 +30,7 @@ from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Size, evaluate, product
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.kernel import KernelCall
-from flowgraph.plan.arena import lay_out
+from flowgraph.plan.arena import lay_out, room_for
 from flowgraph.plan.plan import Plan
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.report.debug import Tally
@@ -205,7 +205,8 @@ class CudaExecutor:
         self._check_indices(sizes)
         binding = Binding({}, [], lambda: None)
         layout = lay_out(plan, self.working(sizes), sizes)
-        base = self._alloc(binding, layout.total)
+        with room_for(layout):
+            base = self._alloc(binding, layout.total)
         address = {t: base + offset for t, offset in layout.offsets.items()} | self._constants
         working = [{name: base + offset for name, offset in each.items()} for each in layout.working]
         for tensor, place in plan.places.items():
