@@ -20,6 +20,7 @@ from flowgraph.errors import (
     GraphError,
     InputError,
     NumericsError,
+    OutOfRangeError,
     ParseError,
     ShapeError,
 )
@@ -176,6 +177,7 @@ __all__ = [
     "GraphError",
     "InputError",
     "NumericsError",
+    "OutOfRangeError",
     "ParseError",
     "Program",
     "ReduceOnPlateau",

@@ -72,7 +72,8 @@ def explain(
         root = next((t for t in graph.roots if not is_finite(values[t])), None)
         if root is not None:
             return _describe(*first_bad(root, values, sizes), values, sizes, step)
-    bad = next(t for t, array in zip(program.graph.roots, results, strict=True) if not is_finite(array))
+    roots = program.graph.roots[: len(results)]  # what the compiler itself updates comes last
+    bad = next(t for t, array in zip(roots, results, strict=True) if not is_finite(array))
     return AnomalyError(
         f"{bad.label or bad.op.display} is not finite, but is so in the reference: by rounding alone", step, bad.origin
     )

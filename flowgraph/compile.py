@@ -22,6 +22,7 @@ from flowgraph.ops.leaf import Input, Parameter, as_tensor
 from flowgraph.ops.random import advanced, states_of
 from flowgraph.ops.shape import broadcast_to
 from flowgraph.passes.pipeline import OPTIMISE, before_differentiation, run_passes
+from flowgraph.passes.watch import watch_row_numbers
 from flowgraph.program import Program, whole_number
 from flowgraph.report.debug import level_asked, tell_compiled
 from flowgraph.schedule.cost import walk_of
@@ -88,10 +89,11 @@ def compile(
         "parameters", state, "rename one, or declare it in a scope of its own: with fg.scope('name')"
     )
     optimised, records = run_passes(declared, OPTIMISE, check=check)
+    optimised, watch = watch_row_numbers(optimised)
     calls = arrange(build_kernels(optimised), optimised)
     executor = make_executor(device, optimised, calls, threads)
     kind = WatchedProgram if detect_anomaly else Program
-    program = kind(declared, optimised, calls, records, executor, debug=level)
+    program = kind(declared, optimised, calls, records, executor, watch, debug=level)
     if level:
         seconds = time.perf_counter() - start
         tell_compiled(level, declared, optimised, calls, records, executor.files, executor.device, seconds)

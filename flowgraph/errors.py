@@ -37,6 +37,14 @@ class InputError(FlowgraphError, ValueError):
     """Data that do not match the declared inputs: missing, unknown, out of range."""
 
 
+class OutOfRangeError(InputError):
+    """A row number that the graph computed, out of range; `step` counts from 0 within the run."""
+
+    def __init__(self, problem: str, step: int, *, where: object = None, hint: str = "") -> None:
+        super().__init__(problem, where=where, hint=hint)
+        self.step = step
+
+
 class DeviceError(FlowgraphError, RuntimeError):
     """A device that does not exist or cannot be used here."""
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, InputError, ShapeError
+from flowgraph.errors import DTypeError, InputError, OutOfRangeError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.origin import Origin
@@ -24,6 +24,7 @@ from flowgraph.ops.indexing import Gather
 from flowgraph.ops.leaf import Constant, Input, as_array, fits
 from flowgraph.ops.shape import Injective
 from flowgraph.passes.pipeline import Record
+from flowgraph.passes.watch import Watch
 from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.report.debug import Tally, tell_first_run
 from flowgraph.report.explain import Explanation, explain
@@ -96,10 +97,11 @@ class Program:
         calls: Sequence[KernelCall],
         passes: Sequence[Record],
         executor: Executor,
+        watch: Watch | None = None,
         debug: int = 0,
     ) -> None:
         self.declared, self.graph, self.calls, self.passes = declared, optimised, tuple(calls), tuple(passes)
-        self.executor = executor
+        self.executor, self.watch = executor, watch
         self._debug = debug  # see report.debug
         self._ran: set[tuple[tuple[str, int], ...]] = set()  # sizes whose first run was reported
         self.inputs: dict[str, Tensor] = {tensor.op.label: tensor for tensor in declared.inputs}
@@ -194,9 +196,8 @@ class Program:
         """
         steps = whole_number(steps, "the number of steps", least=1)
         arrays, found = self.check(inputs, sizes)
-        if self._debug:
-            return self._run_and_tell(steps, arrays, found, on_chunk)
-        return self.executor.run(found, arrays, steps, on_chunk)
+        run = self._run_and_tell if self._debug else self._run
+        return run(steps, arrays, found, on_chunk)
 
     def profile(self, steps: int, inputs: Mapping[str, Any], *, sizes: Sizes | None = None) -> Profile:
         """`run`, measured: the time of every launch, and of the user's lines. Parameters are updated as by `run`; the
@@ -212,7 +213,32 @@ class Program:
         """
         steps = whole_number(steps, "the number of steps", least=1)
         arrays, found = self.check(inputs, sizes)
-        return profile_of(self.graph, self.plan, self.executor.profile(found, arrays, steps), steps, found)
+        timed = self.executor.profile(found, arrays, steps)
+        self._require_rows(steps, found)
+        return profile_of(self.graph, self.plan, timed, steps, found)
+
+    def _run(
+        self, steps: int, arrays: Mapping[Tensor, np.ndarray], found: Sizes, on_chunk: OnChunk | None
+    ) -> tuple[np.ndarray, ...]:
+        outputs = self.executor.run(found, arrays, steps, on_chunk)
+        self._require_rows(steps, found)
+        return outputs
+
+    def _require_rows(self, steps: int, sizes: Sizes) -> None:
+        """Raise OutOfRangeError if the steps just made had to clip a row number that they computed."""
+        noted = None if self.watch is None else self.watch.noted()
+        if noted is None:
+            return
+        lookup, ago, number = noted
+        limit = evaluate(lookup.limit, sizes)
+        allowed = f"takes integers from 0 to {limit - 1}" if limit else "has no rows"
+        place = f"step {steps - ago + 1} of {steps}: " if steps > 1 else ""
+        raise OutOfRangeError(
+            f"{place}a computed row number is out of range: {lookup.reader} {allowed}, got {number}",
+            steps - ago,
+            where=lookup.origin,
+            hint="the nearest row was taken, and the steps were made; keep it in range, for example with fg.clip",
+        )
 
     def _run_and_tell(
         self, steps: int, arrays: Mapping[Tensor, np.ndarray], found: Sizes, on_chunk: OnChunk | None
@@ -220,9 +246,9 @@ class Program:
         """Run, and say so if it is the first time at these sizes."""
         key = tuple(sorted(found.items()))
         if key in self._ran:
-            return self.executor.run(found, arrays, steps, on_chunk)
+            return self._run(steps, arrays, found, on_chunk)
         before, start = self.executor.tally(), time.perf_counter()
-        outputs = self.executor.run(found, arrays, steps, on_chunk)
+        outputs = self._run(steps, arrays, found, on_chunk)
         seconds = time.perf_counter() - start
         after = self.executor.tally()
         done = None if before is None or after is None else after - before

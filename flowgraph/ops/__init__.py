@@ -1,6 +1,7 @@
 """The vocabulary: one class per op, one file per family. Importing it registers every op."""
 
 from flowgraph.ops import (
+    bounds,
     classification,
     contraction,
     distinct,
@@ -27,6 +28,7 @@ from flowgraph.ops.base import Op, Sample
 __all__ = [
     "Op",
     "Sample",
+    "bounds",
     "classification",
     "contraction",
     "distinct",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Size, as_size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType, TensorType, as_dtype, int64
-from flowgraph.index_notation import Axis, Body, Const, Expr, Extent, Index, call, cast
+from flowgraph.index_notation import Axis, Body, Const, Expr, Index, call, cast
 from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, values
 from flowgraph.ops.leaf import Constant, as_operands, as_tensor, constant, known_dtype
 from flowgraph.ops.shape import broadcast_to, normalise_axes
@@ -308,52 +308,12 @@ def _check_constant(what: str, ids: Tensor, limit: Size) -> None:
             )
 
 
-@dataclass(frozen=True)
-class ClipIndex(Op):
-    """Row numbers moved into 0 .. limit - 1: what the compiler puts before a lookup whose numbers no input
-    check covers.
-    """
-
-    name: ClassVar[str] = "clip_index"
-    family: ClassVar[str] = "indexing"
-    limit: Size
-
-    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        (ids,) = types
-        require_integers(self, ids, "row numbers")
-        return (ids,)
-
-    def body(self, *types: TensorType) -> Body:
-        (ids,) = types
-        axes = axes_for(ids.shape)
-        row = cast(load(0, ids, indices(axes)), int64)
-        last = call("sub", Extent(self.limit), 1)
-        return Body(axes, cast(call("maximum", call("minimum", row, last), 0), ids.dtype))
-
-    def nonempty(self, *types: TensorType) -> Mapping[Size, str]:
-        return {self.limit: "the table has no rows"}
-
-    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
-        return (None,)
-
-    def reference(self, ids: np.ndarray) -> np.ndarray:
-        assert isinstance(self.limit, int)
-        return np.clip(ids, 0, self.limit - 1).astype(ids.dtype)
-
-    @classmethod
-    def samples(cls) -> list[Sample]:
-        return [
-            Sample(cls(10), (values(29, low=-20, high=30, dtype="int32"),)),
-            Sample(cls(3), (values(4, 5, low=-9, high=9, dtype="int64"),)),
-        ]
-
-
 def gather(table: Tensor, ids: Any, axis: int = 0) -> Tensor:
     """Rows of a table (rows, ...) at integer ids (...): shape ids.shape + table.shape[1:]. Alias `take`.
 
-    With another `axis`, elements along it, as NumPy's take. Ids out of range raise InputError when data are fed. Ids
-    that the graph computes are moved to the nearest row, as nobody could be told in the middle of a native step. The
-    gradient adds into the rows that were read.
+    With another `axis`, elements along it, as NumPy's take. Ids out of range raise InputError when data are fed; ids
+    that the graph computes, after the step that computed them (it reads the nearest row instead). The gradient adds
+    into the rows that were read.
     """
     table, ids = as_operands("gather", (table, ids))
     place = _place("gather", axis, table, ids)

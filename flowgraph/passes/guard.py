@@ -1,7 +1,8 @@
 """No kernel touches memory outside its buffers: row numbers that no check of the inputs covers are clipped.
 
 Numbers that are fed are checked when they are fed (`Program.check`), with an error that names the user's line. Numbers
-that the graph computes, or that a parameter holds, exist only in the middle of a native step.
+that the graph computes, or that a parameter holds, exist only in the middle of a native step; `watch` has what was
+clipped reported after it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 from flowgraph.graph.graph import Graph, rewrite
 from flowgraph.graph.size import Size
 from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.ops.bounds import ClipIndex
 from flowgraph.ops.distinct import FirstEqual
 from flowgraph.ops.elementwise import Cast
-from flowgraph.ops.indexing import AddAlongAxis, ClipIndex, Gather, ScatterAdd, TakeAlongAxis
+from flowgraph.ops.indexing import AddAlongAxis, Gather, ScatterAdd, TakeAlongAxis
 from flowgraph.ops.leaf import Arange, Constant, Input
 from flowgraph.ops.shape import Injective
 from flowgraph.ops.sorting import Argsort
+from flowgraph.ops.statistics import Place
 
 
 def guard_indices(graph: Graph) -> Graph:
@@ -26,7 +29,7 @@ def guard_indices(graph: Graph) -> Graph:
         limit, ids = inputs[0].shape[node.op.axis], inputs[1]
         if is_checked(ids, limit):
             return None
-        return (node.op(inputs[0], ClipIndex(limit)(ids), *inputs[2:]),)
+        return (node.op(inputs[0], ClipIndex(limit, node.op.display)(ids), *inputs[2:]),)
 
     return rewrite(graph, rule, "guard")
 
@@ -41,6 +44,8 @@ def is_checked(ids: Tensor, limit: Size) -> bool:
         return isinstance(limit, int) and bool(((array >= 0) & (array < limit)).all())
     if isinstance(op, Argsort):
         return op.infer(ids.node.inputs[0].type)[0].shape[op.axis] == limit
+    if isinstance(op, Place) and len(op.axes) == 1:
+        return ids.node.inputs[0].shape[op.axes[0]] == limit
     if isinstance(op, FirstEqual) and ids.shape[0] == limit:
         return True
     if isinstance(op, (Arange, ClipIndex)):

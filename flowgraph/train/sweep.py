@@ -24,6 +24,7 @@ from flowgraph.graph.graph import Graph, substitute, topological
 from flowgraph.graph.origin import scope
 from flowgraph.graph.size import Size, as_size, is_name, names_in, show_shape
 from flowgraph.graph.tensor import Tensor
+from flowgraph.ops.bounds import ClipIndex
 from flowgraph.ops.elementwise import add, cast, multiply
 from flowgraph.ops.indexing import gather, scatter_add
 from flowgraph.ops.leaf import Input, Parameter, arange, input, parameter, size_of
@@ -93,7 +94,8 @@ class Sweep:
             self.step = parameter("step", (), np.zeros((), np.int64), "int64")
             order = input(ORDER, (ordered,), "int32")
             position = multiply(self.step, size_of(self.batch, "int64"))
-            ids = gather(order, add(position, arange(self.batch)))
+            place = add(position, arange(self.batch))  # within the order: `run` makes no more steps than fit
+            ids = gather(order, ClipIndex(ordered, trusted=True)(place))
             replacements: dict[Tensor, Tensor] = {}
             self.inputs: dict[str, Tensor] = {}
             for x in wanted:
@@ -109,7 +111,8 @@ class Sweep:
                 with origins.at(value.origin.by("record")):
                     value = scalar(value, self.batch, name)
                     record = self.records[name] = parameter(name, (CAPACITY,), dtype=value.dtype)
-                    everything[record] = scatter_add(record, expand_dims(self.step, 0), expand_dims(value, 0))
+                    row = ClipIndex(CAPACITY, trusted=True)(expand_dims(self.step, 0))
+                    everything[record] = scatter_add(record, row, expand_dims(value, 0))
         graph = substitute(Graph((), tuple(everything.items())), replacements)
         self.program: Program = compile(
             inputs=[*self.inputs.values(), order],

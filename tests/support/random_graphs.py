@@ -26,6 +26,7 @@ from flowgraph.graph.size import Shape, Size, evaluate, named
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import boolean, float32, float64
 from flowgraph.ops import (
+    bounds,
     classification,
     contraction,
     elementwise,
@@ -280,7 +281,7 @@ def _broadcast(a: Shape, b: Shape) -> bool:
 Step = Callable[[_Grower], "Tensor | None"]
 COVERED_BY_STEP = {
     "broadcast", "transpose", "expand_dims", "squeeze", "copy", "cast", "sum", "mean", "max", "mul",
-    "add_bias", "gather", "scatter_add", "clip_index", "one_hot", "softmax", "cross_ent",
+    "add_bias", "gather", "scatter_add", "clip_index", "outside", "one_hot", "softmax", "cross_ent",
     "cross_ent_of_softmax", "where", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "size",
     "arange", "min", "any", "all", "argmax", "argmin", "logsumexp", "log_softmax", "cross_ent_of_logistic",
     "binary_cross_ent", "random_uniform", "bernoulli", "dropout",
@@ -580,12 +581,15 @@ def _row_numbers(g: _Grower, dims: Shape, rows: Size, is_hot: bool) -> Tensor | 
         return None
     found = [t for t in g.integers if t.shape == dims]
     if found and g.random.random() < 0.5:
-        return indexing.ClipIndex(rows)(g.random.choice(found))
+        return bounds.ClipIndex(rows, trusted=True)(g.random.choice(found))
     return g.new_integers(dims, min(limit, 2) if is_hot else limit)
 
 
 def _clip(g: _Grower) -> Tensor | None:
-    return indexing.ClipIndex(g.random.choice(g.dims))(g.random.choice(g.integers)) if g.integers else None
+    """Moved into a range, or the one furthest out of it."""
+    limit = g.random.choice(g.dims)
+    op = bounds.ClipIndex(limit, trusted=True) if g.random.random() < 0.5 else bounds.Outside(limit)
+    return op(g.random.choice(g.integers)) if g.integers else None
 
 
 def _classes(g: _Grower) -> Tensor | None:
