@@ -38,11 +38,11 @@ class InputError(FlowgraphError, ValueError):
 
 
 class OutOfRangeError(InputError):
-    """A row number that the graph computed, out of range; `step` counts from 0 within the run."""
+    """A row number that the graph computed, out of range; `step` counts from 0 within the run, of `steps`."""
 
-    def __init__(self, problem: str, step: int, *, where: object = None, hint: str = "") -> None:
-        super().__init__(problem, where=where, hint=hint)
-        self.step = step
+    def __init__(self, what: str, step: int, steps: int, *, where: object = None, hint: str = "") -> None:
+        super().__init__(f"step {step + 1} of {steps}: {what}" if steps > 1 else what, where=where, hint=hint)
+        self.what, self.step = what, step
 
 
 class DeviceError(FlowgraphError, RuntimeError):

@@ -232,10 +232,10 @@ class Program:
         lookup, ago, number = noted
         limit = evaluate(lookup.limit, sizes)
         allowed = f"takes integers from 0 to {limit - 1}" if limit else "has no rows"
-        place = f"step {steps - ago + 1} of {steps}: " if steps > 1 else ""
         raise OutOfRangeError(
-            f"{place}a computed row number is out of range: {lookup.reader} {allowed}, got {number}",
+            f"a computed row number is out of range: {lookup.reader} {allowed}, got {number}",
             steps - ago,
+            steps,
             where=lookup.origin,
             hint="the nearest row was taken, and the steps were made; keep it in range, for example with fg.clip",
         )

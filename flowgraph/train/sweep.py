@@ -18,7 +18,7 @@ import numpy as np
 
 from flowgraph.anomaly import AnomalyError
 from flowgraph.compile import compile, require_distinct
-from flowgraph.errors import GraphError, ShapeError
+from flowgraph.errors import GraphError, OutOfRangeError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph, substitute, topological
 from flowgraph.graph.origin import scope
@@ -152,7 +152,7 @@ class Sweep:
                 self.program.run(
                     steps, {**data, ORDER: order[start:stop]}, sizes={self.batch: size}, on_chunk=report
                 )
-            except AnomalyError as error:
+            except (AnomalyError, OutOfRangeError) as error:
                 error.step += before
                 raise
             finally:

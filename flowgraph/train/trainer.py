@@ -18,7 +18,7 @@ import numpy as np
 
 from flowgraph.anomaly import AnomalyError
 from flowgraph.compile import compile, grad
-from flowgraph.errors import CheckpointError, GraphError, InputError, NumericsError, ShapeError
+from flowgraph.errors import CheckpointError, GraphError, InputError, NumericsError, OutOfRangeError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
 from flowgraph.graph.size import as_size, show_shape
@@ -289,11 +289,11 @@ class Trainer:
             row["seconds"] = time.perf_counter() - begun
             self.history.rows.append(row)
             self._partial = None
-        except AnomalyError as error:
+        except (AnomalyError, OutOfRangeError) as error:
             self._partial = None
             steps, rows = -(-examples // batch_size), order[error.step * batch_size : (error.step + 1) * batch_size]
             place = f"epoch {self._epoch}, step {error.step + 1} of {steps} (examples {', '.join(map(str, rows[:8]))}"
-            error.problem = f"{place}{', ...' if len(rows) > 8 else ''}): {error.problem}"
+            error.problem = f"{place}{', ...' if len(rows) > 8 else ''}): {getattr(error, 'what', error.problem)}"
             raise
         except NumericsError:
             self._partial = None
