@@ -85,7 +85,8 @@ def test_names_of_one_side_only_may_be_left_alone(file: Path) -> None:
 def test_damage_is_seen(file: Path) -> None:
     fg.save(file, model())
     whole = file.read_bytes()
-    for place in (0, 40, len(whole) - 1):
+    header = int.from_bytes(whole[:8], "little")
+    for place in (0, *range(10, 8 + header), len(whole) - 1):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(CheckpointError, match="cannot be used"):
             fg.load(file)
