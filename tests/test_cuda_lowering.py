@@ -12,7 +12,7 @@ from flowgraph.autodiff import backward
 from flowgraph.backends.cuda.compiler import address_and_size_signature
 from flowgraph.backends.cuda.emulator import EmulatedDevice
 from flowgraph.backends.cuda.offline import Report, check
-from flowgraph.codegen.cuda_source import cuda_source
+from flowgraph.codegen.cuda_source import TOGETHER_SIGNATURE, cuda_source
 from flowgraph.compile import declare
 from flowgraph.errors import DeviceError
 from flowgraph.graph.graph import Graph
@@ -344,6 +344,21 @@ def test_the_large_tile_fits_into_registers(capability: tuple[int, int]) -> None
     assert not found.spills
     assert found.registers <= 128
     assert found.count(r"LDS\.128") >= 16
+
+
+@pytest.mark.parametrize("capability", ARCHITECTURES, ids=str)
+def test_calls_in_one_launch_find_their_arguments_without_spills(capability: tuple[int, int]) -> None:
+    x, w = fg.input("x", (256, 256)), fg.input("w", (256, 256))
+    product = kernel_of(fg.tanh(fg.add_bias(x @ w, fg.input("b", (256,)))))
+    update = kernel_of(w - 0.1 * fg.input("m", (256, 256)) / (fg.sqrt(fg.input("v", (256, 256))) + 1e-8))
+    for loops in (lower_with(product, MIDDLE), lower(update)[0]):
+        alone = report(loops, capability)
+        pointers, sizes = (TOGETHER_SIGNATURE.count(kind) for kind in ("i64", "i32"))
+        found = check(cuda_source(loops, together=True), loops.name, pointers, sizes, capability)
+        assert not found.spills, loops.name
+        assert found.registers <= 128  # two blocks of 256 threads a multiprocessor
+        wide = r"(LDG|STG)\.E\.128"
+        assert found.count(wide) == alone.count(wide)  # an address from a table is as aligned as a parameter
 
 
 def registry_sources() -> dict[str, BlockLoops]:

@@ -128,6 +128,14 @@ def test_large_calls_run_where_they_were() -> None:
     assert order == list(range(len(kinds))) and made.calls == plan.calls
 
 
+@pytest.mark.parametrize(("width", "launches"), [(256, 1), (2048, 3)])
+def test_products_that_fill_a_device_are_launched_alone(width: int, launches: int) -> None:
+    x = fg.input("x", (2048, 64))
+    products = [x @ fg.parameter(f"w{k}", (64, width)) for k in range(3)]
+    plan = fg.compile([x], products, device=EmulatedDevice()).plan
+    assert plan is not None and len(plan.launches) == launches
+
+
 def test_calls_that_wait_for_one_another_are_never_one_launch() -> None:
     plan, _ = products(3)
     _, order = launch_together(plan, ["all alike"] * len(plan.calls), [True] * len(plan.calls), spare=10**6)

@@ -33,10 +33,13 @@ def plan_launches(
     prepare: Callable[[KernelCall], Prepared],
     may_wait: Callable[[KernelCall], bool],
     spare: int,
+    alone: Callable[[Prepared], bool] = lambda prepared: False,
 ) -> tuple[Plan, list[Prepared]]:
     """The plan of a graph's kernels, calls of equal source that need not wait for one another in one launch, for which
-    `spare` bytes may be spent; and what `prepare` makes of each call, in the plan's order."""
+    `spare` bytes may be spent, but for those that are better launched `alone`; and what `prepare` makes of each call,
+    in the plan's order."""
     plan = make_plan(graph, calls)
     prepared = prepare_once(plan.calls, prepare)
-    plan, order = launch_together(plan, [p.source for p in prepared], [may_wait(call) for call in plan.calls], spare)
+    alike = [number if alone(p) else p.source for number, p in enumerate(prepared)]
+    plan, order = launch_together(plan, alike, [may_wait(call) for call in plan.calls], spare)
     return plan, [prepared[number] for number in order]

@@ -35,7 +35,7 @@ from flowgraph.plan.plan import Plan
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.report.debug import Tally
 from flowgraph.report.profile import Timed
-from flowgraph.schedule.cuda import CudaSchedule
+from flowgraph.schedule.cuda import LARGE, CudaSchedule
 from flowgraph.schedule.lower_cuda import BlockLoops, lower
 
 BLOCKS_A_MULTIPROCESSOR = 32  # more than fit at once; a block that is done makes room for the next
@@ -291,8 +291,9 @@ class CudaExecutor:
 
 def planned(graph: Graph, calls: Sequence[KernelCall]) -> tuple[Plan, list[Compiled]]:
     """The launches of a graph's kernels, and the kernels as they will run. Any call may wait for others like it: a
-    launch costs more than memory that has left a cache."""
-    return plan_launches(graph, calls, prepare, lambda call: True, SPARE)
+    launch costs more than memory that has left a cache. But large tiles are launched alone: one launch of them occupies
+    the device, and arguments from a table would cost registers, so that half as many blocks fit at once."""
+    return plan_launches(graph, calls, prepare, lambda call: True, SPARE, alone=lambda made: made.schedule == LARGE)
 
 
 def generated_files(plan: Plan, compiled: Sequence[Compiled]) -> dict[str, str]:
