@@ -3,12 +3,13 @@
 100 dimensions, 5 negatives, two tables, plain SGD or another optimiser (`--optimizer`). What a step costs must not
 depend on how many rows the tables have, only on how many it looks up; a larger table still costs cache and TLB misses.
 Words are drawn as in text (Zipf: the k-th word in proportion to 1/k) or all alike, which no text is, and which is the
-worst for a cache.
+worst for a cache. Beside it, in the same turns, the same step written out by hand: its own ratio is the memory's.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter, sleep
@@ -16,6 +17,7 @@ from time import perf_counter, sleep
 import numpy as np
 
 import flowgraph as fg
+from benchmarks.skipgram_by_hand import ByHand
 from flowgraph.backends.cpu.executor import CpuExecutor
 
 DIMENSIONS, NEGATIVES, BATCH = 100, 5, 1024
@@ -60,29 +62,37 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
     asked = parser.parse_args()
-    print(f"{'words drawn':12} {'vocabulary':>10} {'µs a step':>10} {'pairs/s':>12} {'tables':>9} {'beside them':>12}")
+    threads = asked.threads or len(os.sched_getaffinity(0))
+    print("                  words    µs a step      pairs/s    tables    beside       by hand")
     for zipf in (True, False):
         runs = {}
         for words in VOCABULARIES:
-            runs[words] = trainer(words, asked.threads, asked.optimizer), examples(words, BATCH * asked.steps, zipf)
+            data = examples(words, BATCH * asked.steps, zipf)
+            runs[words] = trainer(words, threads, asked.optimizer), ByHand(words, DIMENSIONS, threads), data
         times: dict[int, list[float]] = {words: [] for words in VOCABULARIES}
+        by_hand: dict[int, list[float]] = {words: [] for words in VOCABULARIES}
         for turn in range(asked.turns + 1):
-            for words, (made, data) in runs.items():
+            for words, (made, peer, data) in runs.items():
                 sleep(0.1)
                 start = perf_counter()
                 made.fit(data, batch_size=BATCH, progress=False, shuffle=False)
+                between = perf_counter()
+                peer.run(data["word"], data["context"], BATCH)
                 if turn:
-                    times[words].append((perf_counter() - start) / asked.steps)
-        for words, (made, _) in runs.items():
-            step = median(times[words])
+                    times[words].append((between - start) / asked.steps)
+                    by_hand[words].append((perf_counter() - between) / asked.steps)
+        for words, (made, *_) in runs.items():
+            step, peers = median(times[words]), median(by_hand[words])
             tables = 2 * words * DIMENSIONS * 4
             executor = made.program.executor
             assert isinstance(executor, CpuExecutor)
             beside = max(len(b.arena) for b in executor._bindings.values())
-            ratio = f"{step / median(times[VOCABULARIES[0]]):.2f}x" if words != VOCABULARIES[0] else ""
+            first = VOCABULARIES[0]
+            ratios = step / median(times[first]), peers / median(by_hand[first])
             print(
                 f"{'as in text' if zipf else 'all alike':12} {words:10,} {1e6 * step:10.0f} {BATCH / step:12,.0f} "
-                f"{tables / 2**20:6.0f} MB {beside / 2**20:9.1f} MB  {ratio}"
+                f"{tables / 2**20:6.0f} MB {beside / 2**20:6.1f} MB {1e6 * peers:11.0f} µs"
+                + ("" if words == first else f"  {ratios[0]:.2f}x, by hand {ratios[1]:.2f}x")
             )
 
 

@@ -64,3 +64,49 @@ def test_what_is_made_of_rows_and_numbers_is_computed_again() -> None:
     x, bias = fg.input("x", ("batch", 32)), fg.parameter("bias", (32,))
     shifted = 2.0 * x + bias
     assert stored(fg.sum(shifted, axis=0), fg.max(shifted, axis=1), fg.cumulative_sum(shifted, axis=0)) == 0
+
+
+def step(cost: fg.Tensor, *tables: fg.Tensor) -> fg.Program:
+    updates = fg.optim.SGD(0.1).updates(tables, fg.grad(cost, tables))
+    return fg.compile(updates=updates, device="cpu")
+
+
+def test_an_outer_product_is_not_stored_but_its_small_factor() -> None:
+    """Skip-gram: the gradient of the rows looked up is one number a row, times another row."""
+    vectors, contexts = (fg.parameter(name, (500, 100), fg.init.normal(0.1)) for name in ("vectors", "contexts"))
+    word, context = fg.input("word", ("batch",), "int32"), fg.input("context", ("batch", 6), "int32")
+    scores = fg.sum(fg.expand_dims(fg.gather(vectors, word), 1) * fg.gather(contexts, context), axis=-1)
+    program = step(fg.sum(fg.softplus(scores)), vectors, contexts)
+    kept = [t for call in program.plan.calls for t in call.outputs if program.plan.places[t].kind == "arena"]
+    assert sorted(t.rank for t in kept) == [2, 2]  # a number for every score; the gradient of `vectors`, summed
+    assert {p.label for p, _ in program.plan.in_place} == {"vectors", "contexts"}
+    rng = np.random.default_rng(0)
+    data = {"word": rng.integers(0, 500, 40).astype("i4"), "context": rng.integers(0, 500, (40, 6)).astype("i4")}
+    v, c = vectors.value.astype("f8"), contexts.value.astype("f8")
+    factor = 1 / (1 + np.exp(-np.einsum("bd,bnd->bn", v[data["word"]], c[data["context"]])))
+    dv, dc = np.zeros_like(v), np.zeros_like(c)
+    np.add.at(dv, data["word"], np.einsum("bn,bnd->bd", factor, c[data["context"]]))
+    np.add.at(dc, data["context"], factor[..., None] * v[data["word"]][:, None])
+    program(**data)
+    np.testing.assert_allclose(vectors.value, v - 0.1 * dv, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(contexts.value, c - 0.1 * dc, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("tables", [1, 2])
+def test_tables_whose_gradients_need_one_another_stay_in_place(tables: int) -> None:
+    """Each one's new rows could be computed from the other's old ones where they are written; both cannot."""
+    made = [fg.parameter(f"t{k}", (300, 64), fg.init.normal(0.1)) for k in range(tables)]
+    a, b = fg.input("a", ("batch",), "int32"), fg.input("b", ("batch",), "int32")
+    cost = fg.sum(fg.softplus(fg.sum(fg.gather(made[0], a) * fg.gather(made[-1], b), axis=-1)))
+    program = step(cost, *made)
+    assert len(program.plan.in_place) == tables, "no table is copied"
+    before = [t.value.astype("f8") for t in made]
+    ids = {name: np.random.default_rng(k).integers(0, 300, 50).astype("i4") for k, name in enumerate("ab")}
+    left, right = before[0][ids["a"]], before[-1][ids["b"]]
+    factor = 1 / (1 + np.exp(-(left * right).sum(1, keepdims=True)))
+    expected = [x.copy() for x in before]
+    np.subtract.at(expected[0], ids["a"], 0.1 * factor * right)
+    np.subtract.at(expected[-1], ids["b"], 0.1 * factor * left)
+    program(**ids)
+    for table, value in zip(made, expected, strict=True):
+        np.testing.assert_allclose(table.value, value, rtol=1e-5, atol=1e-6)

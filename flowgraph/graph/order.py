@@ -31,3 +31,16 @@ def stable_order(waits: Sequence[Collection[int]]) -> list[int]:
         stuck = [number for number, count in enumerate(waiting) if count]
         raise VerificationError(f"{stuck} wait for one another")
     return order
+
+
+def reaches(after: Sequence[Collection[int]], start: int, goal: int) -> bool:
+    """Whether `goal` waits for `start`, directly or not."""
+    stack, seen = [goal], set()
+    while stack:
+        k = stack.pop()
+        if k == start:
+            return True
+        if k not in seen:
+            seen.add(k)
+            stack.extend(after[k])
+    return False

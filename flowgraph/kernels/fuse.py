@@ -13,12 +13,12 @@ reads, that is recorded, too (`Apart`): the explanation is what was decided, not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from flowgraph.graph.graph import Graph
-from flowgraph.graph.order import stable_order
+from flowgraph.graph.order import reaches, stable_order
 from flowgraph.graph.size import Shape, Size, estimate, product
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import TensorType
@@ -164,7 +164,7 @@ def fuse(graph: Graph) -> Fusion:
 
     stored = _stored(groups, member_of, inlined, roots)
     read_through = frozenset(inlined)
-    _sink_cheap(groups, member_of, inlined, stored, consumers, roots)
+    _Recompute(graph, groups, member_of, inlined, stored, consumers).run()
     order = [number for number in stable_order([g.waits for g in groups]) if groups[number].nodes]
     position = {old: new for new, old in enumerate(order)}
     member_of = {t: position[g] for t, g in member_of.items()}
@@ -266,112 +266,164 @@ def _share_loops(node: Node) -> bool:
 
 
 MAX_RECOMPUTED = 6  # operations: kernels stay short
+MAX_SEEN = 32  # those and what is read through, row numbers included
 OPERATION = 1.0  # bytes: a vector's operation takes about as long as a quarter of its load from L2
+SMALL = 8  # times smaller than a value: what is worth storing so that the value need not be
 
 
-def _sink_cheap(
-    groups: list[Group],
-    member_of: dict[Tensor, int],
-    inlined: set[Node],
-    stored: set[Tensor],
-    consumers: dict[Tensor, list[Node]],
-    roots: set[Tensor],
-) -> None:
-    """Recompute in the reader what is cheaper to compute from stored values than to store: 1 - h*h from h.
+@dataclass
+class _Recomputation:
+    """How a value would be computed where it is read."""
 
-    What takes its place in the reader is stored already, or a leaf, so nothing else has to be stored for it.
-    """
-    for tensor in sorted(stored, key=lambda t: -t.node.serial):
-        if tensor in roots or any(
-            _needs_arrays(c, consumers) or c.op.meaning() in ("scatter", "pieces") for c in consumers[tensor]
-        ):
-            continue
-        if any(c in inlined and not isinstance(c.op, Injective) for c in consumers[tensor]):
-            continue  # its reader is read through already: chains of such nodes must not grow without end
-        chain: dict[Node, None] = {}
-        seen: set[Node] = set()
-        if _recomputable(tensor, stored, roots, member_of, inlined, chain, seen, first=True) and _pays(
-            tensor, chain, seen, groups, member_of, inlined, consumers
-        ):
-            for node in chain:
-                inlined.add(node)
-                for output in node.outputs:
-                    groups[member_of.pop(output)].nodes.remove(node)
-            stored.discard(tensor)
+    chain: dict[Node, None] = field(default_factory=dict)  # the operations made again
+    seen: set[Node] = field(default_factory=set)  # these, and what is read through
+    kept: dict[Tensor, None] = field(default_factory=dict)  # small values that would be stored for it
 
 
-def _pays(
-    tensor: Tensor,
-    chain: Collection[Node],
-    seen: Collection[Node],
-    groups: Sequence[Group],
-    member_of: dict[Tensor, int],
-    inlined: set[Node],
-    consumers: dict[Tensor, list[Node]],
-) -> bool:
-    """Whether computing a value again in each kernel that reads it moves fewer bytes, operations included, than storing
-    it and reading it there. Operands of the chain cost bytes, too, in every kernel that does not read them anyway."""
-    readers = _reading_groups(tensor, member_of, inlined, consumers)
-    of = estimate(tensor.type.count)
-    value = of * tensor.dtype.itemsize
-    operands = {t for node in seen for t in node.inputs if t.node not in chain and t.node not in inlined}
-    sizes = {t: min(estimate(t.type.count), of) * t.dtype.itemsize for t in operands}
-    again = len(readers) * len(chain) * OPERATION * of
-    for k in readers:
-        have = groups[k].inputs | {t for n in groups[k].nodes for t in n.outputs}
-        again += sum(size for t, size in sizes.items() if t not in have)
-    once = (1 + len(readers)) * value
-    if set(groups[member_of[tensor]].nodes) <= set(chain):  # its kernel is needed for nothing else
-        once += sum(sizes.values())
-    return again <= once
+class _Recompute:
+    """Recompute in the reader what is cheaper to compute there than to store: 1 - h*h from h; the gradient of the rows
+    of a table from one number a row, where the outer product would be as large as all those rows."""
 
+    def __init__(
+        self,
+        graph: Graph,
+        groups: list[Group],
+        member_of: dict[Tensor, int],
+        inlined: set[Node],
+        stored: set[Tensor],
+        consumers: dict[Tensor, list[Node]],
+    ) -> None:
+        self.groups, self.member_of, self.inlined, self.stored = groups, member_of, inlined, stored
+        self.consumers = consumers
+        self.roots = set(graph.roots)
+        self.writers = {p: member_of[new] for p, new in graph.updates if new in member_of}
+        self.readers: dict[Tensor, set[int]] = {p: set() for p in self.writers}
+        for number, group in enumerate(groups):
+            for p in self.readers.keys() & group.inputs:
+                self.readers[p].add(number)
 
-def _reading_groups(
-    tensor: Tensor, member_of: dict[Tensor, int], inlined: set[Node], consumers: dict[Tensor, list[Node]]
-) -> set[int]:
-    """The kernels that read a value, through what they inline too."""
-    found: set[int] = set()
-    stack, seen = [tensor], {tensor}
-    while stack:
-        for node in consumers[stack.pop()]:
-            for t in node.outputs:
-                if node not in inlined:
-                    found.add(member_of[t])
-                elif t not in seen:
-                    seen.add(t)
-                    stack.append(t)
-    return found
+    def run(self) -> None:
+        for tensor in sorted(self.stored, key=lambda t: -t.node.serial):
+            if tensor in self.roots or not self._may_move(tensor):
+                continue
+            found, readers = _Recomputation(), self._reading_groups(tensor)
+            if (
+                self._is_cheap(tensor, found)
+                and self._pays(tensor, found, readers)
+                and self._stays_in_place(found, readers)
+            ):
+                self._move(tensor, found, readers)
 
+    def _may_move(self, tensor: Tensor) -> bool:
+        """Whether everything that reads a value can compute it. What is read through already may not grow without end,
+        and a row number is found once, not by every task that writes a part of the row."""
+        for node in self.consumers[tensor]:
+            if _needs_arrays(node, self.consumers) or node.op.meaning() == "pieces":
+                return False
+            if node in self.inlined and not (isinstance(node.op, Injective) and self._may_move(node.outputs[0])):
+                return False
+            if node.op.meaning() == "scatter":
+                scatter = node.op.scatter(*(t.type for t in node.inputs))
+                added = {e.source for e in walk(scatter.value) if isinstance(e, Load)}
+                if any(t is tensor and k not in added for k, t in enumerate(node.inputs)):
+                    return False
+        return True
 
-def _recomputable(
-    tensor: Tensor,
-    stored: set[Tensor],
-    roots: set[Tensor],
-    member_of: dict[Tensor, int],
-    inlined: set[Node],
-    chain: dict[Node, None],
-    seen: set[Node],
-    first: bool = False,
-) -> bool:
-    """Whether a value is a few cheap operations on stored values and leaves; collects the operations in `chain`."""
-    node = tensor.node
-    if isinstance(node.op, Leaf) or (tensor in stored and not first) or node in seen:
-        return True  # (seen: looked at already; had it failed, so had everything)
-    seen.add(node)
-    if len(seen) > MAX_INLINED:
-        return False
-    if node in inlined:
-        return all(_recomputable(t, stored, roots, member_of, inlined, chain, seen) for t in node.inputs)
-    if node.op.meaning() != "body" or tensor in roots:
-        return False
-    body = body_of(node)
-    functions = {e.function for e in walk(body.value) if isinstance(e, Apply)}
-    if body.reduce or not functions <= CHEAP:
-        return False
-    chain.setdefault(node)
-    if len(chain) > MAX_RECOMPUTED:
-        return False
-    return all(_recomputable(t, stored, roots, member_of, inlined, chain, seen) for t in node.inputs)
+    def _is_cheap(self, tensor: Tensor, found: _Recomputation, least: float = 0) -> bool:
+        """Whether a value is a few cheap operations on leaves, stored values and those of fewer elements than `least`;
+        collects them."""
+        node = tensor.node
+        if isinstance(node.op, Leaf) or (tensor in self.stored and least) or node in found.seen:
+            return True  # (seen: looked at already; had it failed, so had everything)
+        if len(found.seen) >= MAX_SEEN:
+            return False
+        if node not in self.inlined:
+            if estimate(tensor.type.count) < least:
+                found.kept.setdefault(tensor)
+                return True
+            if node.op.meaning() != "body" or tensor in self.roots or len(found.chain) >= MAX_RECOMPUTED:
+                return False
+            body = body_of(node)
+            functions = {e.function for e in walk(body.value) if isinstance(e, Apply)}
+            if body.reduce or not functions <= CHEAP:
+                return False
+            found.chain.setdefault(node)
+        found.seen.add(node)
+        return all(self._is_cheap(t, found, least or estimate(tensor.type.count) / SMALL) for t in node.inputs)
+
+    def _operands(self, found: _Recomputation) -> dict[Tensor, float]:
+        """What the operations read, and of how much of it they make something, in elements."""
+        read: dict[Tensor, float] = {}
+        for node in found.seen:
+            for t in node.inputs:
+                if t.node not in found.chain and t.node not in self.inlined:
+                    read[t] = max(read.get(t, 0), estimate(node.outputs[0].type.count))
+        return {t: min(estimate(t.type.count), most) for t, most in read.items()}
+
+    def _pays(self, tensor: Tensor, found: _Recomputation, readers: set[int]) -> bool:
+        """Whether computing a value again in each kernel that reads it moves fewer bytes, operations included, than
+        storing it and reading it there. Operands of the chain cost bytes, too, in every kernel that does not read them
+        anyway; so does storing what was not stored."""
+        of = estimate(tensor.type.count)
+        sizes = {t: count * t.dtype.itemsize for t, count in self._operands(found).items()}
+        again: float = len(readers) * len(found.chain) * OPERATION * of + sum(sizes[t] for t in found.kept)
+        for k in readers:
+            have = self.groups[k].inputs | {t for n in self.groups[k].nodes for t in n.outputs}
+            more = sizes.keys() - have
+            if len(self.groups[k].inputs) + len(more) > MAX_INPUTS:
+                return False
+            again += sum(sizes[t] for t in more)
+        once: float = (1 + len(readers)) * of * tensor.dtype.itemsize
+        if set(self.groups[self.member_of[tensor]].nodes) <= set(found.chain):  # its kernel is needed for nothing else
+            once += sum(sizes.values())
+        return again <= once
+
+    def _stays_in_place(self, found: _Recomputation, readers: set[int]) -> bool:
+        """Whether every parameter can still be updated in place: a kernel that is to read its old value must not wait
+        for the one that writes the new value, nor be that one and read other elements than it writes."""
+        read = [p for p in self.writers if any(p in node.inputs for node in found.seen)]
+        if not read:
+            return True
+        after = [set(group.waits) for group in self.groups]
+        for p, writer in self.writers.items():
+            after[writer] |= (self.readers[p] | (readers if p in read else set())) - {writer}
+        for p in read:
+            writer = self.writers[p]
+            if writer in readers:
+                pointwise = all(t.shape == p.shape for node in found.seen for t in node.outputs)
+                if not pointwise or self.groups[writer].kind == "scatter":
+                    return False
+            if any(reaches(after, writer, k) for k in readers - {writer}):
+                return False
+        return True
+
+    def _move(self, tensor: Tensor, found: _Recomputation, readers: set[int]) -> None:
+        for node in found.chain:
+            self.inlined.add(node)
+            for output in node.outputs:
+                self.groups[self.member_of.pop(output)].nodes.remove(node)
+        self.stored.discard(tensor)
+        self.stored.update(found.kept)
+        for k in readers:
+            mine = {t for n in self.groups[k].nodes for t in n.outputs}
+            self.groups[k].inputs = (self.groups[k].inputs - {tensor}) | (self._operands(found).keys() - mine)
+        for p in self.writers:
+            if any(p in node.inputs for node in found.seen):
+                self.readers[p] |= readers
+
+    def _reading_groups(self, tensor: Tensor) -> set[int]:
+        """The kernels that read a value, through what they inline too."""
+        found: set[int] = set()
+        stack, seen = [tensor], {tensor}
+        while stack:
+            for node in self.consumers[stack.pop()]:
+                for t in node.outputs:
+                    if node not in self.inlined:
+                        found.add(self.member_of[t])
+                    elif t not in seen:
+                        seen.add(t)
+                        stack.append(t)
+        return found
 
 
 def _needs_arrays(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:

@@ -11,6 +11,7 @@ from itertools import accumulate
 
 from flowgraph.errors import VerificationError
 from flowgraph.graph.graph import Graph
+from flowgraph.graph.order import reaches
 from flowgraph.graph.size import Size, estimate
 from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import Index, Load, walk
@@ -83,7 +84,7 @@ def make_plan(graph: Graph, calls: Sequence[KernelCall]) -> Plan:
             why_not = "its kernel reads other elements of the old value than the one it writes, or reads them later"
         elif new in graph.outputs:
             why_not = "its new value is an output, too"
-        elif any(_reaches(after, writer, k) for k in waits):
+        elif any(reaches(after, writer, k) for k in waits):
             why_not = "a kernel that comes after the new value is computed reads the old one"
         if not why_not:
             after[writer].update(waits)
@@ -138,19 +139,6 @@ def _dependencies(calls: Sequence[KernelCall]) -> list[set[int]]:
     """For each call the calls whose results it reads."""
     producer = {t: k for k, call in enumerate(calls) for t in call.outputs}
     return [{producer[t] for t in call.inputs if t in producer} for call in calls]
-
-
-def _reaches(after: list[set[int]], start: int, goal: int) -> bool:
-    """Whether `goal` waits for `start`, directly or not."""
-    stack, seen = [goal], set()
-    while stack:
-        k = stack.pop()
-        if k == start:
-            return True
-        if k not in seen:
-            seen.add(k)
-            stack.extend(after[k])
-    return False
 
 
 def may_overwrite(call: KernelCall, old: Tensor, new: Tensor) -> bool:

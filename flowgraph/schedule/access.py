@@ -75,18 +75,24 @@ def accesses(kernel: Kernel, nest: Nest) -> Iterator[tuple[Buffer, tuple[Expr, .
         yield kernel.buffer(store.buffer), store.index
 
 
-def unit_strides(kernel: Kernel, axis: Axis) -> int:
-    """How many accesses of the inner loops run through consecutive elements along the axis; what stands outside of
-    them is done once, so how counts for little.
+GATHER = 4  # what gathering a vector costs, in loads of consecutive elements
+
+
+def suits_vectors(kernel: Kernel, axis: Axis) -> int:
+    """How well the accesses of the inner loops suit vectors along an axis: those of consecutive elements count for it,
+    those of elements apart against it. What stands outside of the inner loops is done once, so how counts for little.
     """
     changing = varying(kernel, axis)
 
-    def follows(shape: Shape, index: tuple[Expr, ...]) -> bool:
+    def worth(shape: Shape, index: tuple[Expr, ...]) -> int:
         scattered = any(isinstance(v, Var) and v.name in changing for e in index for v in walk(e))
-        return not scattered and stride_along(shape, index, axis) == 1
+        stride = None if scattered else stride_along(shape, index, axis)
+        if stride == 0:
+            return 0
+        return 1 if stride == 1 else -GATHER
 
     inner = [nest for nest in kernel.nests if nest.axes]
-    return sum(follows(b.type.shape, index) for nest in inner for b, index in accesses(kernel, nest))
+    return sum(worth(b.type.shape, index) for nest in inner for b, index in accesses(kernel, nest))
 
 
 def collapse(kernel: Kernel) -> Kernel:

@@ -13,9 +13,11 @@ from flowgraph.schedule.loops import (
     Call,
     Do,
     For,
+    If,
     Set,
     Statement,
     Value,
+    binary,
     minus,
     number,
     plus,
@@ -33,8 +35,13 @@ def ask_ahead(
     counter: Value,
     stop: Value,
     point: Callable[[Value], list[Statement]],
+    part: tuple[Value, Value] | None = None,
 ) -> list[Statement]:
-    """Prefetch what the step AHEAD of this one looks up; `point` sets the axes of a step, given its number."""
+    """Prefetch what the step AHEAD of this one looks up; `point` sets the axes of a step, given its number.
+
+    `part` of a row is what the steps need of it, the whole if None. A row that several steps in a row need is asked for
+    by the first of them.
+    """
     values = {let.name: let.value for nest in scope.kernel.nests for let in nest.lets}
 
     def written_out(expr: Expr) -> Expr:
@@ -63,7 +70,12 @@ def ask_ahead(
         dtype = buffer.type.dtype
         row = scope.offset(buffer.type.shape, (*place, Const(0, int64)))
         address = Call(f"at_{dtype.code}", (variable(name), plus(variable("wanted"), variable("line"))))
-        ask = Do(Call("prefetch", (address,)))
-        line = number(LINE // dtype.itemsize)
-        made += [Set(("wanted",), row), For("line", number(0), scope.sizes(extent), line, (ask,))]
+        first, last = part or (number(0), scope.sizes(extent))
+        each = For("line", first, last, number(LINE // dtype.itemsize), (Do(Call("prefetch", (address,))),))
+        asked: list[Statement] = [Set(("wanted",), row), each]
+        for axis in reversed(axes):
+            if any(axis in axes_of(e) for e in place):
+                break
+            asked = [If(binary("eq", variable(axis.name), number(0)), tuple(asked))]
+        made += asked
     return made

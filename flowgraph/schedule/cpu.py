@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flowgraph.index_notation import Apply, Axis, Expr, Extent, Index, Load, Var, axes_of, reindex, transform, walk
 from flowgraph.kernels.kernel import Kernel
-from flowgraph.schedule.access import coefficient, stride_along, unit_strides, varying
+from flowgraph.schedule.access import coefficient, stride_along, suits_vectors, varying
 
 LANES = 16
 
@@ -34,8 +34,8 @@ class AlongRows:
 
 @dataclass(frozen=True)
 class Strips:
-    """Scatters: a task is `width` neighbours along the last outer axis. It makes the steps of every nest in order, each
-    along the strip in vectors, so that a row of a table is visited once and not once a vector.
+    """Scatters: a task is `width` neighbours along the last outer axis. All tasks of a thread are one strip: it makes
+    the steps of every nest in order, each along the strip in vectors, so that a row of a table is visited once.
     """
 
     width: int
@@ -47,7 +47,6 @@ class Seen:
 
 
 CpuSchedule = Tile | AcrossLanes | AlongRows | Strips | Seen
-STRIP = 64  # four vectors: wide enough to visit rows rarely, narrow enough for two threads to share 100 columns
 
 
 @dataclass(frozen=True)
@@ -153,14 +152,14 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if not inner:
         return AcrossLanes(block=1024 if len(kernel.axes) == 1 else 0)
     if any(s.add for nest in inner for s in nest.stores):
-        return Strips(STRIP) if _stores_follow(kernel, kernel.axes[-1]) else AlongRows()
+        return Strips(LANES) if _stores_follow(kernel, kernel.axes[-1]) else AlongRows()
     if any(nest.sorts for nest in inner):
         return AlongRows()
     last = kernel.axes[-1]
     if any(nest.running for nest in inner):
         return AcrossLanes(block=LANES) if _stores_follow(kernel, last) else AlongRows()
-    along = sum(unit_strides(kernel, nest.axes[-1]) for nest in inner)
-    across = unit_strides(kernel, last)
+    along = sum(suits_vectors(kernel, nest.axes[-1]) for nest in inner)
+    across = suits_vectors(kernel, last)
     if along >= across or not _stores_are_apart(kernel, last):
         return AlongRows()
     return AcrossLanes(block=LANES)

@@ -11,7 +11,7 @@ from flowgraph.graph.size import Size, estimate, product
 from flowgraph.graph.types import float32, float64, int32
 from flowgraph.index_notation import Axis, Expr, Index, Load, axes_of, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest
-from flowgraph.schedule.access import accesses, stride_along, unit_strides
+from flowgraph.schedule.access import accesses, stride_along, suits_vectors
 from flowgraph.schedule.cpu import as_product
 
 WARP = 32
@@ -83,8 +83,8 @@ def choose(kernel: Kernel) -> CudaSchedule:
         return Serial()
     longest = max((estimate(product(a.extent for a in nest.axes)) for nest in inner), default=1)
     points = estimate(product(a.extent for a in kernel.axes))
-    along = sum(unit_strides(kernel, nest.axes[-1]) for nest in inner)
-    across = unit_strides(kernel, kernel.axes[-1]) if kernel.axes else 0
+    along = sum(suits_vectors(kernel, nest.axes[-1]) for nest in inner)
+    across = suits_vectors(kernel, kernel.axes[-1]) if kernel.axes else along
     if across > along:
         return Columns(WARP, THREADS // WARP)
     if longest <= 64:

@@ -270,17 +270,17 @@ def _across(scope: Scope, schedule: AcrossLanes) -> tuple[list[Statement], Size]
 
 
 def _strips(scope: Scope, schedule: Strips) -> tuple[list[Statement], Size]:
-    """Steps outside, a strip of the last outer axis inside."""
+    """Steps outside, inside all strips of the last outer axis that are this thread's, at once."""
     kernel = scope.kernel
     *rows, lane = kernel.axes
     extent, width = scope.sizes(lane.extent), schedule.width
     strips = variable("strips")
     start, stop = variable("start"), variable("stop")
+    row = variable("row_task")
     body: list[Statement] = [
-        Set(("start",), times(binary("mod", variable("task"), strips), number(width))),
-        Set(("stop",), Call("min", (plus(start, number(width)), extent))),
-        Set(("row_task",), binary("floordiv", variable("task"), strips)),
-        *point_of(rows, scope.sizes, variable("row_task")),
+        Set(("start",), times(Call("max", (minus(variable("lo"), times(row, strips)), number(0))), number(width))),
+        Set(("stop",), Call("min", (times(minus(variable("hi"), times(row, strips)), number(width)), extent))),
+        *point_of(rows, scope.sizes, row),
     ]
     changing = varying(kernel, lane)
     known: list[Let] = []  # that differ along the lane: found again in every loop over it that needs them
@@ -306,7 +306,11 @@ def _strips(scope: Scope, schedule: Strips) -> tuple[list[Statement], Size]:
             return point_of(nest.axes, scope.sizes, position)
 
         steps = scope.sizes.product([a.extent for a in nest.axes])
-        ahead = ask_ahead(scope, [nest], (*rows, *nest.axes), variable("step"), steps, at) if nest.axes else []
+        ahead = (
+            ask_ahead(scope, [nest], (*rows, *nest.axes), variable("step"), steps, at, (start, stop))
+            if nest.axes
+            else []
+        )
         if ahead:
             loops = [For("step", number(0), steps, number(1), (*ahead, *at(variable("step")), *loops))]
         else:
@@ -315,7 +319,8 @@ def _strips(scope: Scope, schedule: Strips) -> tuple[list[Statement], Size]:
         body += loops
     tasks = product([*(a.extent for a in rows), floor_divide(lane.extent + (width - 1), width)])
     head = Set(("strips",), ceil_div(extent, width))
-    return [head, For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
+    first, last = (binary("floordiv", v, strips) for v in (variable("lo"), minus(variable("hi"), number(1))))
+    return [head, For("row_task", first, plus(last, number(1)), number(1), tuple(body))], tasks
 
 
 def _needed(nest: Nest, known: Sequence[Let]) -> list[Let]:

@@ -71,10 +71,6 @@ def _load_acquire(builder, base, offset):
     return builder.load_atomic(_word_at(builder, base, offset), "acquire", 8)
 
 
-def _store_release(builder, base, offset, word):
-    builder.store_atomic(word, _word_at(builder, base, offset), "release", 8)
-
-
 def _fetch_add(builder, base, offset, word):
     return builder.atomic_rmw("add", _word_at(builder, base, offset), word, "seq_cst")
 
@@ -129,7 +125,6 @@ def _ticks(builder):
 load = _instruction(2, True, _load)                         # (base, offset)
 store = _instruction(3, False, _store)                      # (base, offset, word)
 load_acquire = _instruction(2, True, _load_acquire)
-store_release = _instruction(3, False, _store_release)
 fetch_add = _instruction(3, True, _fetch_add)               # sequentially consistent
 call = _instruction(4, False, _call)                        # (function's address, args, lo, hi)
 pause = _instruction(0, False, _pause)

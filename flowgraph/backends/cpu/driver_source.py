@@ -24,7 +24,6 @@ from flowgraph.backends.cpu.atomics import (
     pause,
     sched_yield,
     store,
-    store_release,
     ticks,
 )
 from flowgraph.backends.cpu.words import CALLER, STOP, WORKER, Control, Profile, Row
@@ -34,7 +33,7 @@ ROW, TIMES = WORD * len(Row), WORD * len(Profile)
 TABLE, LAUNCHES, STEPS = WORD * Control.TABLE, WORD * Control.LAUNCHES, WORD * Control.STEPS
 THREADS, DEADLINE, PROFILE = WORD * Control.THREADS, WORD * Control.DEADLINE, WORD * Control.PROFILE
 STARTED, PARKED, JOINED = WORD * Control.STARTED, WORD * Control.PARKED, WORD * Control.JOINED
-ARRIVED, RELEASED = WORD * Control.ARRIVED, WORD * Control.RELEASED
+ARRIVED, RELEASED, ASLEEP = WORD * Control.ARRIVED, WORD * Control.RELEASED, WORD * Control.ASLEEP
 DONE, PAST_DEADLINE = WORD * Control.DONE, WORD * Control.PAST_DEADLINE
 TICKS, NANOSECONDS = WORD * Control.TICKS, WORD * Control.NANOSECONDS
 KERNEL, ARGS, TASKS = WORD * Row.KERNEL, WORD * Row.ARGS, WORD * Row.TASKS
@@ -43,19 +42,27 @@ BEFORE, TOTAL = WORD * Row.BEFORE, WORD * Row.TOTAL
 WAIT, WORK = WORD * Profile.WAIT, WORD * Profile.WORK
 
 SPINS = 200                 # pauses before a waiting thread offers its core to others: a few microseconds
+PATIENCE = 50_000           # nanoseconds that it does so before it sleeps
 AWAKE = 200_000             # nanoseconds that a worker waits for the next run before it sleeps
 
 
 @part
 def wait_for_release(control, seen):
-    """Spin briefly, then offer the core: a pure spin may cost a time slice a barrier."""
-    spins = 0
+    """Spin briefly, offer the core for a while, then sleep: on a machine with more to do than cores, whoever only
+    yields gets its next turn before the thread that it waits for, and a barrier costs time slices."""
+    spins = asleep_after = 0
     while load_acquire(control, RELEASED) == seen:
         if spins < SPINS:
             spins += 1
             pause()
-        else:
+        elif asleep_after == 0:
+            asleep_after = clock() + PATIENCE
+        elif clock() < asleep_after:
             sched_yield()
+        else:
+            fetch_add(control, ASLEEP, 1)
+            futex_wait(control, RELEASED, seen)
+            fetch_add(control, ASLEEP, -1)
 
 
 @part
@@ -65,9 +72,13 @@ def arrive(control, threads):
 
 
 @part
-def release(control, released):
+def release(control):
     store(control, ARRIVED, 0)
-    store_release(control, RELEASED, released + 1)
+    # This one counts up RELEASED, then looks at ASLEEP; who goes to sleep does it the other way round: one sees
+    # the other.
+    fetch_add(control, RELEASED, 1)
+    if load_acquire(control, ASLEEP) != 0:
+        futex_wake_all(control, RELEASED)
 
 
 @part
@@ -98,7 +109,7 @@ def walk(control, thread):
             row = table + ROW * k
             if threads > 1 and load(row, BARRIER) != 0:
                 if arrive(control, threads):
-                    release(control, released)
+                    release(control)
                 else:
                     wait_for_release(control, released)
                 released += 1
@@ -127,7 +138,7 @@ def walk(control, thread):
         else:
             if arrive(control, threads):
                 end_step(control, deadline)
-                release(control, released)
+                release(control)
             else:
                 wait_for_release(control, released)
             released += 1
