@@ -105,6 +105,7 @@ from flowgraph.ops.random import dropout
 from flowgraph.ops.reduce import all, any, max, mean, min, sum
 from flowgraph.ops.regression import absolute_error, huber, squared_error
 from flowgraph.ops.running import cumulative_sum
+from flowgraph.ops.scan import scan
 from flowgraph.ops.shape import broadcast_to, expand_dims, moveaxis, ravel, reshape, squeeze, swapaxes, transpose
 from flowgraph.ops.slicing import flip, split, unstack
 from flowgraph.ops.sorting import argsort, sort, top_k
@@ -281,6 +282,7 @@ __all__ = [
     "roll",
     "round",
     "save",
+    "scan",
     "scatter_add",
     "scope",
     "show",

@@ -16,9 +16,11 @@ import numpy as np
 from flowgraph.backends.reference import evaluate_graph
 from flowgraph.errors import NumericsError
 from flowgraph.graph.origin import Origin
-from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.ops.base import concrete, evaluate_node
 from flowgraph.ops.leaf import Input, Leaf, Parameter
-from flowgraph.program import OnChunk, Program, Sizes, concrete
+from flowgraph.ops.scan import Scan
+from flowgraph.program import OnChunk, Program, Sizes
 
 Values = Mapping[Tensor, np.ndarray]
 
@@ -71,7 +73,7 @@ def explain(
             values = evaluate_graph(graph, sizes, inputs)
         root = next((t for t in graph.roots if not is_finite(values[t])), None)
         if root is not None:
-            return _describe(*first_bad(root, values, sizes), values, sizes, step)
+            return _describe(*first_bad(root, values, sizes), step)
     roots = program.graph.roots[: len(results)]  # what the compiler itself updates comes last
     bad = next(t for t, array in zip(roots, results, strict=True) if not is_finite(array))
     return AnomalyError(
@@ -79,26 +81,46 @@ def explain(
     )
 
 
-def first_bad(root: Tensor, values: Values, sizes: Sizes) -> tuple[Tensor, tuple[int, ...]]:
-    """The tensor, and the element of it, where what is bad in a root came from."""
+def first_bad(root: Tensor, values: Values, sizes: Sizes) -> tuple[Tensor, tuple[int, ...], Values]:
+    """The tensor, and the element of it, where what is bad in a root came from; and the values of its graph: those of a
+    turn, if it is in a loop."""
     tensor, place = root, _first(values[root])
     while True:
         node = tensor.node
+        if isinstance(node.op, Scan):
+            inside = _in_loop(node, values, sizes)
+            if not isinstance(inside, Tensor):
+                return inside
+            tensor, place = inside, _first(values[inside])
+            continue
         suspects = [t for t in dict.fromkeys(node.inputs) if not is_finite(values[t])]
         if isinstance(node.op, Leaf) or not suspects:
-            return tensor, place
+            return tensor, place, values
         op = concrete(node.op, sizes)
 
         def result(cured: set[Tensor], op: Any = op, tensor: Tensor = tensor) -> np.ndarray:
             arrays = (_cured(values[t]) if t in cured else values[t] for t in tensor.node.inputs)
             with np.errstate(all="ignore"):
-                return np.asarray(op.reference(*arrays), tensor.dtype.numpy)
+                return evaluate_node(tensor.node, op, list(arrays))[tensor]
 
         if not np.isfinite(result(set(suspects))[place]):
-            return tensor, place  # bad whatever its operands
+            return tensor, place, values  # bad whatever its operands
         guilty = next((t for t in suspects if np.isfinite(result({t})[place])), suspects[0])
         same = guilty.shape == tensor.shape and not np.isfinite(values[guilty][place])
         tensor, place = guilty, place if same else _first(values[guilty])
+
+
+def _in_loop(node: Node, values: Values, sizes: Sizes) -> tuple[Tensor, tuple[int, ...], Values] | Tensor:
+    """Where in the first turn with bad results these come from; an operand of the loop, if from there."""
+    op: Scan = concrete(node.op, sizes)
+    outside = dict(zip(op.inner.slots, node.inputs, strict=True))
+    with np.errstate(all="ignore"):
+        for _, found in op.turns(*(values[t] for t in node.inputs)):
+            root = next((t for t in op.inner.graph.roots if not is_finite(found[t])), None)
+            if root is not None:
+                tensor, place, seen = first_bad(root, found, sizes)
+                return outside.get(tensor, (tensor, place, seen))
+    raise AssertionError(f"no turn of {node} is bad")
 
 
 def _cured(array: np.ndarray) -> np.ndarray:
@@ -109,7 +131,7 @@ def _first(array: np.ndarray) -> tuple[int, ...]:
     return tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0]) if array.ndim else ()
 
 
-def _describe(tensor: Tensor, place: tuple[int, ...], values: Values, sizes: Sizes, step: int) -> AnomalyError:
+def _describe(tensor: Tensor, place: tuple[int, ...], values: Values, step: int) -> AnomalyError:
     node, found = tensor.node, values[tensor]
     name = tensor.label or node.op.display
     element = f"[{', '.join(map(str, place))}]" if place else ""

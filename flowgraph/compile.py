@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flowgraph import autodiff
@@ -16,11 +17,12 @@ from flowgraph.graph.names import adopt_names
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.horizontal import join_side_by_side
-from flowgraph.kernels.kernel import KernelCall
+from flowgraph.kernels.kernel import Call, LoopCall
 from flowgraph.kernels.layout import choose_orders
 from flowgraph.ops.leaf import Input, Parameter, as_tensor
 from flowgraph.ops.random import advanced, states_of
 from flowgraph.ops.shape import broadcast_to
+from flowgraph.passes.guard import guard_indices
 from flowgraph.passes.pipeline import OPTIMISE, before_differentiation, run_passes
 from flowgraph.passes.watch import watch_row_numbers
 from flowgraph.program import Program, whole_number
@@ -93,15 +95,21 @@ def compile(
     calls = arrange(build_kernels(optimised), optimised)
     executor = make_executor(device, optimised, calls, threads)
     kind = WatchedProgram if detect_anomaly else Program
-    program = kind(declared, optimised, calls, records, executor, watch, debug=level)
+    guarded = next(record.after for record in records if record.name == guard_indices.__name__)
+    program = kind(declared, optimised, guarded, calls, records, executor, watch, debug=level)
     if level:
         seconds = time.perf_counter() - start
         tell_compiled(level, declared, optimised, calls, records, executor.files, executor.device, seconds)
     return program
 
 
-def arrange(calls: Sequence[KernelCall], graph: Graph) -> list[KernelCall]:
-    """Kernels joined where they walk the same memory, then their loops and what lies between them in the best order."""
+def arrange(calls: Sequence[Call], graph: Graph) -> list[Call]:
+    """Kernels joined where they walk the same memory, then their loops and what lies between them in the best order;
+    inside of loops too."""
+    calls = [
+        replace(call, calls=tuple(arrange(call.calls, call.body.graph))) if isinstance(call, LoopCall) else call
+        for call in calls
+    ]
     joined = join_side_by_side(calls, graph.updates, kind_of)
     return choose_orders(joined, graph.roots, walk_of)
 

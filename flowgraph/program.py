@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,12 +16,12 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.origin import Origin
 from flowgraph.graph.size import Shape, Size, can_be_negative, evaluate, is_name, names_in, show_shape
-from flowgraph.graph.tensor import Node, Tensor
-from flowgraph.kernels.kernel import KernelCall
+from flowgraph.graph.tensor import Tensor
+from flowgraph.kernels.kernel import Call, kernel_calls
+from flowgraph.ops.base import Op, concrete
 from flowgraph.ops.elementwise import Cast
-from flowgraph.ops.indexing import Gather
-from flowgraph.ops.leaf import Constant, Input, as_array, fits
-from flowgraph.ops.shape import Injective
+from flowgraph.ops.leaf import Constant, as_array, fits
+from flowgraph.passes.guard import View, view_of_input
 from flowgraph.passes.pipeline import Record
 from flowgraph.passes.watch import Watch
 from flowgraph.plan.plan import Plan, make_plan
@@ -70,11 +69,13 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class Bound:
-    """Integers of an input or a constant must lie in [0, limit): they select rows or classes at `origin`."""
+    """Integers of an input or a constant, those that a view shows, must lie in [0, limit): they select rows or classes
+    at `origin`."""
 
     limit: Size
     op: str
     origin: Origin
+    view: View
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class Program:
         self,
         declared: Graph,
         optimised: Graph,
-        calls: Sequence[KernelCall],
+        guarded: Graph,
+        calls: Sequence[Call],
         passes: Sequence[Record],
         executor: Executor,
         watch: Watch | None = None,
@@ -110,7 +112,7 @@ class Program:
         self.sizes = frozenset(sizes_of(declared)).union(self._sizes, *of_inputs)  # names that may be given
         self._nonempty = nonempty_sizes(optimised)
         self._nonnegative = nonnegative_sizes(declared)
-        self._bounds = index_bounds(declared)
+        self._bounds = index_bounds(declared, guarded)
         for tensor in [t for t in self._bounds if isinstance(t.op, Constant)]:
             for bound in self._bounds[tensor]:
                 if isinstance(bound.limit, int):  # known now, and for good
@@ -123,8 +125,8 @@ class Program:
 
     @property
     def kernels(self) -> tuple[Any, ...]:
-        """The kernels, in order."""
-        return tuple(call.kernel for call in self.calls)
+        """The kernels, in order, those of loops once."""
+        return tuple(call.kernel for call in kernel_calls(self.calls))
 
     def source(self) -> str:
         """The generated kernels and the table that runs them, as a readable step."""
@@ -372,12 +374,20 @@ def whole_number(value: Any, what: str, least: int, most: int | None = None) -> 
 
 def _check_bound(name: str, array: np.ndarray, bound: Bound, sizes: Sizes) -> None:
     limit = evaluate(bound.limit, sizes)
-    bad = ~((array >= 0) & (array < limit))  # so that NaN, to be cast to an integer, is bad
+
+    def with_sizes(op: Op) -> Op:
+        return concrete(op, sizes)
+
+    with np.errstate(invalid="ignore"):  # NaN, to be cast to an integer, is bad
+        seen = bound.view.of(array, with_sizes)
+    bad = ~((seen >= 0) & (seen < limit))
     if bad.any():
-        place = tuple(int(k) for k in np.argwhere(bad)[0])
+        places = replace(bound.view, ops=tuple(op for op in bound.view.ops if not isinstance(op, Cast)))
+        numbers = places.of(np.arange(array.size).reshape(array.shape), with_sizes)
+        place = tuple(int(k) for k in np.unravel_index(int(numbers[bad].min()), array.shape))
         shown = f"[{', '.join(map(str, place))}]" if place else ""
         allowed = f"takes integers from 0 to {limit - 1}" if limit else "has no rows"
-        count = f" ({int(bad.sum())} of {array.size} are out of range)" if array.ndim else ""
+        count = f" ({int(bad.sum())} of {seen.size} are out of range)" if array.ndim else ""
         declared = bound.origin.lines[0].short if bound.origin.lines else "the op"
         raise InputError(
             f"{name}{shown} = {array[place]} is out of range: {bound.op} {allowed}{count}",
@@ -386,27 +396,25 @@ def _check_bound(name: str, array: np.ndarray, bound: Bound, sizes: Sizes) -> No
         )
 
 
-def index_bounds(graph: Graph) -> dict[Tensor, list[Bound]]:
-    """The ranges that ops demand of integer inputs and constants, traced back through views and lookups."""
+def index_bounds(*graphs: Graph) -> dict[Tensor, list[Bound]]:
+    """The ranges that ops demand of integer inputs and constants: those of the user's graph, whose errors say most, and
+    of the guarded one, whose kernels rely on them."""
     found: dict[Tensor, list[Bound]] = {}
-
-    def trace(tensor: Tensor, bound: Bound) -> None:
-        node: Node = tensor.node
-        if isinstance(node.op, (Input, Constant)):
-            known = found.setdefault(tensor, [])
-            same = next((k for k, b in enumerate(known) if b.limit == bound.limit), None)
+    for node in (node for graph in graphs for node in graph.all_nodes()):
+        bounds = getattr(node.op, "index_bounds", None)
+        if bounds is None:
+            continue
+        for operand, limit in bounds(*(t.type for t in node.inputs)).items():
+            view = view_of_input(node.inputs[operand])
+            if view is None:
+                continue
+            bound = Bound(limit, node.op.display, node.origin, view)
+            known = found.setdefault(view.source, [])
+            same = next((k for k, b in enumerate(known) if (b.limit, b.view) == (limit, view)), None)
             if same is None:
                 known.append(bound)
             elif known[same].origin.passes and not bound.origin.passes:
                 known[same] = bound  # the user's own op says more than what was made from it
-        elif isinstance(node.op, (Injective, Gather, Cast)):
-            trace(node.inputs[0], bound)
-
-    for node in graph.nodes():
-        bounds = getattr(node.op, "index_bounds", None)
-        if bounds is not None:
-            for operand, limit in bounds(*(t.type for t in node.inputs)).items():
-                trace(node.inputs[operand], Bound(limit, node.op.display, node.origin))
     return found
 
 
@@ -414,7 +422,7 @@ def nonempty_sizes(graph: Graph) -> list[Nonempty]:
     """The sizes that ops cannot take as 0."""
     return [
         Nonempty(size, node.outputs[0].shape, problem, node.origin)
-        for node in graph.nodes()
+        for node in graph.all_nodes()
         for size, problem in node.op.nonempty(*(t.type for t in node.inputs)).items()
         if size == 0 or not isinstance(size, int)
     ]
@@ -424,7 +432,7 @@ def nonnegative_sizes(graph: Graph) -> list[tuple[Size, str, Origin]]:
     """The sizes that might be negative and may not, and what is wrong if one is."""
     return [
         (size, problem, node.origin)
-        for node in graph.nodes()
+        for node in graph.all_nodes()
         for size, problem in node.op.nonnegative(*(t.type for t in node.inputs)).items()
         if can_be_negative(size)
     ]
@@ -433,20 +441,8 @@ def nonnegative_sizes(graph: Graph) -> list[tuple[Size, str, Origin]]:
 def sizes_of(graph: Graph) -> dict[str, Origin]:
     """The named sizes a graph depends on, by its shapes and its ops, and where each is first needed."""
     found: dict[str, Origin] = {}
-    for node in graph.nodes():
+    for node in graph.all_nodes():
         shapes = (size for t in node.outputs for size in t.shape)
         for name in sorted(node.op.named_sizes().union(*map(names_in, shapes))):
             found.setdefault(name, node.origin)
     return found
-
-
-def concrete(op: Any, sizes: Sizes) -> Any:
-    """The op with every symbolic size among its attributes replaced by its value."""
-
-    def value(attribute: Any) -> Any:
-        if isinstance(attribute, tuple):
-            return tuple(map(value, attribute))
-        return evaluate(attribute, sizes) if hasattr(attribute, "terms") else attribute
-
-    changes = {f.name: value(getattr(op, f.name)) for f in dataclasses.fields(op)}
-    return dataclasses.replace(op, **changes)

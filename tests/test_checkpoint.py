@@ -238,3 +238,21 @@ def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot write"):
         checkpoint.write(tmp_path / "file" / "a", {"w": np.ones(1)}, {})
+
+
+def test_a_training_saves_nothing_behind_another_one_that_is_further(tmp_path: Path) -> None:
+    Model().fit(epochs=4, checkpoint=tmp_path)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    other = Model()
+    other.fit(epochs=1)
+    with pytest.raises(CheckpointError, match="of a training further than this one, which is at epoch 1, step 0"):
+        other.fit(epochs=1, checkpoint=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_what_was_just_saved_is_never_removed(tmp_path: Path) -> None:
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=1)
+    for epoch in (5, 6, 2):
+        path = checkpoints.save(epoch, 0, {"w": np.zeros(3)}, {})
+        assert path.exists()
+    assert [p.name[:8] for p in checkpoints.files()] == ["00000006", "00000002"]

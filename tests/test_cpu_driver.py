@@ -60,7 +60,7 @@ def test_each_task_is_done_once_a_step(
 ) -> None:
     done = np.zeros(tasks + 1, np.int64)
     args = words(done.ctypes.data)
-    runtime.run(np.array([[kernel(store, COUNT), args.ctypes.data, tasks, team, 0, 0, tasks]]), steps=5)
+    runtime.run(np.array([[kernel(store, COUNT), args.ctypes.data, tasks, team, 0, 0, tasks, 0]]), steps=5)
     assert list(done) == [5] * tasks + [0]
 
 
@@ -73,7 +73,7 @@ def test_the_rows_of_a_launch_share_its_team(
     args = [words(each.ctypes.data) for each in done]
     rows = zip(args, parts, strict=True)
     address, total = kernel(store, COUNT), sum(parts)
-    table = np.array([[address, a.ctypes.data, tasks, team, 0, 0, total] for a, tasks in rows])
+    table = np.array([[address, a.ctypes.data, tasks, team, 0, 0, total, 0] for a, tasks in rows])
     table[:, Row.BEFORE] = np.cumsum(parts) - parts
     runtime.run(table, steps=5)
     assert [list(each) for each in done] == [[5] * tasks + [0] for tasks in parts]
@@ -85,7 +85,7 @@ def ping_pong(store: KernelStore, width: int) -> tuple[np.ndarray, list[np.ndarr
     there, back = words(a.ctypes.data, b.ctypes.data, width), words(b.ctypes.data, a.ctypes.data, width)
     address = kernel(store, SUM)
     rows = ((there, 0), (back, 1))
-    table = np.array([[address, args.ctypes.data, width, 99, barrier, 0, width] for args, barrier in rows])
+    table = np.array([[address, args.ctypes.data, width, 99, barrier, 0, width, 0] for args, barrier in rows])
     return table, [a, b, there, back]
 
 
@@ -113,7 +113,7 @@ def test_the_profile_times_each_launch_of_each_thread(runtime: CpuRuntime, store
     done = np.zeros(big, np.int64)
     args = words(done.ctypes.data)
     address = kernel(store, COUNT)
-    table = np.array([[address, args.ctypes.data, tasks, 99, 1, 0, tasks] for tasks in (small, big)])
+    table = np.array([[address, args.ctypes.data, tasks, 99, 1, 0, tasks, 0] for tasks in (small, big)])
     profile = runtime.new_profile(table)
     runtime.run(table, steps=50, profile=profile)
     work = profile[:, :, Profile.WORK].sum(axis=0)

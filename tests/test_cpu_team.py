@@ -51,7 +51,7 @@ class Counter:
         address, = store.load([KernelSource("count", COUNT, "kernel", "flowgraph.backends.cpu.driver")])
         self.done = np.zeros(tasks, np.int64)
         self.args = np.array([self.done.ctypes.data])
-        self.table = np.array([[address, self.args.ctypes.data, tasks, team, 1, 0, tasks]] * launches)
+        self.table = np.array([[address, self.args.ctypes.data, tasks, team, 1, 0, tasks, 0]] * launches)
 
     def all_are(self, times: int) -> bool:
         return bool((self.done == times).all())
@@ -272,3 +272,32 @@ def test_a_warm_start_of_the_whole_runtime_imports_no_numba(folder: Path, store:
         print(counter.all_are(3), 'numba' in sys.modules)
     """)
     assert process.communicate(timeout=30)[0] == "True False\n"
+
+
+LATE_WORKER = """
+import os
+import numpy as np
+import flowgraph as fg
+
+p, z = fg.parameter("p", (1 << 16,)), fg.parameter("z", (1 << 16,))
+r = fg.parameter("r", ())
+wide, other = (fg.compile(updates={t: t + 1.0}, device="cpu") for t in (p, z))
+narrow = fg.compile(updates={r: r + 1.0}, device="cpu")
+for program in (wide, narrow, other):
+    program.run(1, {})
+processor = min(os.sched_getaffinity(0))
+for thread in os.listdir("/proc/self/task"):
+    os.sched_setaffinity(int(thread), {processor})
+for _ in range(3):
+    wide.run(4000, {}, on_chunk=lambda done: narrow.run(1, {}))
+    other.run(100, {})
+assert (p.value == 12001).all() and (z.value == 301).all(), (np.unique(p.value), np.unique(z.value))
+wide.executor.runtime.close()
+"""
+
+
+def test_a_run_of_one_thread_between_runs_of_many_leaves_late_workers_alone(tmp_path: Path) -> None:
+    """A worker that is scheduled late still has to read whether the run before had come to its deadline."""
+    environment = os.environ | {"FLOWGRAPH_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", LATE_WORKER], env=environment, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()

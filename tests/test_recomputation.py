@@ -110,3 +110,22 @@ def test_tables_whose_gradients_need_one_another_stay_in_place(tables: int) -> N
     program(**ids)
     for table, value in zip(made, expected, strict=True):
         np.testing.assert_allclose(table.value, value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_value_that_is_repeated_along_an_axis_is_stored() -> None:
+    """Computed again it would be at every row of its reader."""
+    x, v = fg.input("x", (256, 2048)), fg.parameter("v", (2048,))
+    chain = fg.maximum((v * 1.1 + 0.3) * 3.1, v * 0.5) + 0.3
+    assert stored(fg.sum(x * chain, axis=1)) == 1
+
+
+@pytest.mark.parametrize("view", ["transpose", "flip", "gather"])
+def test_a_parameter_that_is_read_at_other_points_stays_in_place(view: str) -> None:
+    rows = fg.input("rows", (64,), "int32")
+    a = fg.parameter("a", (64, 64), fg.init.normal(1.0))
+    seen = {"transpose": fg.transpose(a), "flip": fg.flip(a, 0), "gather": fg.gather(a, rows)}[view]
+    moved = seen * 2.0 + 1.0
+    x, d = fg.input("x", ("batch", 64)), fg.input("d", ("batch", 64))
+    updates = {a: a - 0.1 * (fg.transpose(x) @ d) - 0.1 * moved}
+    program = fg.compile(outputs=[fg.sum(moved, axis=1)], updates=updates, device="cpu")
+    assert [p.label for p, _ in program.plan.in_place] == ["a"]

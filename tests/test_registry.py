@@ -24,7 +24,7 @@ OPS = {
     for name, cls in Op.registry.items()
     if cls.meaning() != "leaf" and cls.__module__.startswith("flowgraph.")
 }
-LEAVES = {"input", "parameter", "constant"}
+LEAVES = {"input", "parameter", "constant", "slot"}
 SAMPLES = {f"{name}-{k}": sample for name, cls in OPS.items() for k, sample in enumerate(cls.samples())}
 DIFFERENTIABLE = {
     name: s
@@ -54,7 +54,7 @@ def test_only_leaves_have_no_meaning() -> None:
 
 @each_op
 def test_an_op_has_one_meaning_samples_a_docstring_and_a_family(op_class: type[Op]) -> None:
-    assert op_class.meaning() in {"body", "expand", "scatter", "pieces", "running", "sorting"}
+    assert op_class.meaning() in {"body", "expand", "scatter", "pieces", "running", "sorting", "loop"}
     assert op_class.__doc__ and not op_class.__doc__.startswith(
         op_class.__name__ + "("
     )  # not the dataclass's own
@@ -62,7 +62,7 @@ def test_an_op_has_one_meaning_samples_a_docstring_and_a_family(op_class: type[O
     assert op_class.display
     assert op_class.family != "other"
     for inherited in (
-        ("infer", "reference") if op_class.meaning() == "expand" else ("infer", "reference", "vjp")
+        ("infer", "reference") if op_class.meaning() in ("expand", "loop") else ("infer", "reference", "vjp")
     ):
         assert getattr(op_class, inherited) is not getattr(Op, inherited), inherited
 
@@ -94,8 +94,10 @@ def test_two_ops_of_one_name_are_refused() -> None:
 @each_sample
 def test_the_inferred_type_is_the_type_of_what_the_reference_computes(sample: Sample) -> None:
     tensor, _ = applied(sample)
-    result = np.asarray(sample.op.reference(*sample.arrays))
-    assert (result.shape, result.dtype) == (tensor.shape, tensor.dtype.numpy)
+    made = sample.op.reference(*sample.arrays)
+    for array, each in zip(made if isinstance(made, tuple) else (made,), tensor.node.outputs, strict=True):
+        result = np.asarray(array)
+        assert (result.shape, result.dtype) == (each.shape, each.dtype.numpy)
     verify(Graph((tensor,)))
 
 

@@ -111,3 +111,80 @@ def test_the_check_adds_nothing_to_the_kernel_that_reads_the_rows() -> None:
     (reading,) = (k for k in program.kernels if k.name == "gather_kernel")
     assert [b.type.dtype.name for b in reading.outputs] == ["float32"]
     assert sum("outside" in k.name for k in program.kernels) == 1
+
+
+SIMPLIFIED: dict[str, Callable[[fg.Tensor], fg.Tensor]] = {
+    "times one": lambda ids: ids * 1,
+    "plus zero": lambda ids: ids + 0,
+    "negated twice": lambda ids: fg.negative(fg.negative(ids)),
+    "stop_gradient": fg.stop_gradient,
+    "sum over an axis of size 1": lambda ids: fg.sum(fg.expand_dims(ids, 1), axis=1),
+    "a known choice": lambda ids: fg.where(fg.constant(True), ids, 0),
+    "one piece": lambda ids: fg.concatenate([ids]),
+}
+
+
+@each_device
+@pytest.mark.parametrize("form", SIMPLIFIED)
+def test_what_a_pass_makes_an_input_of_is_checked_like_the_input(form: str, device: str) -> None:
+    ids = fg.input("ids", ("n",), "int32")
+    table = fg.parameter("table", (5, 3), TABLE)
+    step = fg.compile(outputs=fg.gather(table, SIMPLIFIED[form](ids)), device=DEVICES[device], check=True)
+    np.testing.assert_array_equal(step(ids=np.array([4, 0], np.int32))[0], TABLE[[4, 0]])
+    for wrong in ([0, 7], [-1, 0], [400_000_000, 0]):
+        with pytest.raises((fg.InputError, fg.OutOfRangeError), match="out of range"):
+            step(ids=np.array(wrong, np.int32))
+
+
+def test_a_scatter_by_a_simplified_input_writes_nothing_else() -> None:
+    table, other = fg.parameter("table", (5, 3), TABLE), fg.parameter("other", (64, 3))
+    ids, added = fg.input("ids", ("n",), "int32"), fg.input("added", ("n", 3))
+    step = fg.compile(updates={table: fg.scatter_add(table, fg.stop_gradient(ids), added)}, device="cpu")
+    with pytest.raises(fg.InputError, match=r"ids\[0\] = 69 is out of range"):
+        step(ids=np.array([69], np.int32), added=np.ones((1, 3), np.float32))
+    assert not other.value.any() and (table.value == TABLE).all()
+
+
+@each_device
+def test_columns_of_one_input_have_bounds_of_their_own(device: str) -> None:
+    small, large = fg.parameter("small", (5, 3), TABLE), fg.parameter("large", (1000, 2), np.ones((1000, 2)))
+    ids = fg.input("ids", ("n", 2), "int32")
+    outputs = [fg.gather(small, ids[:, 0]), fg.gather(large, ids[:, 1])]
+    step = fg.compile(outputs=outputs, device=DEVICES[device], check=True)
+    step(ids=np.array([[3, 500], [4, 999]], np.int32))
+    with pytest.raises(fg.InputError, match=r"ids\[1, 0\] = 5 is out of range: gather takes integers from 0 to 4"):
+        step(ids=np.array([[3, 500], [5, 7]], np.int32))
+    with pytest.raises(fg.InputError, match=r"ids\[0, 1\] = 1000 .* from 0 to 999"):
+        step(ids=np.array([[3, 1000], [4, 7]], np.int32))
+
+
+def test_columns_are_checked_by_a_trainer_for_all_examples() -> None:
+    small, large = fg.parameter("small", (5, 3), TABLE), fg.parameter("large", (1000, 3))
+    ids = fg.input("ids", ("batch", 2), "int32")
+    cost = fg.mean(fg.square(fg.gather(small, ids[:, 0]) + fg.gather(large, ids[:, 1])))
+    trainer = fg.Trainer(cost, fg.optim.SGD(0.1), device="cpu")
+    data = np.stack([np.arange(20) % 5, 50 * np.arange(20)], axis=1).astype(np.int32)
+    trainer.fit({"ids": data}, batch_size=8, progress=False)
+    data[17, 0] = 5
+    with pytest.raises(fg.InputError, match=r"ids\[17, 0\] = 5 is out of range"):
+        trainer.fit({"ids": data}, batch_size=8, progress=False)
+
+
+@each_device
+def test_rows_that_nobody_looks_up_may_hold_anything(device: str) -> None:
+    ids, table = fg.input("ids", (6,), "int32"), fg.parameter("table", (5, 3), TABLE)
+    step = fg.compile(outputs=fg.gather(table, ids[:3]), device=DEVICES[device])
+    np.testing.assert_array_equal(step(ids=np.array([1, 2, 3, -9, 99, 99], np.int32))[0], TABLE[1:4])
+    with pytest.raises(fg.InputError, match=r"ids\[2\] = 99"):
+        step(ids=np.array([1, 2, 99, -9, 99, 99], np.int32))
+
+
+@each_device
+def test_a_lookup_of_a_lookup_is_judged_by_what_it_reads(device: str) -> None:
+    ids, chosen = fg.input("ids", ("n",), "int32"), fg.input("chosen", ("k",), "int32")
+    table = fg.parameter("table", (5, 3), TABLE)
+    step = fg.compile(outputs=fg.gather(table, fg.gather(ids, chosen)), device=DEVICES[device])
+    data = np.array([1, 77, 3], np.int32)
+    np.testing.assert_array_equal(step(ids=data, chosen=np.array([0, 2], np.int32))[0], TABLE[[1, 3]])
+    with pytest.raises(fg.OutOfRangeError, match="got 77"):
+        step(ids=data, chosen=np.array([1], np.int32))

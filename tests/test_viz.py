@@ -18,8 +18,10 @@ from flowgraph.errors import FlowgraphError
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.names import names
 from flowgraph.graph.text import to_text
+from flowgraph.graph.types import TensorType
 from flowgraph.notation import parse
 from flowgraph.ops import Op
+from flowgraph.ops.scan import slot
 from flowgraph.viz import Edge, Picture, Vertex, from_graph, show, show_memory
 from flowgraph.viz import svg as svg_room
 from flowgraph.viz.dot import to_dot
@@ -232,6 +234,7 @@ def test_every_op_can_be_drawn(name: str, detail: bool) -> None:
             "input": fg.input("x", (3,)),
             "parameter": fg.parameter("x", (3,)),
             "constant": fg.constant(np.ones(3)),
+            "slot": slot("x", TensorType((3,))),
         }[name]
     else:
         sample = op.samples()[0]

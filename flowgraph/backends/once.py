@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from flowgraph.graph.graph import Graph
-from flowgraph.kernels.kernel import Kernel, KernelCall
+from flowgraph.kernels.kernel import Call, Kernel, KernelCall
 from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.plan.together import launch_together
 
@@ -29,7 +29,7 @@ def prepare_once(calls: Sequence[KernelCall], prepare: Callable[[KernelCall], Pr
 
 def plan_launches(
     graph: Graph,
-    calls: Sequence[KernelCall],
+    calls: Sequence[Call],
     prepare: Callable[[KernelCall], Prepared],
     may_wait: Callable[[KernelCall], bool],
     spare: int,
@@ -40,6 +40,8 @@ def plan_launches(
     in the plan's order."""
     plan = make_plan(graph, calls)
     prepared = prepare_once(plan.calls, prepare)
+    if plan.loops:  # turns are short: what runs together in them would have to wait for what it is to run with
+        return plan, prepared
     alike = [number if alone(p) else p.source for number, p in enumerate(prepared)]
     plan, order = launch_together(plan, alike, [may_wait(call) for call in plan.calls], spare)
     return plan, [prepared[number] for number in order]

@@ -10,8 +10,10 @@ import numpy as np
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.text import to_text
+from flowgraph.ops.base import concrete, evaluate_node
 from flowgraph.ops.leaf import Input, Leaf, Parameter
-from flowgraph.program import OnChunk, Sizes, concrete
+from flowgraph.ops.scan import Slot
+from flowgraph.program import OnChunk, Sizes
 from flowgraph.report.debug import Tally
 from flowgraph.report.profile import Timed
 
@@ -29,10 +31,10 @@ def evaluate_graph(
         if isinstance(node.op, Parameter):
             found[tensor] = node.op.storage.read()
             continue
-        op = node.op if isinstance(node.op, Leaf) else concrete(node.op, sizes)
-        assert not isinstance(op, Input), f"input {op} has no value"
         start = 0.0 if spent is None else time.perf_counter()
-        found[tensor] = np.asarray(op.reference(*(found[t] for t in node.inputs)), tensor.dtype.numpy)
+        op = node.op if isinstance(node.op, Leaf) else concrete(node.op, sizes)
+        assert not isinstance(op, (Input, Slot)), f"{op} has no value"
+        found.update(evaluate_node(node, op, [found[t] for t in node.inputs]))
         if spent is not None:
             spent[node] = spent.get(node, 0.0) + time.perf_counter() - start
     return found

@@ -10,7 +10,7 @@ from flowgraph.backends.reference import ReferenceExecutor
 from flowgraph.errors import DeviceError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
-from flowgraph.kernels.kernel import KernelCall
+from flowgraph.kernels.kernel import Call
 from flowgraph.program import Executor
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ DEVICES = ("auto", "cpu", "cuda", "reference")
 Device = Union[str, "CudaDevice"]  # a name, or a device that the caller has opened
 
 
-def make_executor(device: Device, graph: Graph, calls: Sequence[KernelCall], threads: int | None) -> Executor:
+def make_executor(device: Device, graph: Graph, calls: Sequence[Call], threads: int | None) -> Executor:
     """An executor for the device; raises DeviceError where there is none, never falls back in silence."""
     if device == "auto":
         from flowgraph.backends.cuda.device import cuda_available
@@ -44,7 +44,7 @@ def _unknown(device: object) -> DeviceError:
     return DeviceError(f"unknown device {device!r}", where=origins.here(), hint=hint)
 
 
-def generated_source(device: str, graph: Graph, calls: Sequence[KernelCall]) -> dict[str, str]:
+def generated_source(device: str, graph: Graph, calls: Sequence[Call]) -> dict[str, str]:
     """The source a device would run, by file name. Needs no such device; DeviceError for a name that is none."""
     if device == "cuda":
         from flowgraph.backends.cuda import executor as cuda

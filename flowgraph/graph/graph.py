@@ -5,7 +5,7 @@ All updates read the values from before the step. Orders nodes, rewrites them, v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,6 +36,13 @@ class Graph:
     @cached_property
     def _nodes(self) -> list[Node]:
         return topological(self.roots)
+
+    def all_nodes(self) -> Iterator[Node]:
+        """All nodes, and behind each those of the graphs among its op's attributes: of a loop's body."""
+        for node in self._nodes:
+            yield node
+            for inner in node.op.subgraphs():
+                yield from inner.all_nodes()
 
     def with_roots(self, roots: Sequence[Tensor]) -> Graph:
         """The same graph computing these roots instead."""
@@ -161,6 +168,8 @@ def verify(graph: Graph, after: str = "") -> Graph:
         types = node.op.infer(*(t.type for t in node.inputs))
         if types != tuple(t.type for t in node.outputs):
             fail(node, f"inferred {types}, recorded {[t.type for t in node.outputs]}")
+        for inner in node.op.subgraphs():
+            verify(inner, after)
     for parameter, new in graph.updates:
         if parameter.type != new.type:
             fail(new.node, f"update of {parameter.label} has type {new.type}, not {parameter.type}")

@@ -107,6 +107,11 @@ def floor_divide(a: Size, b: Size) -> Size:
     return Dim(((((FloorDiv(a, b), 1),), 1),))
 
 
+def is_multiple(size: Size, of: int) -> bool:
+    """Whether a size is a multiple of a number whatever its names stand for, as far as its coefficients tell."""
+    return all(coefficient % of == 0 for _, coefficient in _terms(size))
+
+
 def exact_quotient(a: Size, b: Size) -> Size | None:
     """a / b where it is a polynomial again, else None: (batch·time·64) / (64·time) is batch."""
     if b == 0:

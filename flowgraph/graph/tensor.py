@@ -28,6 +28,8 @@ class Operation(Protocol):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]: ...
 
+    def subgraphs(self) -> tuple[Any, ...]: ...
+
 
 class Node:
     """An op applied to tensors. `serial` orders nodes by creation."""

@@ -17,18 +17,40 @@ from flowgraph.graph.text import show_op
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Index, Load, Var, reindex, transform
 from flowgraph.kernels.fuse import Fusion, Group, body_of, fuse
-from flowgraph.kernels.kernel import Buffer, Kernel, KernelCall, Let, Nest, Reduction, Sort, Store, verify_kernel
+from flowgraph.kernels.kernel import (
+    Buffer,
+    Call,
+    Kernel,
+    KernelCall,
+    Let,
+    LoopCall,
+    Nest,
+    Reduction,
+    Sort,
+    Store,
+    verify_kernel,
+)
 from flowgraph.kernels.lookups import name_lookups
 from flowgraph.kernels.merge import merge_nests
 from flowgraph.ops.leaf import Constant, Leaf
+from flowgraph.ops.scan import own_copy
 from flowgraph.ops.shape import Reshape
 
 
-def build_kernels(graph: Graph) -> list[KernelCall]:
-    """The kernels of an optimised graph, producers first."""
+def build_kernels(graph: Graph) -> list[Call]:
+    """The kernels of an optimised graph, and its loops of kernels, producers first."""
     fusion = fuse(graph)
     called = names(graph)
-    return [_Builder(fusion, number, called).build() for number in range(len(fusion.groups))]
+    return [
+        loop_call(*group.nodes) if group.kind == "loop" else _Builder(fusion, number, called).build()
+        for number, group in enumerate(fusion.groups)
+    ]
+
+
+def loop_call(node: Node) -> LoopCall:
+    """The kernels of a loop. The same body may be in the graph twice, in a loop and in one that computes it again."""
+    body = own_copy(node.op.inner)
+    return LoopCall(node, body, tuple(build_kernels(body.graph)))
 
 
 def outer_axes(shape: Shape) -> tuple[Axis, ...]:
@@ -272,7 +294,9 @@ def _reshaped(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def build_copy(source: Tensor, target: Tensor) -> KernelCall:
+def build_copy(
+    source: Tensor, target: Tensor, why: str = "the old value is still read where the new one is made"
+) -> KernelCall:
     """A kernel that copies one tensor over another of the same type."""
     axes = outer_axes(source.shape)
     index = tuple(map(Index, axes))
@@ -284,6 +308,6 @@ def build_copy(source: Tensor, target: Tensor) -> KernelCall:
         name="copy_kernel",
         origin=target.origin,
         comments=(f"{target.label} = {source.label or source.op.name}",),
-        reason="the old value is still read where the new one is made",
+        reason=why,
     )
     return KernelCall(verify_kernel(kernel), (source,), (target,))

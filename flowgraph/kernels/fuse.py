@@ -13,12 +13,12 @@ reads, that is recorded, too (`Apart`): the explanation is what was decided, not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from flowgraph.graph.graph import Graph
-from flowgraph.graph.order import reaches, stable_order
+from flowgraph.graph.order import stable_order
 from flowgraph.graph.size import Shape, Size, estimate, product
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import TensorType
@@ -36,7 +36,7 @@ from flowgraph.index_notation import (
     transform,
     walk,
 )
-from flowgraph.ops.base import Op
+from flowgraph.ops.base import Op, axes_for, indices
 from flowgraph.ops.leaf import Constant, Leaf
 from flowgraph.ops.shape import Injective, Reshape
 
@@ -53,7 +53,7 @@ class Group:
     """Nodes that will be one kernel, in order. `shape` are its outer loops; in rows, nodes have axes beyond them."""
 
     shape: Shape
-    kind: str  # "pointwise", "row", "reduction", "contraction", "scatter", "pieces", "running"
+    kind: str  # "pointwise", "row", "reduction", "contraction"; "scatter", "pieces", "running", "sorting", "loop"
     nodes: list[Node] = field(default_factory=list)
     inputs: set[Tensor] = field(default_factory=set)  # what it reads from elsewhere
     waits: set[int] = field(default_factory=set)  # groups whose results it reads
@@ -297,6 +297,10 @@ class _Recompute:
         self.consumers = consumers
         self.roots = set(graph.roots)
         self.writers = {p: member_of[new] for p, new in graph.updates if new in member_of}
+        self.written: dict[int, list[Tensor]] = {}
+        for p, number in self.writers.items():
+            self.written.setdefault(number, []).append(p)
+        self.all_writers = sum(1 << number for number in self.written)
         self.readers: dict[Tensor, set[int]] = {p: set() for p in self.writers}
         for number, group in enumerate(groups):
             for p in self.readers.keys() & group.inputs:
@@ -306,13 +310,12 @@ class _Recompute:
         for tensor in sorted(self.stored, key=lambda t: -t.node.serial):
             if tensor in self.roots or not self._may_move(tensor):
                 continue
-            found, readers = _Recomputation(), self._reading_groups(tensor)
-            if (
-                self._is_cheap(tensor, found)
-                and self._pays(tensor, found, readers)
-                and self._stays_in_place(found, readers)
-            ):
-                self._move(tensor, found, readers)
+            found = _Recomputation()
+            if not self._is_cheap(tensor, found):
+                continue
+            readers = self._points_of_readers(tensor)
+            if self._pays(tensor, found, readers) and self._stays_in_place(tensor, found, readers.keys()):
+                self._move(tensor, found, readers.keys())
 
     def _may_move(self, tensor: Tensor) -> bool:
         """Whether everything that reads a value can compute it. What is read through already may not grow without end,
@@ -360,13 +363,14 @@ class _Recompute:
                     read[t] = max(read.get(t, 0), estimate(node.outputs[0].type.count))
         return {t: min(estimate(t.type.count), most) for t, most in read.items()}
 
-    def _pays(self, tensor: Tensor, found: _Recomputation, readers: set[int]) -> bool:
+    def _pays(self, tensor: Tensor, found: _Recomputation, readers: Mapping[int, float]) -> bool:
         """Whether computing a value again in each kernel that reads it moves fewer bytes, operations included, than
-        storing it and reading it there. Operands of the chain cost bytes, too, in every kernel that does not read them
-        anyway; so does storing what was not stored."""
+        storing it and reading it there. A kernel that repeats the value along an axis computes it at all its points.
+        Operands of the chain cost bytes, too, in every kernel that does not read them anyway; so does storing what was
+        not stored."""
         of = estimate(tensor.type.count)
         sizes = {t: count * t.dtype.itemsize for t, count in self._operands(found).items()}
-        again: float = len(readers) * len(found.chain) * OPERATION * of + sum(sizes[t] for t in found.kept)
+        again = sum(readers.values()) * len(found.chain) * OPERATION + sum(sizes[t] for t in found.kept)
         for k in readers:
             have = self.groups[k].inputs | {t for n in self.groups[k].nodes for t in n.outputs}
             more = sizes.keys() - have
@@ -378,57 +382,97 @@ class _Recompute:
             once += sum(sizes.values())
         return again <= once
 
-    def _stays_in_place(self, found: _Recomputation, readers: set[int]) -> bool:
+    def _stays_in_place(self, tensor: Tensor, found: _Recomputation, readers: Collection[int]) -> bool:
         """Whether every parameter can still be updated in place: a kernel that is to read its old value must not wait
         for the one that writes the new value, nor be that one and read other elements than it writes."""
-        read = [p for p in self.writers if any(p in node.inputs for node in found.seen)]
-        if not read:
-            return True
-        after = [set(group.waits) for group in self.groups]
-        for p, writer in self.writers.items():
-            after[writer] |= (self.readers[p] | (readers if p in read else set())) - {writer}
+        read = {t for node in found.seen for t in node.inputs if t in self.writers}
         for p in read:
             writer = self.writers[p]
-            if writer in readers:
-                pointwise = all(t.shape == p.shape for node in found.seen for t in node.outputs)
-                if not pointwise or self.groups[writer].kind == "scatter":
-                    return False
-            if any(reaches(after, writer, k) for k in readers - {writer}):
+            if writer in readers and (
+                self.groups[writer].kind == "scatter"
+                or not all(map(_reads_own_points, found.seen))
+                or not self._reads_at_own_points(tensor, self.groups[writer])
+            ):
+                return False
+            if any(self._waits(k, writer, read, readers) for k in readers if k != writer):
                 return False
         return True
 
-    def _move(self, tensor: Tensor, found: _Recomputation, readers: set[int]) -> None:
+    def _reads_at_own_points(self, tensor: Tensor, group: Group) -> bool:
+        """Whether all nodes of a group that read a value read it at their own points."""
+        for node in group.nodes:
+            own = indices(body_of(node).axes)
+            if any(t is tensor and place != own for t, place in reads_of(node, self.inlined)):
+                return False
+        return True
+
+    def _waits(self, number: int, goal: int, more: set[Tensor], readers: Collection[int]) -> bool:
+        """Whether a group waits for another one: for its results, or to read a parameter before it is written. (Those
+        in `more` will have these readers, too.)"""
+        reached = 1 << number | self.groups[number].ancestors
+        visited = 0
+        while new := reached & self.all_writers & ~visited:
+            if reached >> goal & 1:
+                return True
+            visited |= new
+            for writer in (k for k in self.written if new >> k & 1):
+                for p in self.written[writer]:
+                    for k in self.readers[p] | (set(readers) if p in more else set()):
+                        if k != writer:
+                            reached |= 1 << k | self.groups[k].ancestors
+        return bool(reached >> goal & 1)
+
+    def _move(self, tensor: Tensor, found: _Recomputation, readers: Collection[int]) -> None:
         for node in found.chain:
             self.inlined.add(node)
             for output in node.outputs:
                 self.groups[self.member_of.pop(output)].nodes.remove(node)
         self.stored.discard(tensor)
         self.stored.update(found.kept)
+        operands = self._operands(found)
         for k in readers:
             mine = {t for n in self.groups[k].nodes for t in n.outputs}
-            self.groups[k].inputs = (self.groups[k].inputs - {tensor}) | (self._operands(found).keys() - mine)
-        for p in self.writers:
-            if any(p in node.inputs for node in found.seen):
-                self.readers[p] |= readers
+            self.groups[k].inputs = (self.groups[k].inputs - {tensor}) | (operands.keys() - mine)
+        for p in operands.keys() & self.writers.keys():
+            self.readers[p].update(readers)
 
-    def _reading_groups(self, tensor: Tensor) -> set[int]:
-        """The kernels that read a value, through what they inline too."""
-        found: set[int] = set()
+    def _points_of_readers(self, tensor: Tensor) -> dict[int, float]:
+        """The kernels that read a value, through what they inline too, and at how many points."""
+        found: dict[int, float] = {}
         stack, seen = [tensor], {tensor}
         while stack:
             for node in self.consumers[stack.pop()]:
                 for t in node.outputs:
                     if node not in self.inlined:
-                        found.add(self.member_of[t])
+                        number = self.member_of[t]
+                        found[number] = max(found.get(number, 0), _points(node))
                     elif t not in seen:
                         seen.add(t)
                         stack.append(t)
         return found
 
 
+def _points(node: Node) -> float:
+    """At how many points a node computes."""
+    if node.op.meaning() == "body":
+        body = body_of(node)
+        return estimate(product(a.extent for a in (*body.axes, *body.reduce)))
+    if node.op.meaning() == "scatter":
+        scatter = node.op.scatter(*(t.type for t in node.inputs))
+        return estimate(product(a.extent for a in (*scatter.parallel, *scatter.sequential)))
+    return max(estimate(t.type.count) for t in (*node.inputs, *node.outputs))
+
+
+def _reads_own_points(node: Node) -> bool:
+    """Whether a node reads its operands where it computes, or scalars."""
+    body = body_of(node)
+    own = indices(body.axes)
+    return all(e.index in ((), own) for e in walk(body.value) if isinstance(e, Load))
+
+
 def _needs_arrays(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:
-    """Contractions (through views), reshapes and sorts read arrays, nothing computed on the way."""
-    if isinstance(node.op, Reshape) or node.op.meaning() == "sorting":
+    """Contractions (through views), reshapes, sorts and loops read arrays, nothing computed on the way."""
+    if isinstance(node.op, Reshape) or node.op.meaning() in ("sorting", "loop"):
         return True
     if isinstance(node.op, Injective):
         return any(_needs_arrays(c, consumers) for t in node.outputs for c in consumers[t])
@@ -475,6 +519,9 @@ def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
             follow(node, piece.value)
     elif node.op.meaning() == "sorting":
         follow(node, node.op.sorting(*(t.type for t in node.inputs)).key)
+    elif node.op.meaning() == "loop":
+        for tensor in node.inputs:
+            found.setdefault((tensor, indices(axes_for(tensor.shape))))
     elif node.op.meaning() == "running":
         follow(node, node.op.running(*(t.type for t in node.inputs)).value)
     else:
@@ -496,6 +543,8 @@ def _new_group(node: Node, reads: list[Read], refused: dict[int, str], groups: l
         running = node.op.running(*(t.type for t in node.inputs))
         others = tuple(a.extent for a in running.axes if a != running.along)
         return Group(others, "running", reason="combines step by step along an axis")
+    if node.op.meaning() == "loop":
+        return Group((), "loop", reason="a loop, turn by turn")
     if node.op.meaning() == "sorting":
         sorting = node.op.sorting(*(t.type for t in node.inputs))
         others = tuple(a.extent for a in sorting.axes if a != sorting.along)
@@ -557,7 +606,7 @@ def _refusal(
         return PRODUCT
     if any(groups[p].ancestors >> index & 1 for p in producers - {index}):
         return CIRCLE
-    if group.kind in ("scatter", "pieces", "running", "sorting"):
+    if group.kind in ("scatter", "pieces", "running", "sorting", "loop"):
         return CLOSED
     if len(group.nodes) >= MAX_NODES:
         return TOO_LONG

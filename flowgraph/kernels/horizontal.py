@@ -10,11 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from flowgraph.graph.order import stable_order
+from flowgraph.graph.order import reaches, stable_order
 from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import Axis, Expr, Index, Load, Var, transform
 from flowgraph.kernels.fuse import MAX_INPUTS, MAX_NODES
-from flowgraph.kernels.kernel import Buffer, Kernel, KernelCall, Let, Nest, Reduction, Store, verify_kernel
+from flowgraph.kernels.kernel import (
+    Buffer,
+    Call,
+    Kernel,
+    KernelCall,
+    Let,
+    LoopCall,
+    Nest,
+    Reduction,
+    Store,
+    verify_kernel,
+)
 from flowgraph.kernels.merge import join_nests, merge_nests
 
 Kind = Callable[[Kernel], Hashable | None]  # None: not to be joined with anything
@@ -25,20 +36,23 @@ RECENT = 4  # kernels that are tried for each input: the work stays linear
 class _Joined:
     """A kernel, perhaps of several, and those it waits for."""
 
-    call: KernelCall
+    call: Call
     kind: Hashable | None
     waits: set[int]
     ancestors: int = 0  # a bit a kernel
 
 
-def _kind(kernel: Kernel, kind: Kind) -> Hashable | None:
-    """None too for what runs along an axis or sorts: there is little to share."""
+def _kind(call: Call, kind: Kind) -> Hashable | None:
+    """None too for loops, and for what runs along an axis or sorts: there is little to share."""
+    if isinstance(call, LoopCall):
+        return None
+    kernel = call.kernel
     return None if any(nest.running or nest.sorts for nest in kernel.nests) else kind(kernel)
 
 
 def join_side_by_side(
-    calls: Sequence[KernelCall], updates: Iterable[tuple[Tensor, Tensor]], kind: Kind
-) -> list[KernelCall]:
+    calls: Sequence[Call], updates: Iterable[tuple[Tensor, Tensor]], kind: Kind
+) -> list[Call]:
     """Join kernels of equal points and kind that read the same array and do not wait for one another.
 
     A kernel that writes an update also waits for the other readers of its parameter, if it can: so that joining takes
@@ -50,12 +64,13 @@ def join_side_by_side(
     readers: dict[Hashable, list[int]] = {}
     for number in stable_order(waits):
         call = calls[number]
-        new = _Joined(call, _kind(call.kernel, kind), {number_of[k] for k in waits[number]})
+        new = _Joined(call, _kind(call, kind), {number_of[k] for k in waits[number]})
         for k in new.waits:
             new.ancestors |= 1 << k | made[k].ancestors
         place = len(made)
-        keys = [(t, tuple(a.extent for a in call.kernel.axes), new.kind) for t in call.inputs if t.rank]
         if new.kind is not None:
+            assert isinstance(call, KernelCall)
+            keys = [(t, tuple(a.extent for a in call.kernel.axes), new.kind) for t in call.inputs if t.rank]
             candidates = {p for key in keys for p in readers.get(key, ())[-RECENT:]}
             for p in sorted(candidates, reverse=True):
                 joined = None if new.ancestors >> p & 1 else _try(made[p], new, kind)
@@ -75,7 +90,7 @@ def join_side_by_side(
     return [made[k].call for k in order]
 
 
-def _waits(calls: Sequence[KernelCall], updates: Iterable[tuple[Tensor, Tensor]]) -> list[set[int]]:
+def _waits(calls: Sequence[Call], updates: Iterable[tuple[Tensor, Tensor]]) -> list[set[int]]:
     """For each call the producers of what it reads and, where that is no circle, the readers of what it overwrites."""
     producer = {t: k for k, call in enumerate(calls) for t in call.outputs}
     waits = [{producer[t] for t in call.inputs if t in producer} for call in calls]
@@ -86,21 +101,9 @@ def _waits(calls: Sequence[KernelCall], updates: Iterable[tuple[Tensor, Tensor]]
     for parameter, new in updates:
         writer = producer[new]
         before = [k for k in readers.get(parameter, ()) if k != writer]
-        if not _any_waits_for(waits, before, writer):
+        if not any(reaches(waits, writer, k) for k in before):
             waits[writer].update(before)
     return waits
-
-
-def _any_waits_for(waits: Sequence[set[int]], starts: Iterable[int], goal: int) -> bool:
-    stack, seen = list(starts), set[int]()
-    while stack:
-        k = stack.pop()
-        if k == goal:
-            return True
-        if k not in seen:
-            seen.add(k)
-            stack.extend(waits[k])
-    return False
 
 
 def _tell(made: list[_Joined], place: int) -> None:
@@ -112,7 +115,9 @@ def _tell(made: list[_Joined], place: int) -> None:
 
 def _try(first: _Joined, second: _Joined, kind: Kind) -> _Joined | None:
     """Both as one, if that is no larger than a kernel may be and is scheduled as each of them was."""
-    size = sum(len(n.lets) + len(n.reductions) + len(n.stores) for j in (first, second) for n in j.call.kernel.nests)
+    assert isinstance(first.call, KernelCall) and isinstance(second.call, KernelCall)
+    nests = (*first.call.kernel.nests, *second.call.kernel.nests)
+    size = sum(len(n.lets) + len(n.reductions) + len(n.stores) for n in nests)
     if size > MAX_NODES or len({*first.call.inputs, *second.call.inputs}) > MAX_INPUTS:
         return None
     call = join_calls(first.call, second.call)

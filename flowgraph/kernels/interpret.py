@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from flowgraph.graph.size import evaluate
+from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import COMBINERS, RANDOM, Apply, Axis, Const, Expr, Extent, Index, Load, Var
-from flowgraph.kernels.kernel import Kernel
+from flowgraph.kernels.kernel import Call, Kernel, LoopCall
+from flowgraph.ops.leaf import Constant
 from flowgraph.ops.random_bits import uniform
 from flowgraph.ops.sorting import stable_order
 
@@ -86,6 +88,29 @@ def interpret(kernel: Kernel, inputs: Sequence[np.ndarray], sizes: Mapping[str, 
             else:
                 target[index] = value
     return tuple(memory[b.name] for b in kernel.outputs)
+
+
+def interpret_calls(calls: Iterable[Call], memory: dict[Tensor, np.ndarray], sizes: Mapping[str, int]) -> None:
+    """Kernels and loops one after the other, each seeing only what is in memory; what they make is put there."""
+    for call in calls:
+        inputs = [memory[t] for t in call.inputs]
+        made = _loop(call, inputs, sizes) if isinstance(call, LoopCall) else interpret(call.kernel, inputs, sizes)
+        memory.update(zip(call.outputs, made, strict=True))
+
+
+def _loop(call: LoopCall, inputs: Sequence[np.ndarray], sizes: Mapping[str, int]) -> list[np.ndarray]:
+    op, body = call.node.op, call.body
+    turns, count, first = evaluate(op.length, sizes), len(body.carries), len(body.carries) + len(body.elements)
+    carried, sequences = list(inputs[:count]), inputs[count:first]
+    stacked = [np.zeros((turns, *(evaluate(s, sizes) for s in t.shape)), t.dtype.numpy) for t in body.emits]
+    for turn in reversed(range(turns)) if op.reverse else range(turns):
+        memory = dict(zip(body.slots, (*carried, *(s[turn] for s in sequences), *inputs[first:]), strict=True))
+        memory |= {n.outputs[0]: n.op.array for n in body.graph.nodes() if isinstance(n.op, Constant)}
+        interpret_calls(call.calls, memory, sizes)
+        carried = [memory[t] for t in body.nexts]
+        for stack, tensor in zip(stacked, body.emits, strict=True):
+            stack[turn] = memory[tensor]
+    return [*carried, *stacked]
 
 
 class _Point:

@@ -7,23 +7,25 @@ Softmax is three nests over one row; a matrix product is one summing nest and on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from flowgraph.errors import VerificationError
 from flowgraph.graph.origin import Origin
 from flowgraph.graph.size import Size, show_shape
-from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Expr, Extent, Index, Load, Var, show, walk
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """An array a kernel reads or writes, C-contiguous."""
+    """An array a kernel reads or writes, C-contiguous. An element of a stack may begin anywhere: it is not aligned."""
 
     name: str
     type: TensorType
+    aligned: bool = True
 
     @property
     def bytes(self) -> Size:
@@ -189,6 +191,36 @@ class KernelCall:
         """What each of the kernel's inputs and outputs stands for, by the buffer's name."""
         buffers = (*self.kernel.inputs, *self.kernel.outputs)
         return {b.name: t for b, t in zip(buffers, (*self.inputs, *self.outputs), strict=True)}
+
+
+@dataclass(frozen=True)
+class LoopCall:
+    """A loop: the calls of its body, made at every turn. `node` is the loop in the graph (an `ops.scan.Scan`); `body`
+    is its body, of tensors that are this call's own (an `ops.scan.Body`)."""
+
+    node: Node
+    body: Any
+    calls: tuple[Call, ...]
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        return self.node.inputs
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return self.node.outputs
+
+
+Call: TypeAlias = "KernelCall | LoopCall"
+
+
+def kernel_calls(calls: Iterable[Call]) -> Iterator[KernelCall]:
+    """The calls of kernels, in order, those in loops once."""
+    for call in calls:
+        if isinstance(call, LoopCall):
+            yield from kernel_calls(call.calls)
+        else:
+            yield call
 
 
 def verify_kernel(kernel: Kernel) -> Kernel:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import Expr, Load, transform
-from flowgraph.kernels.kernel import Buffer, Kernel, KernelCall, Store, verify_kernel
+from flowgraph.kernels.kernel import Buffer, Call, Kernel, KernelCall, LoopCall, Store, verify_kernel
 
 WORTH = 0.9  # a change must leave at most this much of what was out of order
 
@@ -33,8 +33,8 @@ class Walk:
 
 
 def choose_orders(
-    calls: Sequence[KernelCall], fixed: Iterable[Tensor], walk_of: Callable[[Kernel], Walk]
-) -> list[KernelCall]:
+    calls: Sequence[Call], fixed: Iterable[Tensor], walk_of: Callable[[Kernel], Walk]
+) -> list[Call]:
     """Kernels with fewer accesses out of order; the tensors in `fixed` stay in memory as they are."""
     known: dict[Kernel, Walk] = {}
 
@@ -51,7 +51,10 @@ def choose_orders(
         best = min((kernel, *others), key=lambda k: walk(k).total)
         return best if walk(best).total <= WORTH * now.total else kernel
 
-    made = [replace(call, kernel=loops_in_best_order(call.kernel)) for call in calls]
+    looped = [call for call in calls if isinstance(call, LoopCall)]
+    fixed = {*fixed, *(t for call in looped for t in (*call.inputs, *call.outputs))}
+    kernels = [call for call in calls if isinstance(call, KernelCall)]
+    made = [replace(call, kernel=loops_in_best_order(call.kernel)) for call in kernels]
     touching: dict[Tensor, list[int]] = {}
     for k, call in enumerate(made):
         for tensor in dict.fromkeys((*call.inputs, *call.outputs)):
@@ -71,7 +74,8 @@ def choose_orders(
         if after <= WORTH * before:
             for k, call in zip(places, chosen, strict=True):
                 made[k] = replace(call, kernel=verify_kernel(call.kernel))
-    return made
+    ordered = iter(made)
+    return [call if isinstance(call, LoopCall) else next(ordered) for call in calls]
 
 
 def _free(calls: Sequence[KernelCall], fixed: Iterable[Tensor]) -> list[Tensor]:

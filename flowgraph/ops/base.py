@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from flowgraph.errors import DTypeError, ShapeError
-from flowgraph.graph.size import Dim, Shape, Size, names_in, show_shape
-from flowgraph.graph.tensor import Tensor, apply
+from flowgraph.graph.graph import Graph
+from flowgraph.graph.size import Dim, Shape, Size, evaluate, names_in, show_shape
+from flowgraph.graph.tensor import Node, Tensor, apply
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Body, Expr, Index, Load
 
 Cotangents = tuple["Tensor | None", ...]
 
 
-MEANINGS = ("expand", "body", "scatter", "pieces", "running", "sorting")
+MEANINGS = ("expand", "body", "scatter", "pieces", "running", "sorting", "loop")
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Op:
 
     # 4. the oracle on NumPy arrays, never derived from 2: every op but inputs and parameters defines it
     if TYPE_CHECKING:
-        reference: ClassVar[Callable[..., np.ndarray]]  # each op has its own number of arrays
+        reference: ClassVar[Callable[..., Any]]  # of as many arrays as it has operands
     else:
 
         def reference(self, *arrays):
@@ -112,7 +113,7 @@ class Op:
 
     @classmethod
     def meaning(cls) -> str:
-        """ "expand", "body", "scatter", "pieces", "running" or "leaf": which of these the class defines."""
+        """One of `MEANINGS`, which of them the class defines; or "leaf"."""
         defined = [m for m in MEANINGS if getattr(cls, m, None) is not getattr(Op, m, None)]
         if len(defined) > 1:
             raise TypeError(f"{cls.__name__} has more than one meaning: {defined}")
@@ -135,6 +136,10 @@ class Op:
                 found |= names_in(part) if isinstance(part, Dim) else frozenset()
         return found
 
+    def subgraphs(self) -> tuple[Graph, ...]:
+        """The graphs among the attributes: a loop's body."""
+        return ()
+
     def nonempty(self, *types: TensorType) -> Mapping[Size, str]:
         """Sizes that may not be 0 where the result has elements, and what is wrong if one is."""
         return {}
@@ -148,6 +153,27 @@ class Op:
         from flowgraph.ops.leaf import as_operands  # a leaf is itself an op
 
         return apply(self, *as_operands(self.display, inputs))[0]
+
+
+def concrete(op: Any, sizes: Mapping[str, int]) -> Any:
+    """The op with every symbolic size among its attributes replaced by its value."""
+
+    def value(attribute: Any) -> Any:
+        if isinstance(attribute, tuple):
+            return tuple(map(value, attribute))
+        if hasattr(attribute, "with_sizes"):
+            return attribute.with_sizes(sizes)
+        return evaluate(attribute, sizes) if isinstance(attribute, Dim) else attribute
+
+    changes = {f.name: value(getattr(op, f.name)) for f in dataclasses.fields(op)}
+    return dataclasses.replace(op, **changes)
+
+
+def evaluate_node(node: Node, op: Op, arrays: Sequence[np.ndarray]) -> dict[Tensor, np.ndarray]:
+    """The results of a node, by the NumPy reference of its op with all sizes known."""
+    made = op.reference(*arrays)
+    results = made if isinstance(made, tuple) else (made,)
+    return {t: np.asarray(array, t.dtype.numpy) for t, array in zip(node.outputs, results, strict=True)}
 
 
 def _show(value: object) -> str:

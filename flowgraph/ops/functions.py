@@ -306,7 +306,7 @@ class Gelu(Elementwise):
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            return x * (1 + np.vectorize(math.erf, otypes=[x.dtype])(x * math.sqrt(0.5))) / 2
+            return x / 2 * (1 + np.vectorize(math.erf, otypes=[x.dtype])(x * math.sqrt(0.5)))
 
     @classmethod
     def samples(cls) -> list[Sample]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,12 +59,14 @@ def _zeros_like(x: Tensor) -> Tensor:
 class Gather(Op):
     """Rows of a table: out[i, ...] = table[ids[i], ...]. A one-hot row times W is this lookup.
 
-    With another `axis`, the elements at ids along that axis: the axes of ids stand where it was.
+    With another `axis`, the elements at ids along that axis: the axes of ids stand where it was. One that reads every
+    row sooner or later, as an epoch's minibatches do, is `exhaustive`: what its table holds may be checked at once.
     """
 
     name: ClassVar[str] = "gather"
     family: ClassVar[str] = "indexing"
     axis: int = 0
+    exhaustive: bool = field(repr=False, default=False)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         table, ids = types

@@ -17,7 +17,7 @@ import numpy as np
 from flowgraph.errors import DTypeError, GraphError, InputError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
-from flowgraph.graph.size import Shape
+from flowgraph.graph.size import Shape, Size, evaluate
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType, TensorType, boolean, float32, float64, int32, int64
 from flowgraph.index_notation import Body, Const, Expr, Extent, Index, Load, call
@@ -181,6 +181,39 @@ class Dropout(Draw):
     def samples(cls) -> list[Sample]:
         state = np.array([7, 1], np.int64)
         return [Sample(cls(4, 0.3), (values(*s), state)) for s in ((5, 17), (), (40,))]
+
+
+@dataclass(frozen=True)
+class TurnStates(Draw):
+    """A random state for every turn of a loop, of the state that the loop is given: another seed for each turn, and for
+    each loop (its stream), the same step.
+    """
+
+    name: ClassVar[str] = "turn_states"
+    turns: Size
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        self._check_state(types[0])
+        return (TensorType((self.turns, 2), int64),)
+
+    def body(self, *types: TensorType) -> Body:
+        turn, place = axes_for((self.turns, 2))
+        moved = call("add", call("mul", Index(turn), TURN), (self.stream + 1) * LOOP % 2**62)
+        value = Load(0, (Index(place),), int64)
+        return Body((turn, place), call("select", call("eq", Index(place), 0), call("add", value, moved), value))
+
+    def reference(self, state: np.ndarray) -> np.ndarray:
+        turns = np.arange(evaluate(self.turns, {}), dtype=np.int64)
+        seeds = state[0] + turns * TURN + np.int64((self._number() + 1) * LOOP % 2**62)
+        return np.stack([seeds, np.full_like(seeds, state[1])], axis=1)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [Sample(cls(stream, turns), (np.array([5, 2], np.int64),)) for stream, turns in ((0, 7), (12, 1))]
+
+
+# Odd numbers that seeds move by (SplitMix64's, halved to stay below 2**62).
+TURN, LOOP = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9
 
 
 # States

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowgraph.graph.graph import Graph, rewrite
 from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.passes.loops import inside
 
 
 def inference(tensor: Tensor) -> Tensor:
@@ -15,8 +16,13 @@ def inference(tensor: Tensor) -> Tensor:
     <Tensor tanh: float32(3,)>
     """
 
+    used = _used(Graph((tensor,)))
+    return inside((_used,), "inference")(used).outputs[0]
+
+
+def _used(graph: Graph) -> Graph:
     def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         found = node.op.at_inference(*inputs)
         return None if found is None else (found,)
 
-    return rewrite(Graph((tensor,)), rule, "inference").outputs[0]
+    return rewrite(graph, rule, "inference")

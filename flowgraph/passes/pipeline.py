@@ -18,6 +18,7 @@ from flowgraph.passes.expand import expand_composites
 from flowgraph.passes.fold import fold_constants
 from flowgraph.passes.guard import guard_indices
 from flowgraph.passes.join_pads import join_pads
+from flowgraph.passes.loops import inside, join_loops, materialise_loops, tidy_loops
 from flowgraph.passes.materialise import materialise_roots
 from flowgraph.passes.rows import row_updates
 from flowgraph.passes.sparse import sparse_updates
@@ -32,24 +33,32 @@ def before_differentiation(graph: Graph, targets: Sequence[Tensor]) -> Graph:
     its way to the cost and must not become one with another of equal value, so folding and CSE wait for
     `OPTIMISE`.
     """
-    return stabilise(graph, keep=frozenset(targets))
+    stable = stabilise(graph, keep=frozenset(targets))
+    return inside((stabilise,), "stabilise")(stable)
 
+
+SIMPLIFY: tuple[Pass, ...] = (fold_constants, simplify_algebra, eliminate_common_subexpressions)
 
 OPTIMISE: tuple[Pass, ...] = (
     number_streams,
-    fold_constants,
-    simplify_algebra,
-    eliminate_common_subexpressions,
+    *SIMPLIFY,
     stabilise,
+    inside((*SIMPLIFY, stabilise), "simplify_bodies"),
+    eliminate_common_subexpressions,
+    join_loops,
+    tidy_loops,
+    *SIMPLIFY,
     guard_indices,
     sparse_updates,
     row_updates,
     join_pads,
     expand_composites,
-    fold_constants,
-    simplify_algebra,
+    *SIMPLIFY,
+    inside((guard_indices, join_pads, expand_composites, *SIMPLIFY), "optimise_bodies"),
     eliminate_common_subexpressions,
+    tidy_loops,
     materialise_roots,
+    materialise_loops,
 )
 
 

@@ -1,26 +1,39 @@
 """Where threads must wait for one another: before a launch that touches memory an unfinished launch may still use.
 
-Launches of a team of one all run on the first thread, one after the other, and need no barrier among themselves.
+Launches of a team of one all run on the first thread, one after the other, and need no barrier among themselves. The
+turns of a loop follow one another like launches: what is placed for two neighbouring turns holds for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from flowgraph.errors import VerificationError
+from flowgraph.plan.turns import Turning, in_turn
+
+Turns = Mapping[int, int]  # the present turn of every loop around, by the loop's number
 
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes [start, stop) of a region: the arena, or one given array."""
+    """Bytes [start, stop) of a region, the arena or one given array, at the first turns of loops; `steps` are (loop,
+    bytes a turn, whether it swings there and back)."""
 
     region: Hashable
     start: int
     stop: int
+    steps: tuple[tuple[int, int, bool], ...] = ()
 
     def overlaps(self, other: Span) -> bool:
         return self.region == other.region and self.start < other.stop and other.start < self.stop
+
+    def at(self, turns: Turns) -> Span:
+        """The span at these turns."""
+        if not self.steps:
+            return self
+        moved = sum(by * (turns[loop] % 2 if swings else turns[loop]) for loop, by, swings in self.steps)
+        return Span(self.region, self.start + moved, self.stop + moved)
 
 
 @dataclass(frozen=True)
@@ -37,31 +50,45 @@ class Access:
             return False
         return _meet(self.writes, other.writes) or _meet(self.writes, other.reads) or _meet(self.reads, other.writes)
 
+    def at(self, turns: Turns) -> Access:
+        reads, writes = (tuple(span.at(turns) for span in spans) for spans in (self.reads, self.writes))
+        return replace(self, reads=reads, writes=writes)
+
 
 def _meet(a: Sequence[Span], b: Sequence[Span]) -> bool:
     return any(x.overlaps(y) for x in a for y in b)
 
 
-def place_barriers(launches: Sequence[Access]) -> list[bool]:
+def _walk(launches: Sequence[Access], loops: Sequence[Turning]) -> Iterator[tuple[int, Access]]:
+    """Launches in order, as each is at that turn; of a loop some turns."""
+    for number, at in in_turn(len(launches), loops, lambda loop: loop.seen):
+        yield number, launches[number].at(at)
+
+
+def place_barriers(launches: Sequence[Access], loops: Sequence[Turning] = ()) -> list[bool]:
     """For each launch whether all threads meet before it. They always meet at the end of a step."""
-    barriers: list[bool] = []
-    since = 0  # the first launch after the last barrier
-    for number, launch in enumerate(launches):
-        wait = any(launch.conflicts(earlier) for earlier in launches[since:number])
-        barriers.append(wait)
-        if wait:
-            since = number
+    barriers = [False] * len(launches)
+    since: list[Access] = []  # what was done after the last barrier
+    for number, launch in _walk(launches, loops):
+        barriers[number] = barriers[number] or any(launch.conflicts(earlier) for earlier in since)
+        if barriers[number]:
+            since.clear()
+        since.append(launch)
+    for loop in loops:
+        inside = slice(loop.first, loop.stop)
+        shared = any(launch.team > 1 for launch in launches[inside])
+        if loop.turns > len(loop.seen) and shared and not any(barriers[inside]):
+            barriers[loop.first] = True  # turns that are not neighbours might meet
     return barriers
 
 
-def verify_barriers(launches: Sequence[Access], barriers: Sequence[bool]) -> None:
+def verify_barriers(launches: Sequence[Access], barriers: Sequence[bool], loops: Sequence[Turning] = ()) -> None:
     """Every pair of conflicting launches is separated by a barrier; raises VerificationError otherwise."""
-    epoch = 0
-    epochs = []
-    for wait in barriers:
-        epoch += wait
-        epochs.append(epoch)
-    for later, launch in enumerate(launches):
-        for earlier in range(later):
-            if epochs[earlier] == epochs[later] and launch.conflicts(launches[earlier]):
-                raise VerificationError(f"launches {earlier} and {later} may touch the same memory at the same time")
+    since: list[tuple[int, Access]] = []
+    for number, launch in _walk(launches, loops):
+        if barriers[number]:
+            since.clear()
+        for earlier, other in since:
+            if launch.conflicts(other):
+                raise VerificationError(f"launches {earlier} and {number} may touch the same memory at the same time")
+        since.append((number, launch))

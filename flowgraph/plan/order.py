@@ -11,12 +11,12 @@ from collections.abc import Collection, Sequence
 from flowgraph.graph.order import stable_order
 from flowgraph.graph.size import estimate
 from flowgraph.graph.tensor import Tensor
-from flowgraph.kernels.kernel import KernelCall
+from flowgraph.kernels.kernel import Call
 from flowgraph.plan.layout import Block, liveness_bound
 
 
 def launch_order(
-    calls: Sequence[KernelCall], waits: Sequence[Collection[int]], given: Collection[Tensor], kept: Collection[Tensor]
+    calls: Sequence[Call], waits: Sequence[Collection[int]], given: Collection[Tensor], kept: Collection[Tensor]
 ) -> list[int]:
     """Numbers of the calls, each after those in `waits[number]`. `given` tensors have memory of their own, `kept` ones
     live until the end."""
@@ -27,7 +27,7 @@ def launch_order(
 
 
 def _most_alive(
-    calls: Sequence[KernelCall], order: Sequence[int], size: dict[Tensor, int], kept: Collection[Tensor]
+    calls: Sequence[Call], order: Sequence[int], size: dict[Tensor, int], kept: Collection[Tensor]
 ) -> int:
     spans: dict[Tensor, tuple[int, int]] = {}
     for position, number in enumerate(order):
@@ -39,7 +39,7 @@ def _most_alive(
 
 
 def _freeing_order(
-    calls: Sequence[KernelCall], waits: Sequence[Collection[int]], size: dict[Tensor, int], kept: Collection[Tensor]
+    calls: Sequence[Call], waits: Sequence[Collection[int]], size: dict[Tensor, int], kept: Collection[Tensor]
 ) -> list[int]:
     """Always the launch that adds the fewest bytes to those alive, the first of them if there are several."""
     readers: dict[Tensor, set[int]] = {}

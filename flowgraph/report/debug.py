@@ -14,7 +14,7 @@ from flowgraph.errors import InputError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import evaluate
-from flowgraph.kernels.kernel import KernelCall
+from flowgraph.kernels.kernel import Call, kernel_calls
 from flowgraph.passes.pipeline import Record
 from flowgraph.plan.plan import Plan
 from flowgraph.report.memory import Memory
@@ -54,7 +54,7 @@ def tell_compiled(
     level: int,
     declared: Graph,
     optimised: Graph,
-    calls: Sequence[KernelCall],
+    calls: Sequence[Call],
     passes: Sequence[Record],
     files: Callable[[], Mapping[str, str]],
     device: str,
@@ -62,8 +62,9 @@ def tell_compiled(
 ) -> None:
     """What a level says of a program that was just compiled; `files` gives the generated source."""
     nodes = f"{len(declared.nodes())} nodes -> {len(optimised.nodes())}"
-    count = f"{len(calls)} kernel{'s' * (len(calls) != 1)}"
-    distinct = len({call.kernel for call in calls})
+    kernels = [call.kernel for call in kernel_calls(calls)]
+    count = f"{len(kernels)} kernel{'s' * (len(kernels) != 1)}"
+    distinct = len(set(kernels))
     _tell(f"compiled for {device}: {nodes}, {count} ({distinct} distinct), {1e3 * seconds:.1f} ms")
     if level >= PASSES:
         for record in passes:
@@ -71,8 +72,8 @@ def tell_compiled(
             if level >= EVERYTHING and record.changed:
                 _tell(record.text().rstrip("\n"))
     if level >= KERNELS:
-        for call in calls:
-            _tell(f"{call.kernel}\n  because: {call.kernel.reason}")
+        for kernel in kernels:
+            _tell(f"{kernel}\n  because: {kernel.reason}")
     if level >= SOURCE:
         for name, text in files().items():
             _tell(f"== {name}\n{text.rstrip()}")

@@ -105,7 +105,7 @@ def _tile(rows: Size, columns: Size, itemsize: int) -> Tile:
 
 def is_vector(buffer: Buffer, index: tuple[Expr, ...], axis: Axis) -> bool:
     """Whether four neighbours along the axis are 16 or 32 bytes in one place."""
-    if not index or index[-1] != Index(axis) or buffer.type.dtype not in VECTOR_DTYPES:
+    if not index or index[-1] != Index(axis) or buffer.type.dtype not in VECTOR_DTYPES or not buffer.aligned:
         return False
     return not any(axis in axes_of(e) for e in index[:-1])
 

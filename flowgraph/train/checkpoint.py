@@ -198,15 +198,27 @@ class Checkpoints:
         return sorted(found, reverse=True)
 
     def save(self, epoch: int, step: int, arrays: Arrays, about: Mapping[str, Any]) -> Path:
-        """Write the checkpoint of an epoch and a step in it, and remove what is older than the newest `keep`."""
+        """Write the checkpoint of an epoch and a step in it; of those up to it only the newest `keep` stay."""
         path = Path(self.folder) / f"{epoch:08d}-{step:08d}.safetensors"
         write(path, arrays, about)
-        for old in self.files()[self.keep :]:
+        for old in [each for each in self.files() if each.name <= path.name][self.keep :]:
             old.unlink(missing_ok=True)
         for part in path.parent.glob(".*.safetensors.*"):  # what was never finished, by processes that are gone
             if part.suffix[1:].isdigit() and not _is_alive(int(part.suffix[1:])):
                 part.unlink(missing_ok=True)
         return path
+
+    def require_none_after(self, epoch: int, step: int) -> None:
+        """CheckpointError if there are checkpoints of a training that is further than this one: it has not gone on from
+        them, and who resumes would take them for its own."""
+        newest = next(iter(self.files()), None)
+        if newest is not None and newest.stem > f"{epoch:08d}-{step:08d}":
+            raise CheckpointError(
+                f"{self.folder} holds checkpoints up to {newest.name}, of a training further than this one, which is "
+                f"at epoch {epoch}, step {step}, and did not begin from them",
+                where=origins.here(),
+                hint="use another folder; or make a new Trainer, which goes on from the newest checkpoint there",
+            )
 
     def newest(self) -> tuple[Path, Arrays, dict[str, Any]] | None:
         """The newest one that is whole; a damaged one is passed over with a warning. None if there is none.

@@ -26,7 +26,7 @@ from flowgraph.graph.size import Size, as_size, is_name, names_in, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.bounds import ClipIndex
 from flowgraph.ops.elementwise import add, cast, multiply
-from flowgraph.ops.indexing import gather, scatter_add
+from flowgraph.ops.indexing import Gather, scatter_add
 from flowgraph.ops.leaf import Input, Parameter, arange, input, parameter, size_of
 from flowgraph.ops.random import Generator, states_of
 from flowgraph.ops.reduce import mean
@@ -95,13 +95,13 @@ class Sweep:
             order = input(ORDER, (ordered,), "int32")
             position = multiply(self.step, size_of(self.batch, "int64"))
             place = add(position, arange(self.batch))  # within the order: `run` makes no more steps than fit
-            ids = gather(order, ClipIndex(ordered, trusted=True)(place))
+            ids = Gather(exhaustive=True)(order, ClipIndex(ordered, trusted=True)(place))
             replacements: dict[Tensor, Tensor] = {}
             self.inputs: dict[str, Tensor] = {}
             for x in wanted:
                 with origins.at(x.origin.by("minibatch")):
                     whole = self.inputs[x.op.label] = input(x.op.label, (examples, *x.shape[1:]), x.dtype)
-                    replacements[x] = gather(whole, ids)
+                    replacements[x] = Gather(exhaustive=True)(whole, ids)
             for number, state in enumerate(states_of(roots)):  # its own: nobody else's draws change a training
                 own = Generator(seed, "random" if number == 0 else f"random{number}").state
                 replacements[state] = own

@@ -208,6 +208,8 @@ class Trainer:
         self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
         self._stop = False
         resumed = saved is not None and self._epoch == 0 and self._resume(saved)
+        if saved is not None and not resumed:
+            saved.require_none_after(*self._place())
         if self._partial is not None and not self._partial.fits(examples, batch_size):
             self._begin_anew(self._partial, examples, batch_size)
         last = epochs if resumed else self._epoch + epochs - (self._partial is not None)
@@ -402,8 +404,13 @@ class Trainer:
         return found is not None
 
     def _save(self, saved: Checkpoints) -> None:
-        done = 0 if self._partial is None else len(self._training.so_far(self._partial.log).sizes)
-        saved.save(self._epoch if self._partial is None else self._epoch - 1, done, *self.state())
+        saved.save(*self._place(), *self.state())
+
+    def _place(self) -> tuple[int, int]:
+        """Epochs that are finished, and steps of the next one."""
+        if self._partial is None:
+            return self._epoch, 0
+        return self._epoch - 1, len(self._training.so_far(self._partial.log).sizes)
 
     def evaluate(self, data: Data, batch_size: int = 256) -> dict[str, float]:
         """The loss and the metrics, means over the examples; updates nothing."""

@@ -94,7 +94,7 @@ def show(
     ['x', 'tanh', 'tanh']
     """
     if isinstance(what, Program) and stage == "kernels":
-        text = "\n".join(str(call.kernel) for call in what.calls)
+        text = "\n".join(map(str, what.kernels))
         shown = Shown(from_kernels(what.graph, what.calls, title or "kernels"), text)
     else:
         graph = _graph(what, stage)

@@ -12,7 +12,7 @@ from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import Apply
-from flowgraph.kernels.kernel import Kernel, KernelCall
+from flowgraph.kernels.kernel import Call, Kernel, LoopCall, kernel_calls
 from flowgraph.viz.graphs import display_names, phases, type_note
 from flowgraph.viz.picture import Edge, Picture, Vertex, unique
 
@@ -22,7 +22,7 @@ _KINDS = {"input": "input", "parameter": "parameter", "constant": "constant"}
 TITLE = 32  # characters
 
 
-def from_kernels(graph: Graph, calls: Sequence[KernelCall], title: str = "kernels") -> Picture:
+def from_kernels(graph: Graph, calls: Sequence[Call], title: str = "kernels") -> Picture:
     """The kernels of an optimised graph, in the order they run."""
     called, phase = display_names(graph), phases(graph)
     next_values = {new: parameter for parameter, new in graph.updates}
@@ -43,20 +43,31 @@ def from_kernels(graph: Graph, calls: Sequence[KernelCall], title: str = "kernel
         return ovals[tensor]
 
     for number, call in enumerate(calls):
-        id, kernel = f"kernel{number}", call.kernel
+        id = f"kernel{number}"
         in_place = {
             next_values[t] for t in call.outputs if t in next_values
         }  # one arrow says read and written
         edges += [Edge(oval(t), id) for t in call.inputs if t not in in_place]
         where = phase[call.outputs[0].node]
-        tooltip = "\n".join([kernel.name, *kernel.comments])
-        vertices.append(Vertex(id, _title(kernel), "op", where, _family(kernel), _extent(kernel), tooltip))
+        vertices.append(_loop(id, call, where) if isinstance(call, LoopCall) else _box(id, call.kernel, where))
         for tensor in call.outputs:
             if tensor in next_values:
                 edges.append(Edge(id, oval(next_values[tensor]), "update"))
             if tensor not in next_values or tensor in graph.outputs:
                 edges.append(Edge(id, oval(tensor)))
     return Picture(title, tuple(vertices), unique(edges))
+
+
+def _box(id: str, kernel: Kernel, where: str) -> Vertex:
+    tooltip = "\n".join([kernel.name, *kernel.comments])
+    return Vertex(id, _title(kernel), "op", where, _family(kernel), _extent(kernel), tooltip)
+
+
+def _loop(id: str, call: LoopCall, where: str) -> Vertex:
+    inner = [each.kernel for each in kernel_calls([call])]
+    title = f"loop of {len(inner)} kernel{'s' * (len(inner) != 1)}"
+    tooltip = "\n".join(line for kernel in inner for line in (kernel.name, *kernel.comments))
+    return Vertex(id, title, "op", where, "loop", f"{call.node.op.length} turns", tooltip)
 
 
 def _extent(kernel: Kernel) -> str:

@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 
 from flowgraph.graph.graph import Graph
+from flowgraph.graph.size import evaluate as size_value
 from flowgraph.graph.tensor import Node, Tensor
-from flowgraph.graph.types import DType, float32, float64
+from flowgraph.graph.types import DType, TensorType, float32, float64
 from flowgraph.index_notation import COMPARISONS, LOGICAL, RANDOM, Apply, walk
+from flowgraph.ops.base import concrete
 from flowgraph.ops.elementwise import Add, Multiply, Negative, Subtract
 from flowgraph.ops.indexing import AddAlongAxis, ScatterAdd
-from flowgraph.ops.leaf import Constant, Input, Parameter
+from flowgraph.ops.leaf import Constant, Parameter
 from flowgraph.ops.reduce import Mean, Sum
-from flowgraph.program import concrete
+from flowgraph.ops.scan import Scan, rebuilt
 
 FACTOR = 8.0  # of the reference's own error
 ULPS = 4.0
@@ -117,34 +119,72 @@ def evaluate(
     """The roots by the ops' references; `wide` computes every float in float64, `noise` rounds at random on
     the way.
     """
-    found: dict[Tensor, np.ndarray] = {}
-    sums: Sums = {}
+    given = dict(feeds)
+    for node in graph.nodes():
+        if isinstance(node.op, Parameter):
+            given[node.outputs[0]] = node.op.storage.read()
+        elif isinstance(node.op, Constant):
+            given[node.outputs[0]] = node.op.array
     with np.errstate(all="ignore"):
-        for node in graph.nodes():
-            tensor, op = node.outputs[0], node.op
-            if isinstance(op, Input):
-                value = feeds[tensor]
-            elif isinstance(op, Parameter):
-                value = op.storage.read()
-            elif isinstance(op, Constant):
-                value = op.array
-            else:
-                op = concrete(op, sizes)
-                op = widened(op) if wide else op
-                local = noise if noise is not None and rounds(node) else None
-                value = np.asarray(op.reference(*(_rounded(found[t], t.dtype, local) for t in node.inputs)))
-                value = _rounded(value, tensor.dtype, local)
-                chain = _additions(node, found, sums) if noise is not None and tensor.dtype.is_float else None
-                if chain is not None and noise is not None:
-                    unit = float(np.finfo(tensor.dtype.numpy).eps) / 2
-                    bound = (
-                        unit * chain / FACTOR
-                    )  # times FACTOR again in `tolerance`: the bound is no estimate
-                    value = value + noise.choice((-1.0, 1.0), np.shape(value)) * bound
-            found[tensor] = np.asarray(
-                value, (float64 if wide and tensor.dtype.is_float else tensor.dtype).numpy
-            )
+        found = _values(graph, given, sizes, wide, noise)
     return [found[t] for t in graph.roots]
+
+
+def _values(
+    graph: Graph,
+    given: Mapping[Tensor, np.ndarray],
+    sizes: Mapping[str, int],
+    wide: bool,
+    noise: np.random.Generator | None,
+) -> dict[Tensor, np.ndarray]:
+    """Every tensor of a graph, in the dtype it is computed in."""
+
+    def kept(value: Any, tensor: Tensor) -> np.ndarray:
+        return np.asarray(value, (float64 if wide and tensor.dtype.is_float else tensor.dtype).numpy)
+
+    found: dict[Tensor, np.ndarray] = {t: kept(value, t) for t, value in given.items()}
+    sums: Sums = {}
+    for node in graph.nodes():
+        tensor, op = node.outputs[0], node.op
+        if tensor in found:
+            continue
+        if isinstance(op, Constant):
+            found[tensor] = kept(op.array, tensor)
+            continue
+        if isinstance(op, Scan):
+            made = _loop(op, [found[t] for t in node.inputs], sizes, wide, noise)
+            found.update((t, kept(value, t)) for t, value in zip(node.outputs, made, strict=True))
+            continue
+        op = concrete(op, sizes)
+        op = widened(op) if wide else op
+        local = noise if noise is not None and rounds(node) else None
+        value = np.asarray(op.reference(*(_rounded(found[t], t.dtype, local) for t in node.inputs)))
+        value = _rounded(value, tensor.dtype, local)
+        chain = _additions(node, found, sums) if noise is not None and tensor.dtype.is_float else None
+        if chain is not None and noise is not None:
+            unit = float(np.finfo(tensor.dtype.numpy).eps) / 2
+            bound = unit * chain / FACTOR  # times FACTOR again in `tolerance`: the bound is no estimate
+            value = value + noise.choice((-1.0, 1.0), np.shape(value)) * bound
+        found[tensor] = kept(value, tensor)
+    return found
+
+
+def _loop(
+    op: Scan, arrays: Sequence[np.ndarray], sizes: Mapping[str, int], wide: bool, noise: np.random.Generator | None
+) -> list[np.ndarray]:
+    """A loop, every op of every turn by itself."""
+    body, turns = op.inner, size_value(op.length, sizes)
+    count, first = len(body.carries), len(body.carries) + len(body.elements)
+    carried: Sequence[np.ndarray] = arrays[:count]
+    stacked: list[list[np.ndarray]] = [[np.zeros(0)] * turns for _ in body.emits]
+    for turn in reversed(range(turns)) if op.reverse else range(turns):
+        values = (*carried, *(s[turn] for s in arrays[count:first]), *arrays[first:])
+        found = _values(body.graph, dict(zip(body.slots, values, strict=True)), sizes, wide, noise)
+        carried = [found[t] for t in body.nexts]
+        for stack, tensor in zip(stacked, body.emits, strict=True):
+            stack[turn] = found[tensor]
+    shapes = ([turns, *(size_value(s, sizes) for s in t.shape)] for t in body.emits)
+    return [*carried, *(np.reshape(np.array(stack), shape) for stack, shape in zip(stacked, shapes, strict=True))]
 
 
 EXACT = (
@@ -194,8 +234,14 @@ def _additions(node: Node, found: Mapping[Tensor, np.ndarray], sums: Sums) -> np
 
 def widened(op: Any) -> Any:
     """The op making float64 where it made float32."""
+    if isinstance(op, Scan):
+        return dataclasses.replace(op, inner=rebuilt(op.inner, _wide_type, widened))
     changes = {f.name: float64 for f in dataclasses.fields(op) if getattr(op, f.name) is float32}
     return dataclasses.replace(op, **changes) if changes else op
+
+
+def _wide_type(type_: TensorType) -> TensorType:
+    return TensorType(type_.shape, float64) if type_.dtype is float32 else type_
 
 
 def _rounded(value: np.ndarray, dtype: DType, noise: np.random.Generator | None) -> np.ndarray:

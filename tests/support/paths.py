@@ -20,10 +20,11 @@ from flowgraph.compile import arrange, compile
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.tensor import Tensor, apply
 from flowgraph.graph.types import TensorType
-from flowgraph.kernels.build import build_kernels
-from flowgraph.kernels.interpret import interpret
-from flowgraph.kernels.kernel import Kernel, KernelCall
+from flowgraph.kernels.build import build_kernels, loop_call
+from flowgraph.kernels.interpret import interpret, interpret_calls
+from flowgraph.kernels.kernel import Call, Kernel
 from flowgraph.ops.leaf import Constant, Input, Leaf, Parameter
+from flowgraph.ops.scan import Scan
 from flowgraph.passes.pipeline import OPTIMISE, run_passes
 
 Feeds = Mapping[Tensor, np.ndarray]
@@ -59,7 +60,9 @@ def unfused(graph: Graph, feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
     graph = optimise(graph)
     memory = leaves(graph, feeds)
     for node in graph.nodes():
-        if not isinstance(node.op, Leaf):
+        if isinstance(node.op, Scan):
+            interpret_calls([loop_call(node)], memory, sizes)
+        elif not isinstance(node.op, Leaf):
             kernel, operands = single_kernel(node.op, tuple(t.type for t in node.inputs))
             (memory[node.outputs[0]],) = interpret(kernel, [memory[node.inputs[k]] for k in operands], sizes)
     return [memory[t] for t in graph.roots]
@@ -71,13 +74,10 @@ def fused(graph: Graph, feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
     return run_calls(graph, arrange(build_kernels(graph), graph), feeds, sizes)
 
 
-def run_calls(graph: Graph, calls: Sequence[KernelCall], feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
+def run_calls(graph: Graph, calls: Sequence[Call], feeds: Feeds, sizes: Sizes) -> list[np.ndarray]:
     """Kernels one after the other, each seeing only what leaves and earlier kernels gave it."""
     memory = leaves(graph, feeds)
-    for call in calls:
-        memory.update(
-            zip(call.outputs, interpret(call.kernel, [memory[t] for t in call.inputs], sizes), strict=True)
-        )
+    interpret_calls(calls, memory, sizes)
     return [memory[t] for t in graph.roots]
 
 

@@ -40,9 +40,8 @@ from flowgraph.ops import (
     shape,
     statistics,
 )
-from flowgraph.ops.base import Op
+from flowgraph.ops.base import Op, concrete
 from flowgraph.ops.leaf import Leaf
-from flowgraph.program import concrete
 from tests.support import random_lookups, random_products, random_shapes
 from tests.support.compare import widened
 

@@ -26,7 +26,7 @@ from flowgraph.backends.cpu.atomics import (
     store,
     ticks,
 )
-from flowgraph.backends.cpu.words import CALLER, STOP, WORKER, Control, Profile, Row
+from flowgraph.backends.cpu.words import CALLER, LOOP, STOP, WORKER, Control, Move, Moves, Profile, Row
 
 WORD = 8                    # bytes, as all below
 ROW, TIMES = WORD * len(Row), WORD * len(Profile)
@@ -39,6 +39,10 @@ TICKS, NANOSECONDS = WORD * Control.TICKS, WORD * Control.NANOSECONDS
 KERNEL, ARGS, TASKS = WORD * Row.KERNEL, WORD * Row.ARGS, WORD * Row.TASKS
 TEAM, BARRIER = WORD * Row.TEAM, WORD * Row.BARRIER
 BEFORE, TOTAL = WORD * Row.BEFORE, WORD * Row.TOTAL
+STRIDE, MARK, MOVES = WORD * Row.STRIDE, WORD * Row.MARK, WORD * Row.MOVES
+TURNS, JUMP = WORD * Row.TURNS, WORD * Row.JUMP
+MOVE_COUNT, TURN, FIRST_MOVE, MOVE = WORD * Moves.COUNT, WORD * Moves.TURN, WORD * len(Moves), WORD * len(Move)
+MOVED, BEGIN, ODD, EVEN = WORD * Move.WORD, WORD * Move.BEGIN, WORD * Move.ODD, WORD * Move.EVEN
 WAIT, WORK = WORD * Profile.WAIT, WORD * Profile.WORK
 
 SPINS = 200                 # pauses before a waiting thread offers its core to others: a few microseconds
@@ -83,9 +87,37 @@ def release(control):
 
 @part
 def end_step(control, deadline):
-    """What one thread does between two steps, while no other runs."""
+    """What one thread does between two steps, while no other runs; whether the deadline is past."""
     store(control, DONE, load(control, DONE) + 1)
-    store(control, PAST_DEADLINE, 1 if clock() >= deadline else 0)
+    return 1 if clock() >= deadline else 0
+
+
+@part
+def turn(row, thread, here):
+    """Begin a loop or its next turn, or end it: move this thread's arguments; the row to go on with."""
+    words = load(row, ARGS) + load(row, STRIDE) * thread
+    moves, turns, jump = load(row, MOVES), load(row, TURNS), load(row, JUMP)
+    count, counter = load(moves, MOVE_COUNT), load(moves, TURN)
+    move = moves + FIRST_MOVE
+    done = here + 1
+    if load(row, MARK) == LOOP:
+        if turns == 0:
+            return jump
+        store(words, counter, 0)
+        for _ in range(count):
+            store(words, load(move, MOVED), load(words, load(move, BEGIN)))
+            move += MOVE
+        return done
+    now = load(words, counter) + 1
+    if now == turns:
+        return done
+    store(words, counter, now)
+    which = EVEN + (ODD - EVEN) * (now & 1)
+    for _ in range(count):
+        word = load(move, MOVED)
+        store(words, word, load(words, word) + load(move, which))
+        move += MOVE
+    return jump
 
 
 @part
@@ -105,8 +137,12 @@ def walk(control, thread):
             if step > 0:
                 times = profile + TIMES * launches
                 store(times, WAIT, load(times, WAIT) + now - before)
-        for k in range(launches):
+        k = 0
+        while k < launches:
             row = table + ROW * k
+            if load(row, TASKS) < 0:
+                k = turn(row, thread, k)
+                continue
             if threads > 1 and load(row, BARRIER) != 0:
                 if arrive(control, threads):
                     release(control)
@@ -127,24 +163,27 @@ def walk(control, thread):
                     lo = max(total * thread // team - before, 0)
                     hi = min(total * (thread + 1) // team - before, tasks)
                 if lo < hi:
-                    call(load(row, KERNEL), load(row, ARGS), lo, hi)
+                    call(load(row, KERNEL), load(row, ARGS) + load(row, STRIDE) * thread, lo, hi)
             if profile != 0:
                 times = profile + TIMES * k
                 before, now = now, ticks()
                 store(times, WORK, load(times, WORK) + now - before)
+            k += 1
         step += 1
         if threads == 1:
-            end_step(control, deadline)
+            past = end_step(control, deadline)
         else:
             if arrive(control, threads):
-                end_step(control, deadline)
+                store(control, PAST_DEADLINE, end_step(control, deadline))
                 release(control)
             else:
                 wait_for_release(control, released)
             released += 1
-        # From here on the caller may be gone, so nothing may be touched but the control block. This word is
-        # written next at the end of another step, which needs this thread too: all threads read the same.
-        if load(control, PAST_DEADLINE) != 0:
+            # From here on the caller may be gone, so nothing may be touched but the control block. This word is
+            # written next at the end of another step of several threads, which needs this one too: all read the
+            # same. (So a run of one thread, which does not wait for the others, must not write it.)
+            past = load(control, PAST_DEADLINE)
+        if past != 0:
             break
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flowgraph.backends.cpu.arguments import Arguments, loop_rows, row_of_calls
 from flowgraph.backends.cpu.store import KernelSource
 from flowgraph.backends.cpu.team import CpuRuntime, Tape
+from flowgraph.backends.cpu.words import AGAIN, LOOP, Row
 from flowgraph.backends.cpu.words import Profile as Words
-from flowgraph.backends.cpu.words import Row
 from flowgraph.backends.listing import source_files
 from flowgraph.backends.once import plan_launches
 from flowgraph.backends.one_run import OneRun
@@ -19,7 +20,7 @@ from flowgraph.codegen.cpu_source import cpu_source
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import GUESS, Size, evaluate, names_in
 from flowgraph.graph.tensor import Tensor
-from flowgraph.kernels.kernel import Kernel, KernelCall
+from flowgraph.kernels.kernel import Call, Kernel, KernelCall
 from flowgraph.ops.leaf import aligned
 from flowgraph.plan.arena import Arena, lay_out, room_for
 from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
@@ -54,9 +55,10 @@ class Binding:
     table: np.ndarray
     words: np.ndarray
     arena: np.ndarray
-    input_words: dict[Tensor, list[int]]
+    input_words: dict[Tensor, list[tuple[int, int]]]
     outputs: list[np.ndarray]
     alive: list[np.ndarray]
+    rows: list[int]  # of the table, by the number of the call
 
 
 class CpuExecutor:
@@ -65,7 +67,7 @@ class CpuExecutor:
     device = "cpu"
 
     def __init__(
-        self, graph: Graph, calls: Sequence[KernelCall], threads: int | None, runtime: CpuRuntime | None = None
+        self, graph: Graph, calls: Sequence[Call], threads: int | None, runtime: CpuRuntime | None = None
     ) -> None:
         self.graph = graph
         self.runtime = runtime or shared_runtime(threads)
@@ -94,10 +96,11 @@ class CpuExecutor:
         outputs, tape = self._run(sizes, inputs, steps, None, profiled=True)
         seconds, threads = tape.seconds(), self.runtime.threads if tape.team > 1 else 1
         wait, work = seconds[:threads, :, Words.WAIT], seconds[:threads, :, Words.WORK]
+        rows = self._binding(sizes).rows
         return Timed(
             self.plan.calls,
-            work[:, :-1],
-            wait[:, :-1],
+            work[:, rows],
+            wait[:, rows],
             wait[:, -1],
             1e-9 * tape.nanoseconds,
             "the native driver, on every thread, before and after each launch",
@@ -118,7 +121,8 @@ class CpuExecutor:
                 parameter.op.storage.read()
             fed = {t: self._apart(inputs[t]) for t in binding.input_words}
             for tensor, places in binding.input_words.items():
-                binding.words[places] = fed[tensor].ctypes.data
+                for word, offset in places:
+                    binding.words[:, word] = fed[tensor].ctypes.data + offset
             tape = Tape(binding.table, self.runtime.new_profile(binding.table) if profiled else None)
             try:
                 self.runtime.run_tape(tape, steps, on_chunk)
@@ -148,51 +152,51 @@ class CpuExecutor:
         base = arena.ctypes.data
         address = {t: base + offset for t, offset in layout.offsets.items()}
         alive: list[np.ndarray] = []
-        for tensor, place in plan.places.items():
-            if place.kind == "parameter":
-                address[tensor] = place.of.op.storage.array.ctypes.data
-            elif place.kind == "constant":
-                constant = aligned(place.of.op.array.shape, place.of.dtype.numpy)
-                constant[...] = place.of.op.array
-                alive.append(constant)
-                address[tensor] = constant.ctypes.data
-        words: list[int] = []
-        starts: list[int] = []
-        input_words: dict[Tensor, list[int]] = {}
+        for tensor in plan.owners("parameter"):
+            address[tensor] = tensor.op.storage.array.ctypes.data
+        for tensor in plan.owners("constant"):
+            constant = aligned(tensor.op.array.shape, tensor.dtype.numpy)
+            constant[...] = tensor.op.array
+            alive.append(constant)
+            address[tensor] = constant.ctypes.data
+        words = Arguments(plan, sizes, address)
         for number, compiled in enumerate(self.compiled):
-            starts.append(len(words))
-            buffers = compiled.call.operands()
-            for name in compiled.loops.buffers:
-                if name in layout.working[number]:
-                    words.append(base + layout.working[number][name])
-                    continue
-                tensor = buffers[name]
-                if plan.places[tensor].kind == "input":
-                    input_words.setdefault(tensor, []).append(len(words))
-                words.append(address.get(tensor, 0))
-            words += [evaluate(s, sizes) for s in compiled.loops.sizes]
-        table_words = np.array([*words, 0], np.int64)
+            working = {name: base + offset for name, offset in layout.working[number].items()}
+            words.add(compiled.loops.buffers, compiled.call.operands(), working, compiled.loops.sizes)
         teams, tasks = self._teams(sizes)
-        table = np.zeros((len(self.compiled), len(Row)), np.int64)
-        for k in range(len(self.compiled)):
-            table[k, Row.KERNEL] = self.addresses[k]
-            table[k, Row.ARGS] = table_words.ctypes.data + 8 * starts[k]
-            table[k, Row.TASKS] = tasks[k]
-            table[k, Row.TEAM] = teams[k]
+        loops = plan.turning(sizes)
+        copies = words.copies(self.runtime.threads)
+        table = np.zeros((len(self.compiled) + 2 * len(loops), len(Row)), np.int64)
+        rows = row_of_calls(len(self.compiled), loops)
+        for k, row in enumerate(rows):
+            table[row, Row.KERNEL] = self.addresses[k]
+            table[row, Row.ARGS] = copies.ctypes.data + 8 * words.starts[k]
+            table[row, Row.TASKS] = tasks[k]
+            table[row, Row.TEAM] = teams[k]
         for run in plan.launches:
-            table[run, Row.BEFORE] = np.cumsum([0, *(tasks[k] for k in run[:-1])])
-            table[run, Row.TOTAL] = sum(tasks[k] for k in run)
-        accesses = self._accesses(teams, layout)
-        barriers = place_barriers(accesses)
-        verify_barriers(accesses, barriers)
-        table[:, Row.BARRIER] = barriers
+            places = rows[run.start : run.stop]
+            table[places, Row.BEFORE] = np.cumsum([0, *(tasks[k] for k in run[:-1])])
+            table[places, Row.TOTAL] = sum(tasks[k] for k in run)
+        accesses = self._accesses(teams, layout, sizes)
+        barriers = place_barriers(accesses, loops)
+        verify_barriers(accesses, barriers, loops)
+        table[rows, Row.BARRIER] = barriers
+        table[:, Row.STRIDE] = copies.strides[0] if len(copies) > 1 else 0
+        for number, loop in enumerate(loops):
+            moves = words.moves(number)
+            alive.append(moves)
+            begin, end = loop_rows(number, loops)
+            for row, mark, jump in ((begin, LOOP, end + 1), (end, AGAIN, begin + 1)):
+                table[row, [Row.MOVES, Row.ARGS, Row.MARK]] = moves.ctypes.data, copies.ctypes.data, mark
+                table[row, [Row.TEAM, Row.TURNS, Row.JUMP]] = 1, loop.turns, jump
         outputs = []
         for tensor in plan.outputs:
             shape = tuple(evaluate(s, sizes) for s in tensor.shape)
-            start = address[tensor] - base
+            place = plan.places[tensor]
+            start = address[place.of] - base + evaluate(place.start, sizes) * tensor.dtype.itemsize
             nbytes = evaluate(plan.bytes_of(tensor), sizes)
             outputs.append(arena[start : start + nbytes].view(tensor.dtype.numpy).reshape(shape))
-        return Binding(table, table_words, arena, input_words, outputs, alive)
+        return Binding(table, copies, arena, words.input_words, outputs, alive, rows)
 
     def _teams(self, sizes: Sizes) -> tuple[list[int], list[int]]:
         """Threads and tasks of every call, from what its launch costs at these sizes."""
@@ -204,15 +208,17 @@ class CpuExecutor:
             teams += [team] * len(run)
         return teams, tasks
 
-    def _accesses(self, teams: Sequence[int], arena: Arena) -> list[Access]:
+    def _accesses(self, teams: Sequence[int], arena: Arena, sizes: Sizes) -> list[Access]:
         """What every launch touches: bytes of the arena, or a given array as a whole."""
 
         def span(tensor: Tensor) -> Span:
             place = self.plan.places[tensor]
             if place.kind != "arena":
                 return Span(place.of, 0, 1)
-            offset = arena.offsets[tensor]
-            return Span("arena", offset, offset + arena.values[tensor].size)
+            width = tensor.dtype.itemsize
+            start = arena.offsets[place.of] + evaluate(place.start, sizes) * width
+            steps = tuple((step.loop, evaluate(step.by, sizes) * width, step.swings) for step in place.steps)
+            return Span("arena", start, start + evaluate(self.plan.bytes_of(tensor), sizes), steps)
 
         made = []
         for compiled, team, (offset, size) in zip(self.compiled, teams, arena.scratch, strict=True):
@@ -236,7 +242,7 @@ class CpuExecutor:
         return generated_files(self.plan, self.compiled)
 
 
-def planned(graph: Graph, calls: Sequence[KernelCall]) -> tuple[Plan, list[Compiled]]:
+def planned(graph: Graph, calls: Sequence[Call]) -> tuple[Plan, list[Compiled]]:
     """The launches of a graph's kernels, and the kernels as they will run."""
     return plan_launches(graph, calls, prepare, lambda call: cost(call.kernel, guesses(call)) <= SMALL, SPARE)
 

@@ -9,7 +9,8 @@ from enum import IntEnum
 
 
 class Row(IntEnum):
-    """A call of a kernel; a launch is a row or several. Widen by adding a name: every stride is len(Row)."""
+    """A call of a kernel; a launch is a row or several. Or the begin or the end of a loop: what is between is walked
+    turn by turn. Widen by adding a name: every stride is len(Row)."""
 
     KERNEL = 0      # address of void(int64 args, int64 lo, int64 hi)
     ARGS = 1        # address of the kernel's own table of words
@@ -18,6 +19,31 @@ class Row(IntEnum):
     BARRIER = 4     # 1: wait until every earlier launch is finished everywhere
     BEFORE = 5      # tasks of the rows before it in its launch
     TOTAL = 6       # tasks of all rows of its launch
+    STRIDE = 7      # bytes from a thread's ARGS to the next one's: in loops every thread has words of its own
+    # Of a loop's two rows (ARGS: all words of a thread)
+    MOVES = 0       # address of a list: see Moves
+    MARK = 2        # LOOP or AGAIN, instead of a number of tasks
+    TURNS = 5
+    JUMP = 6        # the row to go on with: of LOOP, if there are no turns; of AGAIN, for the next turn
+
+
+LOOP, AGAIN = -1, -2
+
+
+class Moves(IntEnum):
+    """What a loop does to the words of a thread. After the first two one `Move` each."""
+
+    COUNT = 0
+    TURN = 1        # offset in bytes of the word that counts turns
+
+
+class Move(IntEnum):
+    """An argument that moves. Offsets are in bytes from the thread's first word."""
+
+    WORD = 0        # offset of the word
+    BEGIN = 1       # offset of the word that it begins with
+    ODD = 2         # what is added to it before the turns 1, 3, 5 ...
+    EVEN = 3        # and before the turns 2, 4, 6 ...
 
 
 class Profile(IntEnum):

@@ -29,9 +29,10 @@ from flowgraph.errors import DeviceError
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Size, evaluate, product
 from flowgraph.graph.tensor import Tensor
-from flowgraph.kernels.kernel import KernelCall
+from flowgraph.kernels.kernel import Call, KernelCall
 from flowgraph.plan.arena import lay_out, room_for
 from flowgraph.plan.plan import Plan
+from flowgraph.plan.turns import in_turn
 from flowgraph.program import OnChunk, Sizes
 from flowgraph.report.debug import Tally
 from flowgraph.report.profile import Timed
@@ -93,7 +94,7 @@ class CudaExecutor:
 
     device = "cuda"
 
-    def __init__(self, graph: Graph, calls: Sequence[KernelCall], target: CudaDevice) -> None:
+    def __init__(self, graph: Graph, calls: Sequence[Call], target: CudaDevice) -> None:
         self.graph, self.target = graph, target
         self.parameters = parameters_of(target)
         self.plan, self.compiled = planned(graph, calls)
@@ -158,18 +159,16 @@ class CudaExecutor:
 
     @cached_property
     def _storages(self) -> list[Any]:
-        found = {p.of for p in self.plan.places.values() if p.kind == "parameter"}
-        return [t.op.storage for t in sorted(found, key=lambda t: t.node.serial)]
+        return [t.op.storage for t in sorted(self.plan.owners("parameter"), key=lambda t: t.node.serial)]
 
     @cached_property
     def _constants(self) -> dict[Tensor, int]:
         """Addresses of the constants, which all sizes share."""
         found = {}
-        for tensor, place in self.plan.places.items():
-            if place.kind == "constant":
-                array = place.of.op.array
-                found[tensor] = self._alloc(self, array.nbytes)
-                self.target.to_device(found[tensor], np.asarray(array, order="C"))
+        for tensor in self.plan.owners("constant"):
+            array = tensor.op.array
+            found[tensor] = self._alloc(self, array.nbytes)
+            self.target.to_device(found[tensor], np.asarray(array, order="C"))
         return found
 
     @cached_property
@@ -209,21 +208,20 @@ class CudaExecutor:
             base = self._alloc(binding, layout.total)
         address = {t: base + offset for t, offset in layout.offsets.items()} | self._constants
         working = [{name: base + offset for name, offset in each.items()} for each in layout.working]
-        for tensor, place in plan.places.items():
-            if place.kind == "parameter":
-                address[tensor] = self.parameters.address(place.of.op.storage)
-            elif place.kind == "input":
-                binding.inputs[tensor] = address[tensor] = self._alloc(
-                    binding, evaluate(plan.bytes_of(tensor), sizes)
-                )
-        for handle, run in zip(self._handles, plan.launches, strict=True):
-            parts = [self._part(number, address, working[number], sizes) for number in run]
+        for tensor in plan.owners("parameter"):
+            address[tensor] = self.parameters.address(tensor.op.storage)
+        for tensor in plan.owners("input"):
+            address[tensor] = self._alloc(binding, evaluate(plan.bytes_of(tensor), sizes))
+            binding.inputs[tensor] = address[tensor]
+        for number, at in in_turn(len(plan.launches), plan.turning(sizes)):
+            run = plan.launches[number]
+            parts = [self._part(k, partial(self._address, address, sizes, at), working[k], sizes) for k in run]
             if any(part.blocks for part in parts):
                 busy = [part for part in parts if part.blocks]
-                binding.launches.append(self._launch(handle, busy, len(run) > 1, binding))
+                binding.launches.append(self._launch(self._handles[number], busy, len(run) > 1, binding))
         for tensor in plan.outputs:
             shape = tuple(evaluate(s, sizes) for s in tensor.shape)
-            binding.outputs.append((address[tensor], shape, tensor.dtype.numpy))
+            binding.outputs.append((self._address(address, sizes, {}, tensor), shape, tensor.dtype.numpy))
 
         launches, target = binding.launches, self.target  # not self: the step must not keep its own binding alive
 
@@ -235,10 +233,20 @@ class CudaExecutor:
             binding.step = target.capture(step)
         return binding
 
-    def _part(self, number: int, address: Mapping[Tensor, int], working: Mapping[str, int], sizes: Sizes) -> Part:
+    def _address(self, owners: Mapping[Tensor, int], sizes: Sizes, turns: Mapping[int, int], tensor: Tensor) -> int:
+        """Where a tensor lies at these turns of the loops around."""
+        place = self.plan.places[tensor]
+        elements = evaluate(place.start, sizes)
+        for step in place.steps:
+            elements += evaluate(step.by, sizes) * (turns[step.loop] % 2 if step.swings else turns[step.loop])
+        return owners[place.of] + elements * tensor.dtype.itemsize
+
+    def _part(
+        self, number: int, address: Callable[[Tensor], int], working: Mapping[str, int], sizes: Sizes
+    ) -> Part:
         """A call at these sizes; no blocks if there is nothing to compute."""
         call, loops = self.compiled[number].call, self.compiled[number].loops
-        places = {name: address[tensor] for name, tensor in call.operands().items()} | dict(working)
+        places = {name: address(tensor) for name, tensor in call.operands().items()} | dict(working)
         arguments = (*(places[name] for name in loops.buffers), *(evaluate(s, sizes) for s in loops.sizes))
         blocks = min(evaluate(loops.blocks, sizes), self.target.multiprocessors * BLOCKS_A_MULTIPROCESSOR)
         return Part(number, blocks, arguments)
@@ -289,7 +297,7 @@ class CudaExecutor:
         return generated_files(self.plan, self.compiled)
 
 
-def planned(graph: Graph, calls: Sequence[KernelCall]) -> tuple[Plan, list[Compiled]]:
+def planned(graph: Graph, calls: Sequence[Call]) -> tuple[Plan, list[Compiled]]:
     """The launches of a graph's kernels, and the kernels as they will run. Any call may wait for others like it: a
     launch costs more than memory that has left a cache. But large tiles are launched alone: one launch of them occupies
     the device, and arguments from a table would cost registers, so that half as many blocks fit at once."""

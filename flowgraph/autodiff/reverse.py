@@ -1,13 +1,14 @@
-"""The backward graph, derived from the forward graph by reverse accumulation. Knows no single op: only their
-`vjp` or, where a composite has none, its expansion.
+"""Reverse accumulation. Knows no single op: only their `vjp` or, where a composite has none, its expansion, or the
+derivative of a loop's body.
 
 What comes out is a graph like any other: it can be printed, drawn, compiled, differentiated again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from flowgraph.autodiff.loop import loop_vjp
 from flowgraph.errors import DTypeError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
@@ -37,7 +38,7 @@ def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
             )
     with origins.at(cost.origin.by("backward")):
         one = constant(1.0, cost.dtype)
-    cotangents = _accumulate(cost, one, frozenset(wrt))
+    cotangents = accumulate({cost: one}, frozenset(wrt))
 
     gradients = []
     for tensor in wrt:
@@ -51,19 +52,17 @@ def backward(cost: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
     return gradients
 
 
-def _accumulate(
-    root: Tensor, seed: Tensor, targets: frozenset[Tensor], given: frozenset[Tensor] = frozenset()
+def accumulate(
+    seeds: Mapping[Tensor, Tensor], targets: frozenset[Tensor], given: frozenset[Tensor] = frozenset()
 ) -> dict[Tensor, Tensor]:
-    """The cotangents of all tensors between the targets and a root whose own is `seed`. Ends at `given`
-    tensors.
-    """
-    nodes = topological([root], given)
-    reaches: set[Node] = set()  # nodes through which the root depends on a target
+    """The cotangents of all tensors between the targets and roots whose own are the seeds. Ends at `given` tensors."""
+    nodes = topological(seeds, given)
+    reaches: set[Node] = set()  # nodes through which a root depends on a target
     for node in nodes:
         if any(t in targets or t.node in reaches for t in (*node.outputs, *node.inputs)):
             reaches.add(node)
 
-    cotangents: dict[Tensor, Tensor] = {root: seed}
+    cotangents: dict[Tensor, Tensor] = dict(seeds)
     for node in reversed(nodes):
         arriving = tuple(cotangents.get(t) for t in node.outputs)
         if node not in reaches or not node.inputs or all(g is None for g in arriving):
@@ -86,13 +85,15 @@ def _accumulate(
 
 def _vjp(node: Node, arriving: Cotangents) -> Cotangents:
     """What the op says; a composite that says nothing is differentiated through its expansion."""
+    if node.op.meaning() == "loop":
+        return loop_vjp(node, arriving, accumulate)
     if type(node.op).vjp is not Op.vjp or node.op.meaning() != "expand":
         return node.op.vjp(node.inputs, node.outputs, arriving)
     (seed,) = arriving
     assert seed is not None
     inputs = frozenset(node.inputs)
     inner = node.op.expand(*node.inputs)
-    found = {inner: seed} if inner in inputs else _accumulate(inner, seed, inputs, inputs)
+    found = {inner: seed} if inner in inputs else accumulate({inner: seed}, inputs, inputs)
     return tuple(found.get(t) if node.inputs.index(t) == k else None for k, t in enumerate(node.inputs))
 
 

@@ -1,0 +1,361 @@
+"""Loops: what they compute, their gradients, what they cost, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flowgraph as fg
+from flowgraph.errors import DTypeError, GraphError, InputError, ShapeError
+from flowgraph.graph.graph import Graph
+from flowgraph.kernels.kernel import LoopCall, kernel_calls
+from flowgraph.ops.scan import Scan
+from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
+from flowgraph.plan.turns import Turning, in_turn
+from tests.support.compare import Oracle
+from tests.support.paths import PATHS
+
+each_path = pytest.mark.parametrize("path", PATHS)
+Step = Callable[[Any, Any], tuple[Any, Any]]
+rng = np.random.default_rng(0)
+W, U, B = (rng.normal(0, 0.5, shape).astype(np.float32) for shape in ((5, 7), (7, 7), (7,)))
+
+
+def cell(dtype: str = "float32") -> tuple[Step, list[fg.Tensor]]:
+    """The recurrent network of the 1980s."""
+    w, u, b = (fg.parameter(n, a.shape, a.astype(dtype), dtype) for n, a in (("w", W), ("u", U), ("b", B)))
+
+    def step(h: fg.Tensor, x: fg.Tensor) -> tuple[fg.Tensor, fg.Tensor]:
+        h = fg.tanh(fg.add_bias(x @ w + h @ u, b))
+        return h, h
+
+    return step, [w, u, b]
+
+
+def network(rows: int = 3, dtype: str = "float32", **how: Any) -> tuple[Graph, dict[fg.Tensor, np.ndarray]]:
+    """A cost of all states and the last one, and its gradients by parameters, data and the first state."""
+    x = fg.input("x", ("time", "batch", 5), dtype)
+    h0 = fg.input("h0", ("batch", 7), dtype)
+    step, parameters = cell(dtype)
+    last, every = fg.scan(step, h0, x, **how)
+    cost = fg.sum(every * every) + fg.sum(fg.sin(last))
+    graph = Graph((cost, last, every, *fg.grad(cost, [*parameters, x, h0])))
+    data = np.random.default_rng(1)
+    return graph, {x: data.normal(size=(11, rows, 5)).astype(dtype), h0: data.normal(size=(rows, 7)).astype(dtype)}
+
+
+HOWS: dict[str, dict[str, Any]] = {
+    "forward": {},
+    "reverse": {"reverse": True},
+    "checkpoint 3": {"checkpoint": 3},
+    "checkpoint 4 reverse": {"checkpoint": 4, "reverse": True},
+    "checkpoint 1": {"checkpoint": 1},
+    "checkpoint 99": {"checkpoint": 99},
+}
+each_how = pytest.mark.parametrize("how", HOWS)
+
+
+@each_path
+@each_how
+def test_every_path_computes_states_and_gradients(path: str, how: str) -> None:
+    graph, feeds = network(**HOWS[how])
+    sizes = {"time": 11, "batch": 3}
+    assert not Oracle(graph, feeds, sizes).mismatch(PATHS[path](graph, feeds, sizes))
+
+
+@each_how
+def test_a_loop_computes_what_the_same_steps_written_out_do(how: str) -> None:
+    graph, feeds = network(dtype="float64", **HOWS[how])
+    found = PATHS["reference"](graph, feeds, {"time": 11, "batch": 3})
+    x, h0 = fg.input("x", (11, "batch", 5), "float64"), fg.input("h0", ("batch", 7), "float64")
+    step, parameters = cell("float64")
+    h, states = h0, []
+    reverse = HOWS[how].get("reverse", False)
+    for t in reversed(range(11)) if reverse else range(11):
+        h, _ = step(h, x[t])
+        states.append(h)
+    every = fg.stack(states[::-1] if reverse else states)
+    cost = fg.sum(every * every) + fg.sum(fg.sin(h))
+    written_out = Graph((cost, h, every, *fg.grad(cost, [*parameters, x, h0])))
+    expected = PATHS["reference"](written_out, dict(zip((x, h0), feeds.values(), strict=True)), {"batch": 3})
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+def test_gradients_agree_with_differences_and_so_do_their_gradients() -> None:
+    from tests.test_registry import assert_gradients, projected
+
+    x, h0 = fg.input("x", (4, 2, 5), "float64"), fg.input("h0", (2, 7), "float64")
+    u = fg.input("u", (7, 7), "float64")
+
+    def step(h: fg.Tensor, x: fg.Tensor) -> tuple[fg.Tensor, fg.Tensor]:
+        h = fg.tanh(x @ W.astype(np.float64) + h @ u)
+        return h, fg.sum(h * h, axis=1)
+
+    last, every = fg.scan(step, h0, x)
+    feeds = {t: np.random.default_rng(2).normal(size=t.shape) * 0.5 for t in (x, h0, u)}
+    for seed, result in enumerate((last, every)):
+        first = assert_gradients(projected(result, seed), feeds, [x, h0, u])
+        assert_gradients(projected(first[2], 7) + projected(first[0], 8), feeds, [x, h0, u])
+
+
+@each_path
+def test_loops_in_loops(path: str) -> None:
+    """Each row's running product with a matrix, and the sum of all of them."""
+    x, w = fg.input("x", ("outer", "inner", 3)), fg.input("w", (3, 3))
+
+    def inner(h: fg.Tensor, x: fg.Tensor) -> tuple[fg.Tensor, fg.Tensor]:
+        h = fg.tanh(h @ w + x)
+        return h, h * 2.0
+
+    def outer(total: fg.Tensor, rows: fg.Tensor) -> tuple[fg.Tensor, tuple[fg.Tensor, fg.Tensor]]:
+        last, every = fg.scan(inner, total * 0.5, rows)
+        return total + last, (last, every)
+
+    total, (lasts, every) = fg.scan(outer, fg.constant(np.zeros(3, np.float32)), x)
+    cost = fg.sum(total) + fg.sum(lasts * lasts) + fg.sum(fg.sin(every))
+    graph = Graph((cost, total, lasts, every, *fg.grad(cost, [x, w])))
+    feeds = {x: rng.normal(size=(4, 5, 3)).astype("f4"), w: rng.normal(size=(3, 3)).astype("f4")}
+    sizes = {"outer": 4, "inner": 5}
+    assert not Oracle(graph, feeds, sizes).mismatch(PATHS[path](graph, feeds, sizes))
+
+
+@each_path
+def test_a_loop_without_turns_ends_as_it_begins(path: str) -> None:
+    graph, feeds = network()
+    feeds = {t: a[:0] if a.ndim == 3 else a for t, a in feeds.items()}
+    _, last, every, *gradients = PATHS[path](graph, feeds, {"time": 0, "batch": 3})
+    np.testing.assert_array_equal(last, list(feeds.values())[1])
+    assert every.shape == (0, 3, 7) and not any(g.any() for g in gradients[:4])
+    np.testing.assert_allclose(gradients[4], np.cos(last), rtol=1e-6)
+
+
+def test_any_structure_is_carried_and_stacked() -> None:
+    def step(carry: dict[str, Any], x: tuple[fg.Tensor, fg.Tensor]) -> tuple[Any, Any]:
+        count, (h, c) = carry["count"], carry["state"]
+        return {"count": count + 1, "state": [c + x[0], h]}, {"sum": h + c, "twice": (x[1] * 2,)}
+
+    a, b = fg.input("a", ("t", 3)), fg.input("b", ("t",), "int32")
+    zeros = fg.constant(np.zeros(3, np.float32))
+    carry, ys = fg.scan(step, {"count": 0, "state": [zeros, zeros + 1.0]}, (a, b))
+    program = fg.compile(outputs=[carry["count"], *carry["state"], ys["sum"], ys["twice"][0]], device="cpu")
+    count, h, c, sums, twice = program(a=np.ones((4, 3), np.float32), b=np.arange(4, dtype=np.int32))
+    assert count == 4 and h.tolist() == [2, 2, 2] and c.tolist() == [3, 3, 3]
+    assert twice.tolist() == [0, 2, 4, 6] and sums[:, 0].tolist() == [1, 2, 3, 4]
+
+
+def test_a_number_of_turns_may_be_given_or_a_name() -> None:
+    doubled, _ = fg.scan(lambda x, _: (x * 2.0, None), fg.input("x", (3,)), length="turns")
+    program = fg.compile(outputs=doubled, device="cpu")
+    assert program.run(1, {"x": np.ones(3, np.float32)}, sizes={"turns": 5})[0].tolist() == [32, 32, 32]
+
+
+# What is in the loop, and what is not
+
+
+def loops(graph: Graph) -> list[Scan]:
+    return [n.op for n in graph.nodes() if isinstance(n.op, Scan)]
+
+
+def test_one_forward_loop_serves_the_cost_and_its_gradient() -> None:
+    graph, _ = network()
+    optimised = fg.compile(outputs=graph.outputs, device="reference").graph
+    forward, backward = sorted(loops(optimised), key=lambda op: op.reverse)
+    assert (forward.reverse, backward.reverse) == (False, True)
+
+
+def test_what_nobody_reads_is_not_carried_stacked_or_given() -> None:
+    def step(carry: Any, x: Any) -> Any:
+        h, unused = carry
+        return (fg.tanh(h + x[0]), unused * x[1]), (h, unused)
+
+    a, b = fg.input("a", ("t", 3)), fg.input("b", ("t", 3))
+    one = fg.constant(np.ones(3, np.float32))
+    (last, _), (states, _) = fg.scan(step, (one, one), (a, b))
+    (loop,) = loops(fg.compile(outputs=[last, states], device="reference").graph)
+    assert [len(part) for part in (loop.inner.carries, loop.inner.elements, loop.inner.emits)] == [1, 1, 1]
+
+
+def test_what_no_turn_changes_is_given_and_computed_once() -> None:
+    x, w = fg.input("x", ("t", 3)), fg.parameter("w", (3, 3), np.eye(3))
+
+    def step(carry: Any, x: fg.Tensor) -> Any:
+        h, scale = carry
+        return (fg.tanh(x + h @ fg.exp(w)) * scale, scale), None
+
+    (last, _), _ = fg.scan(step, (fg.constant(np.ones(3, np.float32)), fg.input("scale", (3,))), x)
+    program = fg.compile(outputs=last, device="reference")
+    (loop,) = loops(program.graph)
+    assert len(loop.inner.carries) == 1
+    assert "exp" not in {n.op.name for n in loop.inner.graph.nodes()}
+
+
+def test_a_long_loop_has_as_many_kernels_as_a_short_one() -> None:
+    def kernels(turns: int) -> int:
+        x = fg.input("x", (turns, "batch", 5))
+        step, parameters = cell()
+        last, _ = fg.scan(step, fg.broadcast_to(fg.constant(0.0), ("batch", 7)), x)
+        cost = fg.sum(last)
+        program = fg.compile(outputs=fg.grad(cost, parameters), device="cpu")
+        return len(program.kernels)
+
+    assert kernels(10) == kernels(10_000) < 25
+
+
+def test_states_that_are_stacked_are_not_copied() -> None:
+    """The loop reads one element of the stack and writes the next."""
+    graph, _ = network()
+    program = fg.compile(outputs=graph.outputs[:3], device="cpu")
+    (loop,) = [call for call in program.calls if isinstance(call, LoopCall)]
+    assert [call.kernel.name for call in kernel_calls([loop])] == ["mul_kernel", "mul_add_add_bias_tanh_kernel"]
+    assert program.plan.places[loop.outputs[1]].of is program.plan.places[loop.outputs[0]].of
+
+
+def test_a_sum_over_turns_is_made_in_place() -> None:
+    x, w = fg.input("x", ("t", "batch", 3)), fg.parameter("w", (3, 3), np.eye(3))
+    total, _ = fg.scan(lambda s, x: (s + fg.transpose(x) @ x, None), w * 0.0, x)
+    program = fg.compile(outputs=total, device="cpu")
+    data = rng.normal(size=(6, 4, 3)).astype(np.float32)
+    np.testing.assert_allclose(program(x=data)[0], np.einsum("tbi,tbj->ij", data, data), rtol=1e-5)
+    (slot,) = [t for call in program.plan.calls for t in call.inputs if t.label == "carry"]
+    assert not program.plan.places[slot].steps
+
+
+# Randomness, anomalies, threads
+
+
+@pytest.mark.parametrize("device", ["reference", "cpu"])
+def test_draws_differ_from_turn_to_turn_and_dropout_is_the_same_in_the_gradient(device: str) -> None:
+    x = fg.input("x", ("t", 4000))
+
+    def step(carry: fg.Tensor, x: fg.Tensor) -> tuple[fg.Tensor, fg.Tensor]:
+        thinned = fg.dropout(x, 0.5)
+        return carry + fg.sum(thinned), thinned
+
+    total, thinned = fg.scan(step, fg.constant(0.0), x)
+    program = fg.compile(outputs=[thinned, fg.grad(total, x)], device=device)
+    data = np.ones((3, 4000), np.float32)
+    (first, gradient), (second, _) = program(x=data), program(x=data)
+    np.testing.assert_array_equal(first, gradient)
+    masks = [*first, *second]
+    assert all(abs(m.mean() - 1) < 0.1 for m in masks)
+    for k, mask in enumerate(masks):
+        assert all(0.4 < np.mean(mask == other) < 0.6 for other in masks[:k])
+
+
+def test_inference_reaches_into_loops() -> None:
+    x = fg.input("x", ("t", 40))
+    total, _ = fg.scan(lambda s, x: (s + fg.dropout(x, 0.5), None), fg.constant(np.zeros(40, np.float32)), x)
+    (found,) = fg.compile(outputs=fg.inference(total), device="cpu")(x=np.ones((3, 40), np.float32))
+    assert (found == 3).all()
+
+
+def test_a_nan_in_a_loop_is_traced_to_its_op_and_line() -> None:
+    x = fg.input("x", ("t", 3))
+
+    def step(h: fg.Tensor, x: fg.Tensor) -> tuple[fg.Tensor, None]:
+        return h + fg.log(x), None  # the line
+
+    last, _ = fg.scan(step, fg.constant(np.zeros(3, np.float32)), x)
+    program = fg.compile(outputs=last, device="cpu", detect_anomaly=True)
+    data = np.ones((5, 3), np.float32)
+    program(x=data)
+    data[2, 1] = -1.0
+    with pytest.raises(fg.errors.NumericsError, match=r"(?s)log made .*nan.*test_scan\.py.*the line"):
+        program(x=data)
+    data[2, 1] = np.nan
+    with pytest.raises(fg.errors.NumericsError, match=r"the input 'x'\[2, 1\] is nan"):
+        program(x=data)
+
+
+def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
+    graph, feeds = network(rows=40)
+    data = {t.op.label: a for t, a in feeds.items()}
+    results = [
+        fg.compile(outputs=graph.outputs, device="cpu", threads=threads).run(3, data) for threads in (1, 2, 4)
+    ]
+    for found in results[1:]:
+        for a, b in zip(results[0], found, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_trainer_trains_a_loop() -> None:
+    """The sum of a sequence of bits, modulo two, from its last state."""
+    x, y = fg.input("x", ("batch", 6)), fg.input("y", ("batch",), "int32")
+    step, _ = cell()
+    inputs = fg.transpose(fg.broadcast_to(fg.expand_dims(x, 2), ("batch", 6, 5)), (1, 0, 2))
+    last, _ = fg.scan(step, fg.broadcast_to(fg.constant(0.0), ("batch", 7)), inputs)
+    out = fg.parameter("out", (7, 2), fg.init.glorot_uniform())
+    trainer = fg.Trainer(fg.mean(fg.cross_ent_of_softmax(last @ out, y)), fg.optim.Adam(0.01), device="cpu", seed=3)
+    bits = (np.arange(64)[:, None] >> np.arange(6)) & 1
+    data = {"x": (2.0 * bits - 1).astype(np.float32), "y": (bits.sum(1) % 2).astype(np.int32)}
+    history = trainer.fit(data, epochs=150, batch_size=16, progress=False)
+    assert history[-1]["loss"] < 0.2 < 0.6 < history[0]["loss"]
+
+
+# Turns and barriers
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_barriers_separate_every_conflict_of_all_turns(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 6))
+    first = data.draw(st.integers(0, count - 1))
+    stop = data.draw(st.integers(first + 1, count))
+    loops_ = [Turning(first, stop, data.draw(st.integers(0, 9)))]
+    if stop - first > 1 and data.draw(st.booleans()):
+        loops_.append(Turning(first + 1, stop, data.draw(st.integers(0, 3))))
+
+    def span(number: int) -> Span:
+        around = [k for k, loop in enumerate(loops_) if loop.first <= number < loop.stop]
+        start, size = data.draw(st.integers(0, 60)), data.draw(st.integers(1, 9))
+        steps = tuple((k, data.draw(st.integers(-9, 9)), data.draw(st.booleans())) for k in around)
+        return Span("arena", start, start + size, steps)
+
+    launches = [
+        Access((span(k),), (span(k),), data.draw(st.sampled_from((1, 2, 2, 2)))) for k in range(count)
+    ]
+    barriers = place_barriers(launches, loops_)
+    verify_barriers(launches, barriers, loops_)
+    since: list[Access] = []
+    for number, at in in_turn(count, loops_):  # all turns, one by one
+        launch = launches[number].at(at)
+        if barriers[number]:
+            since.clear()
+        assert not any(launch.conflicts(other) for other in since)
+        since.append(launch)
+
+
+# What is said of wrong loops
+
+
+def test_a_carry_of_another_type_is_named() -> None:
+    x = fg.input("x", ("t", 3))
+    with pytest.raises(ShapeError, match=r"carry 0 of a scan begins as float32\(3,\), and a turn makes it float32\(\)"):
+        fg.scan(lambda h, x: (fg.sum(h + x), None), fg.constant(np.zeros(3, np.float32)), x)
+    with pytest.raises(DTypeError, match="carry 0 of a scan begins as int32"):
+        fg.scan(lambda h, x: (fg.cast(h, "float32"), None), fg.constant(0), x)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda x: fg.scan(lambda h, x: h, x[0], x), GraphError, "returns a pair"),
+        (lambda x: fg.scan(lambda h, x: ((h, h), None), x[0], x), GraphError, r"structure \(\*, \*\), expected \*"),
+        (lambda x: fg.scan(lambda h, x: (h, None), x[0]), GraphError, "needs xs, or length="),
+        (lambda x: fg.scan(lambda h, x: (h, None), x[0], fg.sum(x)), ShapeError, "is a scalar"),
+        (lambda x: fg.scan(lambda h, x: (h, None), x[0], (x, x[1:])), ShapeError, "one length"),
+        (lambda x: fg.scan(lambda h, x: (h, None), x[0], x, length=4), ShapeError, "one length"),
+        (lambda x: fg.scan(lambda h, x: (h, None), x[0], x, checkpoint=0), InputError, "at least 1, got 0"),
+        (lambda x: fg.scan(lambda h, x: (h, x + "a"), x[0], x), GraphError, "takes tensors"),
+    ],
+)
+def test_wrong_loops_are_refused(call: Callable[[fg.Tensor], Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text) as caught:
+        call(fg.input("x", ("t", 3)))
+    assert "test_scan.py" in str(caught.value)
