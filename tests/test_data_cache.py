@@ -12,9 +12,11 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import flowgraph as fg
 from flowgraph.cli import main
 from flowgraph.datasets import CATALOGUE, DatasetError, MissingDataError, data_folder, fetch, load_brown, load_sick
 from flowgraph.datasets.cache import how_to_get, place_of, read, state_of
@@ -22,6 +24,7 @@ from flowgraph.datasets.catalogue import Archive, Entry, File, find
 from flowgraph.datasets.fetch import get, make_files, pack, put
 from flowgraph.datasets.packed import unpack
 
+PAGE = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
 README, FRUIT = b"about fruit\n", {"a/apple.txt": b"red\r\n", "b/pear.txt": b"green\n"}
 
 
@@ -163,6 +166,8 @@ def test_what_is_no_file_is_an_error(cache: Path) -> None:
 def test_the_state_of_a_data_set_is_told(cache: Path) -> None:
     assert state_of(NPM) == "missing"
     put(cache / "fruit" / "README", README)
+    assert state_of(NPM) == "partial"
+    put(cache / "fruit" / "fruit.tar", pack(FRUIT)[:-1])
     assert state_of(NPM) == "damaged"
     put(cache / "fruit" / "fruit.tar", pack(FRUIT))
     assert state_of(NPM) == "here"
@@ -392,7 +397,31 @@ def test_a_file_is_replaced_at_once_and_nothing_else_is_left(tmp_path: Path, mon
     assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_bytes() == b"new"
 
 
+# The page about data
+
+
+def test_the_page_turns_a_play_into_arrays() -> None:
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) if "pad(" in block)
+    names: dict[str, Any] = {"fg": fg}
+    exec(code, names)
+    assert names["padded"].shape == (len(names["tokens"]), names["lengths"].max()) and names["batch"].shape[1] == 32
+
+
+@pytest.mark.parametrize("entry", CATALOGUE.values(), ids=CATALOGUE)
+def test_the_page_says_where_each_data_set_is_from(entry: Entry) -> None:
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{entry.name}`")]
+    assert f"`load_{entry.name}()`" in row
+    assert all(f"`{archive.package}`" in row for archive in entry.archives)
+    assert ("Pass on" if entry.shared else "Do not pass on") in row
+    assert f"{entry.size / 1e6:.1f} MB" in row
+
+
 # The command
+
+
+def test_the_doctor_counts_data_sets(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
+    assert main(["doctor"]) == 0
+    assert re.search(rf"data sets +0 of {len(CATALOGUE)} in {cache}", capsys.readouterr().out)
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:

@@ -30,7 +30,7 @@ def data_folder() -> Path:
 
 def place_of(entry: Entry, folder: str | os.PathLike[str] | None = None) -> Path:
     """The folder that holds, or would hold, the files of this data set."""
-    return data_folder() / entry.name if folder is None else Path(folder)
+    return data_folder() / entry.name if folder is None else Path(folder).expanduser()
 
 
 def read(entry: Entry, name: str, folder: str | os.PathLike[str] | None = None) -> bytes:
@@ -63,11 +63,13 @@ def verify(found: bytes, file: File, where: str, hint: str) -> None:
 
 
 def state_of(entry: Entry, folder: str | os.PathLike[str] | None = None) -> str:
-    """'here', 'missing', or 'damaged'; sizes are compared, contents only when a file is read."""
+    """'here', 'missing', 'partial' or 'damaged'; sizes are compared, contents only when a file is read."""
     place = place_of(entry, folder)
     found = [path.stat().st_size if path.is_file() else None for path in (place / file.name for file in entry.files)]
     if all(size is None for size in found):
         return "missing"
+    if None in found:
+        return "partial"
     return "here" if found == [file.size for file in entry.files] else "damaged"
 
 
