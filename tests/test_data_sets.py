@@ -5,6 +5,7 @@ The real ones are looked for where `flowgraph data path` says; a test whose data
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib.util
 import struct
@@ -13,6 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flowgraph.datasets import (
     CATALOGUE,
@@ -55,6 +58,8 @@ from flowgraph.datasets import (
 )
 from flowgraph.datasets.cache import how_to_get, state_of
 from flowgraph.datasets.dataset import by_tens, rows_of, text_of
+from flowgraph.datasets.fetch import pack
+from flowgraph.datasets.packed import unpack
 from flowgraph.datasets.shipped import read_shipped, shipped
 
 
@@ -474,6 +479,9 @@ def test_each_users_latest_ratings_can_be_held_out() -> None:
         (RATED + b"1\tx\t3\t4\n", FILMS, "not all ratings are numbers", "ml-100k.inter"),
         (RATED + b"1\t4\t3\t4\n", FILMS, "none of 3 items", "ml-100k.inter, line 7"),
         (RATED + b"1\t1\t6\t4\n", FILMS, "rating from 1 to 5", "ml-100k.inter, line 7"),
+        (RATED + b"nan\t1\t5\t4\n", FILMS, "no user", "ml-100k.inter, line 7"),
+        (RATED + b"1.5\t1\t5\t4\n", FILMS, "no user", "ml-100k.inter, line 7"),
+        (RATED + b"1\t1\t5\tinf\n", FILMS, "no time", "ml-100k.inter, line 7"),
         (RATED, FILMS.replace(b"\n2\t", b"\n4\t"), "item '4' where 2", "ml-100k.item, line 3"),
     ],
 )
@@ -525,6 +533,8 @@ def test_pairs_that_are_in_the_training_part_are_marked_in_either_order() -> Non
         (b"4.7", b"much", "score from 1 to 5", 3),
         (b"NEUTRAL", b"UNKNOWN", "judgement", 2),
         (b"22\t", b"x\t", "no number", 3),
+        (b"22\t", b"9999999999\t", "no number", 3),
+        (b"4.7", b"nan", "score from 1 to 5", 3),
     ],
 )
 def test_damaged_pairs_are_errors(old: bytes, new: bytes, message: str, line: int) -> None:
@@ -615,6 +625,54 @@ def test_68_test_questions_of_trecqa_have_both_labels(have: None) -> None:
     assert not {one.text for one in whole.train} & {one.text for one in whole.test}
 
 
+# Damage of any kind
+
+PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
+    "idx": (lambda data: images.parse_idx(data, "f"), PAIR[1]),
+    "idx.gz": (lambda data: images.parse_idx(data, "f"), gzip.compress(PAIR[1], mtime=0)),
+    "address": (lambda data: sotu.parse_addresses({"1901_x_r.txt": data})[0].tokens, b"To the Senate: 40 years."),
+    "brown": (lambda data: list(brown.parse_brown(data, "f")), b"The/at Jury/nn-tl can't/md* ./.\nIt's/pps+bez\n"),
+    "conll": (lambda data: list(conll2003.parse_conll(data, "f")), NEWS),
+    "mail": (
+        lambda data: spam.parse_mail(data, "spam-1/1"),
+        mail("caf=E9", "Subject: =?utf-8?q?caf=C3?=", "Content-Type: text/html; charset=utf-8; boundary=x"),
+    ),
+    "parts": (
+        lambda data: spam.parse_mail(data, "spam-1/1"),
+        mail(
+            "--x\nContent-Type: text/plain; charset*0=utf;\n charset*1=-8\n\na\n--x--",
+            "Content-Type: multipart/mixed; boundary=x",
+            "Content-Transfer-Encoding: base64",
+        ),
+    ),
+    "verses": (lambda data: verses.parse_verses(data, "f"), b"John 11:35\tJesus wept.\tY llor\xc3\xb3.\n"),
+    "ratings": (lambda data: movielens.parse_ratings(data, FILMS), RATED),
+    "films": (lambda data: movielens.parse_ratings(RATED, data), FILMS),
+    "sick": (lambda data: sick.parse_sick(data, "f"), SENTENCES),
+    "trecqa": (lambda data: trecqa.parse_trecqa(data, "f"), ASKED),
+    "pairs": (lambda data: similarity.parse_pairs(data, "f"), b"# Human\nlove\tsex\t6.77\ntiger\ttiger\t10\n"),
+    "analogies": (lambda data: similarity.parse_analogies(data, "f"), b": capital\nAthens Greece Oslo Norway\n"),
+    "tar": (lambda data: unpack(data, "f"), pack({"a": b"1", "b": b"2"})),
+}
+PIECES = st.binary(max_size=4) | st.sampled_from(
+    [b"9" * 30, b"nan", b"-inf", b"1e999", b"\xc2\xb2", b"\0", b'"', b"\t", b"\n"]
+)
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@given(data=st.data())
+@settings(max_examples=100)
+def test_whatever_is_changed_in_a_file_it_is_read_or_an_error_of_this_package(name: str, data: st.DataObject) -> None:
+    parse, whole = PARSERS[name]
+    changed = whole
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(changed)))
+        stop = data.draw(st.integers(start, min(start + 8, len(changed))) | st.just(len(changed)))
+        changed = changed[:start] + data.draw(PIECES) + changed[stop:]
+    with contextlib.suppress(DatasetError):
+        parse(changed)
+
+
 # Similarity
 
 
@@ -631,6 +689,7 @@ def test_pairs_of_words_have_a_score() -> None:
     [
         (b"#\nlove sex 6.77\n", r"1 fields(.|\n)*line 2"),
         (b"love\tsex\tmuch\n", "not all scores are numbers"),
+        (b"love\tsex\tnan\n", "not all scores are finite"),
         (b"# only a title\n", "there are no pairs"),
     ],
 )

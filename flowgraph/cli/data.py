@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from flowgraph.datasets.cache import VARIABLE, data_folder, how_to_get, place_of, state_of
 from flowgraph.datasets.catalogue import CATALOGUE, Entry, find
-from flowgraph.datasets.fetch import get
+from flowgraph.datasets.fetch import get, get_all
 from flowgraph.errors import InputError
 
 ACTIONS = ("list", "get", "path")
@@ -29,11 +29,13 @@ def data(arguments: Namespace) -> int:
 def _get(entries: list[Entry], arguments: Namespace) -> int:
     if not entries:
         raise InputError("which data set?", hint=f"flowgraph data get NAME; there are {', '.join(CATALOGUE)}")
+    missing = [entry for entry in entries if arguments.given is not None or state_of(entry) != "here"]
+    if arguments.given is None:
+        get_all(missing)
+    else:
+        get(missing[0], arguments.given)
     for entry in entries:
-        if arguments.given is None and state_of(entry) == "here":
-            print(f"{entry.name} is here already: {place_of(entry)}")
-            continue
-        print(f"{entry.name}: {get(entry, arguments.given)}")
+        print(f"{entry.name}{'' if entry in missing else ' is here already'}: {place_of(entry)}")
         print(f"  licence: {entry.licence}\n  please cite: {entry.citation}")
     return 0
 

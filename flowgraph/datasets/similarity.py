@@ -68,6 +68,8 @@ def parse_pairs(data: bytes, name: str) -> WordPairs:
         numbers = np.array(scores, dtype=np.float64)
     except ValueError as error:
         raise DatasetError(f"not all scores are numbers: {error}", where=name) from None
+    if not np.isfinite(numbers).all():
+        raise DatasetError("not all scores are finite", where=name)
     return WordPairs({"first": np.array(first, np.str_), "second": np.array(second, np.str_), "scores": numbers})
 
 
