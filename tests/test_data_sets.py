@@ -417,6 +417,13 @@ def test_the_marks_of_a_verse_are_taken_off(osis: str, text: str) -> None:
     assert verses.plain(osis) == text
 
 
+@pytest.mark.skipif(importlib.util.find_spec("pysword") is None, reason="pysword is not installed")
+@pytest.mark.parametrize("outside", ["../outside", "/outside", "mods.d/../../outside"])
+def test_a_package_writes_nothing_outside_of_its_own_folder(outside: str) -> None:
+    with pytest.raises(DatasetError, match="lies outside of it"):
+        verses.make_verses({outside: b""})
+
+
 def test_without_pysword_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pysword.modules", None)
     with pytest.raises(DatasetError, match=r"pysword, which is not installed(.|\n)*pip install 'flowgraph\[data\]'"):

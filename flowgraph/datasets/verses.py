@@ -80,6 +80,8 @@ def make_verses(modules: Mapping[str, bytes]) -> bytes:
     with tempfile.TemporaryDirectory(prefix="flowgraph-") as scratch:
         for path, content in modules.items():
             place = Path(scratch) / path
+            if not place.resolve().is_relative_to(Path(scratch).resolve()):
+                raise DatasetError(f"the package has a file that lies outside of it: {path}")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
         library = SwordModules(scratch)
