@@ -75,7 +75,8 @@ def test_the_wheel_holds_every_source_file(wheel: set[str]) -> None:
 
 
 def test_the_wheel_holds_the_data_their_credit_and_the_mark_that_it_is_typed(wheel: set[str]) -> None:
-    data = {f"flowgraph/datasets/data/{name}" for name in ("digits.csv.gz", "README.md")}
+    names = ("digits.csv.gz", "tempest.txt.gz", "mark.tsv.gz", "README.md")
+    data = {f"flowgraph/datasets/data/{name}" for name in names}
     assert data | {"flowgraph/py.typed"} <= wheel
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
 

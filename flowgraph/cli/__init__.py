@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flowgraph import __version__
-from flowgraph.cli import commands, demo, doctor
+from flowgraph.cli import commands, data, demo, doctor
 from flowgraph.errors import FlowgraphError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import Origin
@@ -59,8 +59,8 @@ def parser() -> argparse.ArgumentParser:
 
     one = command("train", commands, "train a model in the lecture's notation")
     _model(one)
-    data = "'digits', or an .npz file of arrays named as the inputs (%(default)s)"
-    one.add_argument("--data", default="digits", help=data)
+    fed = "'digits', or an .npz file of arrays named as the inputs (%(default)s)"
+    one.add_argument("--data", default="digits", help=fed)
     one.add_argument("--validation", help="an .npz file; the digits hold out 360 images themselves")
     one.add_argument("--momentum", type=float, default=0.0)
     one.add_argument("--out", type=Path, help="write parameters, pictures and generated source here")
@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = command("profile", commands, "make many steps on one batch; say where their time goes, by kernel and line")
     _model(one)
-    one.add_argument("--data", default="digits", help=data)
+    one.add_argument("--data", default="digits", help=fed)
     one.add_argument("--batch", type=int, default=32, help="examples a step (%(default)s)")
     one.add_argument("--steps", type=int, default=1000, help="(%(default)s)")
     one.add_argument("--threads", type=int, help="at most so many (all)")
@@ -98,6 +98,12 @@ def parser() -> argparse.ArgumentParser:
     _model(one)
     _device(one)
     one.add_argument("-o", "--output", type=Path, help="write to this folder, a file a kernel")
+
+    one = command("data", data, "list data sets, get them from public registries, say where they lie")
+    one.add_argument("action", choices=data.ACTIONS)
+    one.add_argument("names", nargs="*", metavar="NAME", help="data sets, such as fashion_mnist")
+    here = "an archive, or a folder, that was downloaded elsewhere"
+    one.add_argument("--from", dest="given", type=Path, metavar="PATH", help=here)
 
     one = command("doctor", doctor, "what flowgraph finds on this machine")
     one.add_argument("--clear-cache", action="store_true", help="remove all kept kernels instead")

@@ -13,6 +13,8 @@ import flowgraph
 from flowgraph.backends.cpu.threads import available_threads
 from flowgraph.backends.cuda.device import cuda_available
 from flowgraph.backends.kept import KeptFiles, default_folder
+from flowgraph.datasets.cache import data_folder, state_of
+from flowgraph.datasets.catalogue import CATALOGUE
 from flowgraph.viz.svg import find_engine
 
 PACKAGES = ("numpy", "numba", "llvmlite", "networkx", "safetensors", "tqdm", "graphviz-pure", "numba-cuda")
@@ -46,6 +48,8 @@ def findings() -> Iterator[tuple[str, str]]:
     yield "threads", f"{usable}{limited}"
     for what, kept in stores():
         yield what, _kept(kept)
+    here = sum(state_of(entry) == "here" for entry in CATALOGUE.values())
+    yield "data sets", f"{here} of {len(CATALOGUE)} in {data_folder()}; `flowgraph data list` names them"
     yield (
         "pictures",
         find_engine() or "no layout engine for SVG: pip install 'flowgraph[viz]'; .dot and .mmd need none",

@@ -5,10 +5,10 @@ Comes in: arrays. Goes out: smaller data sets of the same kind. May not know whe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from flowgraph.errors import FlowgraphError
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
 
 class DatasetError(FlowgraphError, ValueError):
@@ -83,3 +84,44 @@ class Dataset:
             )
         order = np.random.RandomState(seed).permutation(len(self))
         return self.take(order[test:]), self.take(order[:test])
+
+
+class Parts(NamedTuple, Generic[T]):
+    """A data set in its three fixed parts: `train, validation, test = load_brown()`."""
+
+    train: T
+    validation: T
+    test: T
+
+
+def by_tens(whole: Sequence[T]) -> Parts[tuple[T, ...]]:
+    """Of each ten in order, the 5th for validation, the 10th for testing, the others for training.
+
+    >>> [list(part) for part in by_tens(range(1, 13))]
+    [[1, 2, 3, 4, 6, 7, 8, 9, 11, 12], [5], [10]]
+    """
+    train = tuple(one for place, one in enumerate(whole) if place % 10 not in (4, 9))
+    return Parts(train, tuple(whole[4::10]), tuple(whole[9::10]))
+
+
+def text_of(data: bytes, name: str, encoding: str = "utf-8") -> str:
+    """A file's text, with lines ended by one \\n each, whatever ended them; DatasetError if it is no such text."""
+    try:
+        return data.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DatasetError(f"this is no {encoding} text: {error.reason}", where=f"{name}, line {line}") from error
+
+
+def rows_of(text: str, name: str, columns: int, separator: str | None = "\t", first: int = 1) -> list[list[str]]:
+    """The fields of each line that is not empty; DatasetError, with the line's number, unless there are `columns`."""
+    rows = []
+    for number, line in enumerate(text.split("\n"), first):
+        if line.strip():
+            fields = line.split(separator)
+            if len(fields) != columns:
+                raise DatasetError(
+                    f"{len(fields)} fields instead of {columns}: {line[:60]!r}", where=f"{name}, line {number}"
+                )
+            rows.append(fields)
+    return rows

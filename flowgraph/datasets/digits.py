@@ -5,16 +5,14 @@ Comes in: `data/digits.csv.gz`, 64 pixels from 0 to 16 and the digit on each lin
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from flowgraph.datasets.dataset import Dataset, DatasetError
+from flowgraph.datasets.dataset import Dataset
+from flowgraph.datasets.shipped import read_shipped, shipped
 
 EXAMPLES, PIXELS, BRIGHTEST = 1797, 64, 16
 SHA256 = "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"
@@ -46,20 +44,12 @@ def load_digits() -> Digits:
     >>> len(train), len(test)
     (1437, 360)
     """
-    return read_digits(resources.files("flowgraph.datasets") / "data" / "digits.csv.gz")
+    return read_digits(shipped("digits.csv.gz"))
 
 
 def read_digits(file: Traversable) -> Digits:
     """The digits from a copy of the shipped file; DatasetError if one byte differs."""
-    remedy = "reinstall flowgraph, or restore the file from the repository"
-    try:
-        packed = file.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"cannot read the digits: {error}", hint=remedy) from error
-    found = hashlib.sha256(packed).hexdigest()
-    if found != SHA256:
-        raise DatasetError(f"{file} is damaged: its sha256 is {found}, expected {SHA256}", hint=remedy)
-    numbers = gzip.decompress(packed).decode("ascii").replace("\n", ",")
+    numbers = read_shipped(file, SHA256, "the digits").decode("ascii").replace("\n", ",")
     table = np.fromstring(numbers, dtype=np.float32, sep=",").reshape(EXAMPLES, PIXELS + 1)
     images, labels = table[:, :PIXELS] / np.float32(BRIGHTEST), table[:, PIXELS].astype(np.int32)
     return Digits({"images": images, "labels": labels})
