@@ -43,7 +43,12 @@ def source_files(
             *kernel.comments,
         ]
         files[f"{number:02}_{kernel.name}.py"] = write(prepared.loops, comments, len(launched[number]) > 1)
+        around = [loop for loop in plan.loops if loop.first <= number < loop.stop]
+        for depth, loop in enumerate(around):
+            if loop.first == number:
+                rows.append(f"#      {'  ' * depth}{loop.turns} times:")
         mark = " " if number == launched[number].start else "+"
-        rows.append(f"# {number:>3} {mark}{kernel.name:<44} {launch(prepared.loops)}")
+        name = "  " * len(around) + kernel.name
+        rows.append(f"# {number:>3} {mark}{name:<44} {launch(prepared.loops)}")
     files["step.py"] = "\n".join(rows) + "\n"
     return files

@@ -34,6 +34,10 @@ class Work:
     def bytes(self) -> int:
         return self.read + self.written
 
+    def times(self, count: int) -> Work:
+        """Of as many launches."""
+        return Work(count * self.operations, count * self.read, count * self.written)
+
 
 def points(axes: Iterable[Axis], sizes: Sizes) -> int:
     """How often a loop over these axes is at its innermost."""

@@ -7,9 +7,13 @@ and writes the next, so that stacking costs nothing.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Size, floor_divide
-from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.kernels.build import build_copy
 from flowgraph.kernels.kernel import Call, KernelCall, LoopCall
@@ -18,6 +22,27 @@ from flowgraph.plan.in_place import in_order
 from flowgraph.plan.place import Place, PlannedLoop, Step, given_place
 
 Path = tuple[int, ...]  # loops, outermost first
+
+
+@dataclass(frozen=True)
+class Carry:
+    """Where a carry lies: before the first turn, where that writes the next one, and in the end; how far both move on
+    each turn; and, if what is carried is stacked, where the stacks of what turns are given and what they give lie."""
+
+    begin: Place
+    write: Place
+    end: Place
+    by: Size
+    swings: bool = False
+    stacks: tuple[Place, ...] = ()
+
+    def at(self, loop: int) -> tuple[Place, Place]:
+        """The places of what a turn is given, and gives."""
+        if self.by == 0:
+            return self.begin, self.write
+        back = -1 if self.swings else 1
+        steps = Step(loop, self.by, self.swings), Step(loop, back * self.by, self.swings)
+        return self.begin.at(0, steps[0]), self.write.at(0, steps[1])
 
 
 class Flat:
@@ -29,9 +54,15 @@ class Flat:
         self.places: dict[Tensor, Place] = {new: Place("parameter", old) for new, old in written.items()}
         self._path: list[Path] = []  # of each call
         self._scope: dict[Tensor, Path] = {}  # the loops that memory belongs to a turn of
+        self._carried: dict[Node, list[Carry]] = {}
 
-    def add(self, call: Call, path: Path = ()) -> None:
-        """Add what comes next, inside of the loops of a path."""
+    def add_all(self, calls: Sequence[Call], path: Path, kept: Collection[Tensor]) -> None:
+        """Add what comes next, in order, inside of the loops of a path; what is `kept` is needed afterwards, too."""
+        self._make_there(calls, path, kept)
+        for call in calls:
+            self._add(call, path)
+
+    def _add(self, call: Call, path: Path) -> None:
         if isinstance(call, LoopCall):
             self._add_loop(call, path)
             return
@@ -39,6 +70,17 @@ class Flat:
             self.place(tensor, path)
         self.calls.append(call)
         self._path.append(path)
+
+    def _make_there(self, calls: Sequence[Call], path: Path, kept: Collection[Tensor]) -> None:
+        """What only begins a loop is made where the loop carries it."""
+        uses = Counter(t for call in calls for t in call.inputs)
+        made = {t for call in calls if isinstance(call, KernelCall) for t in call.outputs}
+        for call in calls:
+            if isinstance(call, LoopCall):
+                self._carried[call.node] = found = [self._carry(call, k, path) for k in range(len(call.body.carries))]
+                for begin, carry in zip(call.inputs, found, strict=False):
+                    if begin in made and uses[begin] == 1 and begin not in kept and begin not in self.places:
+                        self.places[begin] = carry.begin
 
     def place(self, tensor: Tensor, path: Path = ()) -> Place:
         """Where a tensor lies; in memory of its own if that was not decided yet."""
@@ -57,12 +99,27 @@ class Flat:
         loop = self.loops[path[depth]]
         return loop.first, loop.stop - 1
 
+    def _carry(self, call: LoopCall, number: int, path: Path) -> Carry:
+        """Where a loop's carry lies."""
+        old, new = call.body.carries[number], call.body.nexts[number]
+        op, n, turns = call.node.op, old.type.count, call.node.op.length
+        if old in call.body.emits or new in call.body.emits:
+            stack = self._memory(old, turns + 1, path)
+            if op.reverse:
+                return Carry(stack.at(turns * n), stack.at((turns - 1) * n), stack, -n, stacks=(stack.at(n), stack))
+            return Carry(stack, stack.at(n), stack.at(turns * n), n, stacks=(stack, stack.at(n)))
+        if (old, new) in in_order(call.calls, [(old, new)], set(), copy=False)[1]:
+            one = self._memory(old, 0, path)
+            return Carry(one, one, one, 0)
+        pair = self._memory(old, 2, path)
+        return Carry(pair, pair.at(n), pair.at((turns - 2 * floor_divide(turns, 2)) * n), n, swings=True)
+
     def _add_loop(self, call: LoopCall, path: Path) -> None:
         op, body, node = call.node.op, call.body, call.node
         turns, number = op.length, len(self.loops)
         inits, sequences, given = operands(node)
         finals, stacks = results(node)
-        self.loops.append(PlannedLoop(0, 0, turns, node))  # in order of their beginnings
+        self.loops.append(PlannedLoop(0, 0, turns, node, body.graph))  # in order of their beginnings
         inner = (*path, number)
 
         for slot_, outside in zip(body.given, given, strict=True):
@@ -71,38 +128,24 @@ class Flat:
             self.places[slot_] = self._element(self.place(outside, path), slot_, op.reverse, turns, number)
 
         stacked = dict(zip(body.emits, stacks, strict=True))
-        carried = list(zip(body.carries, body.nexts, strict=True))
-        moving = [(old, new) for old, new in carried if old not in stacked and new not in stacked]
-        ordered, in_place, _ = in_order(call.calls, moving, set(), copy=False)
-        ends: list[Place] = []
+        carried = list(zip(body.carries, body.nexts, self._carried[node], strict=True))
         after: list[tuple[Place, Tensor]] = []  # what must lie elsewhere in the end
-        for (old, new), begin in zip(carried, inits, strict=True):
-            n = old.type.count
-            if (old, new) in in_place:
-                owner, starts, by, swings = self._memory(old, 0, path), (0, 0, 0), 0, False
-            elif old in stacked or new in stacked:
-                owner, by, swings = self._memory(old, turns + 1, path), -n if op.reverse else n, False
-                starts = (turns * n, (turns - 1) * n, 0) if op.reverse else (0, n, turns * n)
-                for value, first in ((old, n if op.reverse else 0), (new, 0 if op.reverse else n)):
-                    if value in stacked:
-                        self._result(stacked.pop(value), owner.at(first), after)
-            else:
-                owner, by, swings = self._memory(old, 2, path), n, True
-                starts = (0, n, (turns - 2 * floor_divide(turns, 2)) * n)
-            read, write, end = (owner.at(start) for start in starts)
-            self._copy(self.place(begin, path), begin.type, read, path, "a loop begins with it")
-            self.places[old] = read.at(0, Step(number, by, swings)) if by != 0 else read
-            self.places[new] = write.at(0, Step(number, -by if swings else by, swings)) if by != 0 else write
-            ends.append(end)
+        for (old, new, carry), begin in zip(carried, inits, strict=True):
+            for value, place in zip((old, new), carry.stacks, strict=False):
+                if value in stacked:
+                    self._result(stacked.pop(value), place, after)
+            if self.place(begin, path) != carry.begin:
+                self._copy(self.place(begin, path), begin.type, carry.begin, path, "a loop begins with it")
+            self.places[old], self.places[new] = carry.at(number)
         for value, stack in stacked.items():
             self.places[value] = self._element(self.place(stack, path), value, op.reverse, turns, number)
 
         first = len(self.calls)
-        for each in ordered:
-            self.add(each, inner)
-        self.loops[number] = PlannedLoop(first, len(self.calls), turns, node)
-        for final, end in zip(finals, ends, strict=True):
-            self._result(final, end, after)
+        in_place = [(old, new) for old, new, carry in carried if carry.by == 0]
+        self.add_all(in_order(call.calls, in_place, set(), copy=False)[0], inner, body.graph.roots)
+        self.loops[number] = PlannedLoop(first, len(self.calls), turns, node, body.graph)
+        for final, (_, _, carry) in zip(finals, carried, strict=True):
+            self._result(final, carry.end, after)
         for source, target in after:
             self._copy(source, target.type, self.places[target], path, "what a loop made is needed elsewhere")
 
@@ -129,4 +172,4 @@ class Flat:
         with origins.at(source.of.origin):
             old, new = (slot(place.of.label or place.of.op.name, type_) for place in (source, target))
         self.places |= {old: source, new: target}
-        self.add(build_copy(old, new, why), path)
+        self._add(build_copy(old, new, why), path)

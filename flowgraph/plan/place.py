@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Size
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.ops.leaf import Constant, Input, Parameter
@@ -42,6 +43,7 @@ class PlannedLoop:
     stop: int
     turns: Size
     node: Node
+    body: Graph
 
 
 def given_place(tensor: Tensor) -> Place | None:

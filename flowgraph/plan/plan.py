@@ -5,6 +5,7 @@ Symbolic: sizes are still names here. `layout.py` packs the arena once the sizes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -48,6 +49,10 @@ class Plan:
         reads, writes = ([self.places[t].of for t in tensors] for tensors in (call.inputs, call.outputs))
         return reads, writes
 
+    def times(self, call: int, sizes: Mapping[str, int]) -> int:
+        """How often a step makes a call: once, but for those in loops."""
+        return math.prod(loop.turns for loop in self.turning(sizes) if loop.first <= call < loop.stop)
+
     def turning(self, sizes: Mapping[str, int]) -> list[Turning]:
         """The loops at these sizes."""
         return [Turning(loop.first, loop.stop, evaluate(loop.turns, sizes)) for loop in self.loops]
@@ -70,8 +75,7 @@ def make_plan(graph: Graph, calls: Sequence[Call]) -> Plan:
     """Order the kernels, put updates in place where that is safe, and find every value's lifetime."""
     ordered, in_place, copies = in_order(calls, graph.updates, set(graph.outputs), copy=True)
     flat = Flat({new: parameter for parameter, new in in_place})
-    for call in ordered:
-        flat.add(call)
+    flat.add_all(ordered, (), graph.roots)
     places = flat.places
     for tensor in graph.outputs:
         flat.place(tensor)

@@ -14,6 +14,7 @@ from flowgraph.graph.names import names
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.text import show_op
 from flowgraph.kernels.fuse import Fusion, Group, fuse, reads_of
+from flowgraph.ops.leaf import Parameter
 from flowgraph.ops.shape import Injective
 from flowgraph.passes.pipeline import Record
 from flowgraph.plan.plan import Plan
@@ -126,20 +127,42 @@ class Explanation:
 
 def explain(graph: Graph, plan: Plan, passes: Sequence[Record]) -> Explanation:
     """Explain a plan made from an optimised graph, and what the passes did before."""
-    fusion = fuse(graph)
-    return _Explainer(graph, plan, fusion).explanation(passes)
+    return _Explainer(graph, plan).explanation(passes)
+
+
+def whole_fusion(graph: Graph, plan: Plan) -> Fusion:
+    """The fusion of a graph and of all loops in it, as one."""
+    whole = fuse(graph)
+    for loop in plan.loops:
+        inner, before = fuse(loop.body), len(whole.groups)
+        whole = Fusion(
+            (*whole.groups, *inner.groups),
+            whole.member_of | {t: before + number for t, number in inner.member_of.items()},
+            whole.stored | inner.stored,
+            whole.inlined | inner.inlined,
+            whole.recomputed | inner.recomputed,
+            (*whole.apart, *inner.apart),
+        )
+    return whole
 
 
 def kernels_of_groups(plan: Plan, fusion: Fusion) -> dict[int, int]:
-    """The launch that each group of fusion became, by its number: several groups may have become one."""
+    """The launch that each group of fusion became, by its number: several groups may have become one. A loop is where
+    its first launch is."""
     writer = {t: k for k, call in enumerate(plan.calls) for t in call.outputs}
-    return {number: writer[t] for t, number in fusion.member_of.items() if t in fusion.stored}
+    loops = {loop.node: loop.first for loop in plan.loops}
+    found = {number: writer[t] for t, number in fusion.member_of.items() if t in fusion.stored and t in writer}
+    for number, group in enumerate(fusion.groups):
+        if group.kind == "loop":
+            found[number] = loops[group.nodes[0]]
+    return found
 
 
 class _Explainer:
-    def __init__(self, graph: Graph, plan: Plan, fusion: Fusion) -> None:
-        self.graph, self.plan, self.fusion = graph, plan, fusion
-        self.called = names(graph)
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self.graph, self.plan = graph, plan
+        self.fusion = fusion = whole_fusion(graph, plan)
+        self.called = {t: name for each in self._graphs() for t, name in names(each).items()}
         self.writer = {t: k for k, call in enumerate(plan.calls) for t in call.outputs}
         self.kernel_of = kernels_of_groups(plan, fusion)
         self.readers: dict[Tensor, list[Node]] = {}
@@ -148,6 +171,10 @@ class _Explainer:
                 for tensor in dict.fromkeys(t for t, _ in reads_of(node, fusion.inlined)):
                     self.readers.setdefault(tensor, []).append(node)
         self.why = {(a.node, a.producer): a.why for a in fusion.apart}
+
+    def _graphs(self) -> list[Graph]:
+        """Those of loops, and the one they are in."""
+        return [*(loop.body for loop in self.plan.loops), self.graph]
 
     def explanation(self, passes: Sequence[Record]) -> Explanation:
         copied = {parameter: why for parameter, _, why in self.plan.copied}
@@ -161,13 +188,17 @@ class _Explainer:
 
     def _kernel(self, number: int) -> KernelStory:
         call = self.plan.calls[number]
-        groups = [g for k, g in enumerate(self.fusion.groups) if self.kernel_of.get(k) == number]
+        groups = [
+            g for k, g in enumerate(self.fusion.groups) if self.kernel_of.get(k) == number and g.kind != "loop"
+        ]
         nodes = [node for group in groups for node in group.nodes]
         why = [self._shared(group) for group in groups]
         if len(groups) > 1:
             why.append("these walk the same points and share what they read, and none waits for another: one kernel")
-        if not groups:
+        if not groups and isinstance(call.outputs[0].op, Parameter):
             why.append(f"copies `{self.called[call.inputs[0]]}` at the step's end")
+        elif not groups:
+            why.append(f"copies `{call.inputs[0].label or call.inputs[0].op.name}`: {call.kernel.reason}")
         return KernelStory(
             number,
             call.kernel.name,
@@ -206,8 +237,12 @@ class _Explainer:
             kernel = self.kernel_of[self.fusion.member_of[node.outputs[0]]]
             if kernel != own:
                 why = self.why.get((node, tensor.node), "") or self._through(node, tensor)
+                if node.op.meaning() == "loop":
+                    why = "a loop reads it, turn by turn"
                 readers.append(Reader(self.called[node.outputs[0]], kernel, _line(node), why))
         asked = "an output" if tensor in self.graph.outputs else ""
+        if any(tensor in loop.body.roots for loop in self.plan.loops):
+            asked = "what a turn of its loop makes"
         for parameter, new in self.graph.updates:
             if new is tensor and not asked:
                 asked = f"the new value of `{self.called[parameter]}`"
@@ -220,7 +255,7 @@ class _Explainer:
         return f"it computes {_and(f'`{self.called[n.outputs[0]]}`' for n in found)} from it" if found else ""
 
     def _recomputed(self) -> Iterable[Recomputed]:
-        consumers = self.graph.consumers()
+        consumers = {t: nodes for each in self._graphs() for t, nodes in each.consumers().items()}
         for node in sorted(self.fusion.recomputed, key=lambda n: n.serial):
             tensor = node.outputs[0]
             if isinstance(node.op, Injective) or all(c in self.fusion.recomputed for c in consumers[tensor]):

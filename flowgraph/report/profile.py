@@ -18,12 +18,12 @@ from flowgraph.graph.origin import SourceLine
 from flowgraph.graph.size import evaluate
 from flowgraph.graph.tensor import Node
 from flowgraph.index_notation import CHEAP, DIVIDING, FREE, RANDOM, Apply, Axis, Expr, walk
-from flowgraph.kernels.fuse import Fusion, body_of, fuse, is_contraction
+from flowgraph.kernels.fuse import Fusion, body_of, is_contraction
 from flowgraph.kernels.kernel import KernelCall
 from flowgraph.kernels.work import Work, operations_in, points, work_of
 from flowgraph.ops.leaf import Leaf
 from flowgraph.plan.plan import Plan
-from flowgraph.report.explain import kernels_of_groups
+from flowgraph.report.explain import kernels_of_groups, whole_fusion
 from flowgraph.report.table import table
 
 # Of one operation on one element, in multiples of an addition in a vector; rough. TILE is a multiplication and an
@@ -198,13 +198,14 @@ def _giga(rate: float) -> str:
 
 def profile_of(graph: Graph, plan: Plan, timed: Timed, steps: int, sizes: Mapping[str, int]) -> Profile:
     """Attribute what a backend measured in `steps` steps of a graph."""
-    called = names(graph)
+    graphs = (*(loop.body for loop in plan.loops), graph)
+    called = {t: name for each in graphs for t, name in names(each).items()}
     members = _members(graph, plan)
     seconds = timed.work.max(axis=0, initial=0.0) / steps
     launches, ops = [], []
     for number, part in enumerate(timed.parts):
         if isinstance(part, KernelCall):
-            name, work = part.kernel.name, work_of(part, sizes)
+            name, work = part.kernel.name, work_of(part, sizes).times(plan.times(number, sizes))
             shares = members[number] or {part.outputs[0].node: 1.0}  # a copy: of whom it copies to
             lines = part.kernel.origin.lines
         else:
@@ -245,10 +246,10 @@ def profile_of(graph: Graph, plan: Plan, timed: Timed, steps: int, sizes: Mappin
 
 def _members(graph: Graph, plan: Plan) -> list[dict[Node, float]]:
     """The ops that each launch computes, with what they read through: how often each stores its result."""
-    fusion = fuse(graph)
+    fusion = whole_fusion(graph, plan)
     found: list[dict[Node, float]] = [{} for _ in plan.calls]
     for number, kernel in kernels_of_groups(plan, fusion).items():
-        for node in fusion.groups[number].nodes:
+        for node in (n for n in fusion.groups[number].nodes if n.op.meaning() != "loop"):
             found[kernel][node] = float(node.outputs[0] in fusion.stored)
             for read in _read_through(node, fusion):
                 found[kernel].setdefault(read, 0.0)
