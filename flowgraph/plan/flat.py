@@ -54,7 +54,7 @@ class Flat:
         self.places: dict[Tensor, Place] = {new: Place("parameter", old) for new, old in written.items()}
         self._path: list[Path] = []  # of each call
         self._scope: dict[Tensor, Path] = {}  # the loops that memory belongs to a turn of
-        self._carried: dict[Node, list[Carry]] = {}
+        self._prepared: dict[Node, tuple[list[Carry], list[Call]]] = {}
 
     def add_all(self, calls: Sequence[Call], path: Path, kept: Collection[Tensor]) -> None:
         """Add what comes next, in order, inside of the loops of a path; what is `kept` is needed afterwards, too."""
@@ -77,7 +77,7 @@ class Flat:
         made = {t for call in calls if isinstance(call, KernelCall) for t in call.outputs}
         for call in calls:
             if isinstance(call, LoopCall):
-                self._carried[call.node] = found = [self._carry(call, k, path) for k in range(len(call.body.carries))]
+                found = self._carries(call, path)
                 for begin, carry in zip(call.inputs, found, strict=False):
                     if begin in made and uses[begin] == 1 and begin not in kept and begin not in self.places:
                         self.places[begin] = carry.begin
@@ -99,16 +99,23 @@ class Flat:
         loop = self.loops[path[depth]]
         return loop.first, loop.stop - 1
 
-    def _carry(self, call: LoopCall, number: int, path: Path) -> Carry:
-        """Where a loop's carry lies."""
-        old, new = call.body.carries[number], call.body.nexts[number]
+    def _carries(self, call: LoopCall, path: Path) -> list[Carry]:
+        """Where a loop's carries lie."""
+        pairs = list(zip(call.body.carries, call.body.nexts, strict=True))
+        moving = [(old, new) for old, new in pairs if not {old, new} & set(call.body.emits)]
+        ordered, in_place, _ = in_order(call.calls, moving, set(), copy=False)
+        found = [self._carry(call, old, new, (old, new) in in_place, path) for old, new in pairs]
+        self._prepared[call.node] = found, ordered
+        return found
+
+    def _carry(self, call: LoopCall, old: Tensor, new: Tensor, in_place: bool, path: Path) -> Carry:
         op, n, turns = call.node.op, old.type.count, call.node.op.length
         if old in call.body.emits or new in call.body.emits:
             stack = self._memory(old, turns + 1, path)
             if op.reverse:
                 return Carry(stack.at(turns * n), stack.at((turns - 1) * n), stack, -n, stacks=(stack.at(n), stack))
             return Carry(stack, stack.at(n), stack.at(turns * n), n, stacks=(stack, stack.at(n)))
-        if (old, new) in in_order(call.calls, [(old, new)], set(), copy=False)[1]:
+        if in_place:
             one = self._memory(old, 0, path)
             return Carry(one, one, one, 0)
         pair = self._memory(old, 2, path)
@@ -128,7 +135,8 @@ class Flat:
             self.places[slot_] = self._element(self.place(outside, path), slot_, op.reverse, turns, number)
 
         stacked = dict(zip(body.emits, stacks, strict=True))
-        carried = list(zip(body.carries, body.nexts, self._carried[node], strict=True))
+        carries, ordered = self._prepared[node]
+        carried = list(zip(body.carries, body.nexts, carries, strict=True))
         after: list[tuple[Place, Tensor]] = []  # what must lie elsewhere in the end
         for (old, new, carry), begin in zip(carried, inits, strict=True):
             for value, place in zip((old, new), carry.stacks, strict=False):
@@ -141,8 +149,7 @@ class Flat:
             self.places[value] = self._element(self.place(stack, path), value, op.reverse, turns, number)
 
         first = len(self.calls)
-        in_place = [(old, new) for old, new, carry in carried if carry.by == 0]
-        self.add_all(in_order(call.calls, in_place, set(), copy=False)[0], inner, body.graph.roots)
+        self.add_all(ordered, inner, body.graph.roots)
         self.loops[number] = PlannedLoop(first, len(self.calls), turns, node, body.graph)
         for final, (_, _, carry) in zip(finals, carried, strict=True):
             self._result(final, carry.end, after)
