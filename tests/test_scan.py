@@ -212,7 +212,7 @@ def test_states_that_are_stacked_are_not_copied() -> None:
     graph, _ = network()
     program = fg.compile(outputs=graph.outputs[:3], device="cpu")
     (loop,) = [call for call in program.calls if isinstance(call, LoopCall)]
-    assert [call.kernel.name for call in kernel_calls([loop])] == ["mul_kernel", "mul_add_add_bias_tanh_kernel"]
+    assert [call.kernel.name for call in kernel_calls([loop])] == ["mul_add_add_bias_tanh_kernel"]
     assert program.plan.places[loop.outputs[1]].of is program.plan.places[loop.outputs[0]].of
 
 
@@ -359,3 +359,96 @@ def test_wrong_loops_are_refused(call: Callable[[fg.Tensor], Any], error: type[E
     with pytest.raises(error, match=text) as caught:
         call(fg.input("x", ("t", 3)))
     assert "test_scan.py" in str(caught.value)
+
+
+# Taken out of loops
+
+
+def lstm(hidden: int = 6, **how: Any) -> tuple[list[fg.Tensor], fg.Tensor, list[fg.Tensor]]:
+    """x, the states, and the weights by the input, by the state, and the bias."""
+    x = fg.input("x", ("time", "batch", 5))
+    wx, wh = (fg.parameter(n, (k, 4 * hidden), fg.init.normal(0.3)) for n, k in (("wx", 5), ("wh", hidden)))
+    b = fg.parameter("b", (4 * hidden,), fg.init.normal(0.3))
+
+    def step(carry: Any, x: fg.Tensor) -> Any:
+        h, c = carry
+        i, f, o, g = fg.split(fg.add_bias(x @ wx + h @ wh, b), 4, axis=1)
+        c = fg.logistic(f) * c + fg.logistic(i) * fg.tanh(g)
+        h = fg.logistic(o) * fg.tanh(c)
+        return (h, c), h
+
+    zero = fg.broadcast_to(fg.constant(0.0), ("batch", hidden))
+    _, states = fg.scan(step, (zero, zero), x, **how)
+    return [x], states, [wx, wh, b]
+
+
+def products(graph: Graph) -> int:
+    return sum(n.op.name in ("mul", "einsum") for n in graph.nodes())
+
+
+def test_an_lstm_multiplies_its_whole_input_and_all_its_weights_gradients_at_once() -> None:
+    _, states, weights = lstm()
+    cost = fg.sum(states * states)
+    graph = fg.compile(outputs=[cost, *fg.grad(cost, weights)], device="reference", check=True).graph
+    forward, backward = sorted(loops(graph), key=lambda op: op.reverse)
+    assert products(forward.inner.graph) == 1, "the state by its weights"
+    assert products(backward.inner.graph) == 1, "the gradient by the same weights"
+    assert products(graph) == 3, "the input by its weights; and two gradients of weights"
+    assert len(backward.inner.carries) == 2, "nothing is summed turn by turn"
+    assert "add_bias" in {n.op.name for n in forward.inner.graph.nodes()}
+
+
+def test_a_product_that_no_turn_reads_is_made_after_the_loop() -> None:
+    x = fg.input("x", ("time", "batch", 5))
+    w, out = fg.parameter("w", (5, 5), np.eye(5)), fg.parameter("out", (5, 3), np.ones((5, 3)))
+
+    def step(h: fg.Tensor, x: fg.Tensor) -> Any:
+        h = fg.tanh(x + h @ w)
+        return h, fg.tanh(h @ out)
+
+    last, y = fg.scan(step, fg.broadcast_to(fg.constant(0.0), ("batch", 5)), x)
+    graph = fg.compile(outputs=[last, y], device="reference").graph
+    (loop,) = loops(graph)
+    assert (products(loop.inner.graph), products(graph)) == (1, 1)
+    assert loop.inner.emits == loop.inner.nexts
+
+
+def test_a_lookup_in_a_loop_is_one_lookup_and_its_gradient_one_scatter() -> None:
+    ids, table = fg.input("ids", ("time", "batch"), "int32"), fg.parameter("table", (50, 4), fg.init.normal(1.0))
+
+    def step(h: fg.Tensor, row: fg.Tensor) -> Any:
+        return fg.tanh(h + fg.gather(table, row)), None
+
+    last, _ = fg.scan(step, fg.broadcast_to(fg.constant(0.0), ("batch", 4)), ids)
+    update = table - 0.1 * fg.grad(fg.sum(last * last), table)
+    program = fg.compile(updates={table: update}, device="cpu", check=True)
+    assert not {n.op.name for op in loops(program.graph) for n in op.inner.graph.nodes()} & {"gather", "scatter_add"}
+    assert [p.label for p, _ in program.plan.in_place] == ["table"]
+    with pytest.raises(InputError, match=r"ids\[1, 2\] = 50 is out of range: gather takes integers from 0 to 49"):
+        program(ids=np.array([[1, 2, 3], [4, 5, 50]], np.int32))
+
+
+def test_checkpoints_take_a_tenth_of_the_memory() -> None:
+    """The gradient of the last state of an LSTM, 1,000 turns."""
+
+    def bytes_of(**how: Any) -> int:
+        _, states, weights = lstm(32, **how)
+        cost = fg.sum(states[-1])
+        program = fg.compile(outputs=[cost, *fg.grad(cost, weights)], device="cpu")
+        arena = program.memory({"time": 1000, "batch": 8}).arena
+        assert arena is not None
+        return arena
+
+    everything = bytes_of()
+    states = 1000 * 8 * 32 * 4  # that the user asks for, whatever is kept besides
+    assert bytes_of(checkpoint=32) - states <= (everything - states) / 10
+
+
+@each_path
+@pytest.mark.parametrize("how", [{}, {"checkpoint": 3}], ids=["all", "checkpoints"])
+def test_every_path_computes_an_lstm(path: str, how: dict[str, Any]) -> None:
+    (x,), states, weights = lstm(**how)
+    cost = fg.sum(states * states)
+    graph = Graph((cost, states, *fg.grad(cost, [*weights, x])))
+    feeds, sizes = {x: rng.normal(size=(7, 3, 5)).astype("f4")}, {"time": 7, "batch": 3}
+    assert not Oracle(graph, feeds, sizes).mismatch(PATHS[path](graph, feeds, sizes))

@@ -39,6 +39,7 @@ from flowgraph.index_notation import (
 from flowgraph.ops.base import Op, axes_for, indices
 from flowgraph.ops.leaf import Constant, Leaf
 from flowgraph.ops.shape import Injective, Reshape
+from flowgraph.ops.slicing import memory_of
 
 Read = tuple[Tensor, tuple[Expr, ...]]
 MAX_INPUTS = 24  # a kernel's argument table stays small enough to read
@@ -520,7 +521,7 @@ def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
     elif node.op.meaning() == "sorting":
         follow(node, node.op.sorting(*(t.type for t in node.inputs)).key)
     elif node.op.meaning() == "loop":
-        for tensor in node.inputs:
+        for tensor in (memory_of(t)[0] for t in node.inputs):
             found.setdefault((tensor, indices(axes_for(tensor.shape))))
     elif node.op.meaning() == "running":
         follow(node, node.op.running(*(t.type for t in node.inputs)).value)

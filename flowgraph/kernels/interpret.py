@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import prod
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from flowgraph.index_notation import COMBINERS, RANDOM, Apply, Axis, Const, Expr
 from flowgraph.kernels.kernel import Call, Kernel, LoopCall
 from flowgraph.ops.leaf import Constant
 from flowgraph.ops.random_bits import uniform
+from flowgraph.ops.slicing import memory_of
 from flowgraph.ops.sorting import stable_order
 
 
@@ -93,9 +95,19 @@ def interpret(kernel: Kernel, inputs: Sequence[np.ndarray], sizes: Mapping[str, 
 def interpret_calls(calls: Iterable[Call], memory: dict[Tensor, np.ndarray], sizes: Mapping[str, int]) -> None:
     """Kernels and loops one after the other, each seeing only what is in memory; what they make is put there."""
     for call in calls:
-        inputs = [memory[t] for t in call.inputs]
-        made = _loop(call, inputs, sizes) if isinstance(call, LoopCall) else interpret(call.kernel, inputs, sizes)
+        if isinstance(call, LoopCall):
+            made: Sequence[np.ndarray] = _loop(call, [_part(t, memory, sizes) for t in call.node.inputs], sizes)
+        else:
+            made = interpret(call.kernel, [memory[t] for t in call.inputs], sizes)
         memory.update(zip(call.outputs, made, strict=True))
+
+
+def _part(tensor: Tensor, memory: Mapping[Tensor, np.ndarray], sizes: Mapping[str, int]) -> np.ndarray:
+    """A tensor that is a part of what is in memory."""
+    source, start = memory_of(tensor)
+    shape = [evaluate(s, sizes) for s in tensor.shape]
+    first = evaluate(start, sizes)
+    return memory[source].ravel()[first : first + prod(shape)].reshape(shape)
 
 
 def _loop(call: LoopCall, inputs: Sequence[np.ndarray], sizes: Mapping[str, int]) -> list[np.ndarray]:

@@ -17,6 +17,7 @@ from flowgraph.graph.size import Size, show_shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Expr, Extent, Index, Load, Var, show, walk
+from flowgraph.ops.slicing import memory_of
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,8 @@ class LoopCall:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        return self.node.inputs
+        """What it reads, or parts of that: see `ops.slicing.memory_of`."""
+        return tuple(memory_of(t)[0] for t in self.node.inputs)
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:

@@ -144,6 +144,11 @@ class Op:
         """Sizes that may not be 0 where the result has elements, and what is wrong if one is."""
         return {}
 
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        """What the op makes in every turn of a loop, stacked along a new first axis, computed for all turns at once;
+        None if that is not to be had. An operand is stacked likewise, or is the same in every turn."""
+        return None
+
     def at_inference(self, *inputs: Tensor) -> Tensor | None:
         """What stands for the op where a trained model is used; None for the op itself."""
         return None

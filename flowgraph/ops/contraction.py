@@ -9,13 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from flowgraph.errors import DTypeError, ShapeError
-from flowgraph.graph.size import show_shape
+from flowgraph.graph.size import Size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Body, Index, call
 from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, require_float, values
 from flowgraph.ops.reduce import sum as sum_
-from flowgraph.ops.shape import transpose
+from flowgraph.ops.shape import reshape, transpose
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,18 @@ class Mul(Op):
         return Body(
             (i, j), call("mul", load(0, x, indices((i, k))), load(1, y, indices((k, j)))), (k,), "sum"
         )
+
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        """All rows of all turns in one product, if the other factor is the same in all."""
+        from flowgraph.ops.einsum import Einsum
+
+        x, y = inputs
+        if all(stacked):
+            return Einsum("tij", "tjk", "tik")(x, y)
+        if stacked[1]:
+            return Einsum("ij", "tjk", "tik")(x, y)
+        rows = reshape(x, (turns * x.shape[1], x.shape[2]))
+        return reshape(mul(rows, y), (turns, x.shape[1], y.shape[1]))
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
@@ -98,6 +110,9 @@ class AddBias(Op):
         axes = axes_for(types[0].shape)
         row = load(0, types[0], indices(axes))
         return Body(axes, call("add", row, load(1, types[1], (Index(axes[-1]),))))
+
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        return None if stacked[1] else add_bias(*inputs)
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents

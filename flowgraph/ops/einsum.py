@@ -63,6 +63,11 @@ class Einsum(Op):
         summed = tuple(axes[c] for c in sizes if c not in self.result)
         return Body(tuple(axes[c] for c in self.result), value, summed, "sum" if summed else "")
 
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        turn = next(c for c in string.ascii_letters if c not in self.first + self.second)
+        first, second = (turn * s + labels for s, labels in zip(stacked, (self.first, self.second), strict=True))
+        return Einsum(first, second, turn + self.result)(*inputs)
+
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,), (x, y) = cotangents, inputs
         by_x = Einsum(self.result, self.second, self.first)(g, y)

@@ -12,7 +12,8 @@ import numpy as np
 
 from flowgraph.errors import DTypeError, GraphError
 from flowgraph.graph import origin as origins
-from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.size import Size
+from flowgraph.graph.tensor import Tensor, apply
 from flowgraph.graph.types import DType, TensorType, as_dtype, boolean
 from flowgraph.index_notation import Body, call
 from flowgraph.index_notation import cast as cast_expr
@@ -29,7 +30,7 @@ from flowgraph.ops.base import (
     values,
 )
 from flowgraph.ops.leaf import as_tensor, known_dtype
-from flowgraph.ops.shape import broadcast_operands
+from flowgraph.ops.shape import broadcast_operands, repeated
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Elementwise(Op):
         axes = axes_for(types[0].shape)
         loads = [load(k, t, indices(axes)) for k, t in enumerate(types)]
         return Body(axes, call(self.function, *loads))
+
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        same = zip(inputs, stacked, strict=True)
+        return apply(self, *(repeated(x, is_stacked, turns) for x, is_stacked in same))[0]
 
     @classmethod
     def _samples(cls, arity: int, low: float = -2.0, high: float = 2.0) -> list[Sample]:
@@ -345,6 +350,9 @@ class Cast(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (TensorType(types[0].shape, self.dtype),)
 
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        return apply(self, *inputs)[0]
+
     def body(self, *types: TensorType) -> Body:
         axes = axes_for(types[0].shape)
         return Body(axes, cast_expr(load(0, types[0], indices(axes)), self.dtype))
@@ -387,6 +395,9 @@ class StopGradient(Op):
         axes = axes_for(types[0].shape)
         return Body(axes, load(0, types[0], indices(axes)))
 
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        return apply(self, *inputs)[0]
+
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         return (None,)
 
@@ -409,6 +420,9 @@ class Copy(Op):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (types[0],)
+
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        return apply(self, *inputs)[0]
 
     def body(self, *types: TensorType) -> Body:
         axes = axes_for(types[0].shape)

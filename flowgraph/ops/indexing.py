@@ -88,6 +88,10 @@ class Gather(Op):
         """Operand -> exclusive upper bound of its integers, checked where data are fed."""
         return {1: types[0].shape[self.axis]}
 
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        """Of one table, all rows of all turns."""
+        return self(*inputs) if stacked == (False, True) and self.axis == 0 else None
+
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
         assert g is not None

@@ -20,7 +20,7 @@ from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Const, Expr, Index, call
 from flowgraph.ops.base import Cotangents, Op, Piece, Sample, axes_for, indices, load, values
 from flowgraph.ops.leaf import as_operands, as_tensor
-from flowgraph.ops.shape import expand_dims, normalise_axes, ravel, reshape
+from flowgraph.ops.shape import expand_dims, normalise_axes, ravel, repeated, reshape
 from flowgraph.ops.slicing import Slice, getitem, placed
 
 
@@ -64,6 +64,10 @@ class Concatenate(Op):
             made.append(Piece((along,), point(placed(Index(along), start, 1)), load(k, t, point(Index(along)))))
             start = start + t.shape[self.axis]
         return others, made
+
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        same = zip(inputs, stacked, strict=True)
+        return Concatenate(self.axis + 1)(*(repeated(x, is_stacked, turns) for x, is_stacked in same))
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from flowgraph.errors import DTypeError, ShapeError
 from flowgraph.graph.size import Shape, Size, product, show_shape
-from flowgraph.graph.tensor import Tensor
+from flowgraph.graph.tensor import Tensor, apply
 from flowgraph.graph.types import TensorType, boolean
 from flowgraph.index_notation import Axis, Body
 from flowgraph.ops.base import Cotangents, Op, Sample, indices, load, require_float, require_numbers, values
@@ -45,6 +45,9 @@ class Reduction(Op):
         kept = tuple(a for k, a in enumerate(everything) if k not in self.axes)
         reduced = tuple(a for k, a in enumerate(everything) if k in self.axes)
         return Body(kept, load(0, x, indices(everything)), reduced, self.combiner)
+
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        return apply(replace(self, axes=tuple(a + 1 for a in self.axes)), *inputs)[0]
 
     def _spread(self, g: Tensor, shape: Shape) -> Tensor:
         return broadcast_to(expand_dims(g, self.axes), shape)

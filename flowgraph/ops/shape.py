@@ -56,6 +56,11 @@ class Broadcast(Injective):
         ]
         return Body(axes, load(0, types[0], index))
 
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        (x,) = inputs
+        missing = tuple(range(1, 1 + len(self.shape) - (x.rank - 1)))
+        return Broadcast((turns, *self.shape))(ExpandDims(missing)(x) if missing else x)
+
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         from flowgraph.ops.reduce import sum as sum_
 
@@ -101,6 +106,9 @@ class Transpose(Injective):
         index = [Index(axes[self.axes.index(k)]) for k in range(x.rank)]
         return Body(axes, load(0, x, index))
 
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        return Transpose((0, *(a + 1 for a in self.axes)))(inputs[0])
+
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
         return (Transpose(tuple(int(k) for k in np.argsort(self.axes)))(g),)
@@ -136,6 +144,9 @@ class ExpandDims(Injective):
         axes = axes_for(self.infer(*types)[0].shape)
         return Body(axes, load(0, types[0], [Index(a) for k, a in enumerate(axes) if k not in self.axes]))
 
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        return ExpandDims(tuple(a + 1 for a in self.axes))(inputs[0])
+
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
         return (Squeeze(self.axes)(g),)
@@ -170,6 +181,9 @@ class Squeeze(Injective):
         kept = iter(axes)
         index = [Const(0, int64) if k in self.axes else Index(next(kept)) for k in range(types[0].rank)]
         return Body(axes, load(0, types[0], index))
+
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        return Squeeze(tuple(a + 1 for a in self.axes))(inputs[0])
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
@@ -214,6 +228,9 @@ class Reshape(Injective):
             rest = call("floordiv", flat, _extent(product(x.shape[place + 1 :])))
             index.append(call("mod", rest, _extent(size)) if place else rest)
         return Body(axes, load(0, x, index))
+
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        return Reshape((turns, *self.shape))(inputs[0])
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
@@ -270,6 +287,11 @@ def reshape(x: Tensor, shape: Any) -> Tensor:
 def ravel(x: Tensor) -> Tensor:
     """The elements of x in row-major order, as a vector."""
     return reshape(x, (-1,)) if as_tensor(x, what="ravel").rank != 1 else x
+
+
+def repeated(x: Tensor, stacked: bool, turns: Size) -> Tensor:
+    """What is stacked already; or what is the same in every turn of a loop, as often as there are turns."""
+    return x if stacked else Broadcast((turns, *x.shape))(ExpandDims((0,))(x))
 
 
 def broadcast_to(x: Tensor, shape: Any) -> Tensor:

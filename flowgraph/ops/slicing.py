@@ -15,13 +15,13 @@ import numpy as np
 
 from flowgraph.errors import GraphError, ShapeError
 from flowgraph.graph import origin as origins
-from flowgraph.graph.size import Dim, Shape, Size, as_size, evaluate, floor_divide, show_shape
+from flowgraph.graph.size import Dim, Shape, Size, as_size, evaluate, floor_divide, product, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, boolean, int64
 from flowgraph.index_notation import Body, Const, Expr, Extent, Index, call
 from flowgraph.ops.base import Cotangents, Sample, axes_for, load, values
 from flowgraph.ops.leaf import as_tensor
-from flowgraph.ops.shape import Injective, expand_dims, normalise_axes, squeeze
+from flowgraph.ops.shape import Injective, Reshape, expand_dims, normalise_axes, squeeze
 
 
 def index_of(size: Size) -> Expr:
@@ -69,6 +69,9 @@ class Slice(Injective):
         index = [placed(Index(a), start, step) for a, start, step in zip(axes, self.starts, self.steps, strict=True)]
         return Body(axes, load(0, types[0], index))
 
+    def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
+        return Slice((0, *self.starts), (turns, *self.counts), (1, *self.steps))(inputs[0])
+
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         from flowgraph.ops.pieces import Pad
 
@@ -93,6 +96,24 @@ class Slice(Injective):
             Sample(cls((5,), (0,), (1,)), (values(9),)),
             Sample(cls((1,), (19,), (2,)), (values(40, dtype="bool"),)),
         ]
+
+
+def memory_of(tensor: Tensor) -> tuple[Tensor, Size]:
+    """The tensor whose memory this one is a part of, in one piece, and the element it begins at: itself and 0, unless
+    it is a reshape, or elements one after the other along the first axis."""
+    start: Size = 0
+    while True:
+        op = tensor.op
+        if isinstance(op, Slice) and _is_one_piece(op, tensor.node.inputs[0].shape):
+            start = start + op.starts[0] * product(op.counts[1:])
+        elif not isinstance(op, Reshape):
+            return tensor, start
+        tensor = tensor.node.inputs[0]
+
+
+def _is_one_piece(op: Slice, shape: Shape) -> bool:
+    whole = op.starts[1:] == (0,) * (len(shape) - 1) and op.counts[1:] == shape[1:]
+    return bool(shape) and whole and all(step == 1 for step in op.steps)
 
 
 @dataclass(frozen=True)

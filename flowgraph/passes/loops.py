@@ -17,6 +17,7 @@ from flowgraph.ops.elementwise import Copy
 from flowgraph.ops.leaf import Constant, Leaf, constant
 from flowgraph.ops.scan import Body, Scan, moved, results
 from flowgraph.ops.shape import Injective, broadcast_to, expand_dims
+from flowgraph.ops.slicing import memory_of
 from flowgraph.passes.cse import eliminate_common_subexpressions
 
 Pass = Callable[[Graph], Graph]
@@ -195,7 +196,7 @@ def materialise_loops(graph: Graph) -> Graph:
         stacked = [
             _copied(t) if isinstance(t.op, Leaf) and t not in body.carries else t for t in inner[count:]
         ]
-        stored = tuple(_copied(t) if isinstance(t.op, Injective) else t for t in inputs)
+        stored = tuple(_copied(t) if isinstance(memory_of(t)[0].op, Injective) else t for t in inputs)
         if (*nexts, *stacked, *stored) == (*body.graph.roots, *node.inputs):
             return None
         return apply(dataclasses.replace(node.op, inner=body.with_results((*nexts, *stacked))), *stored)

@@ -17,6 +17,7 @@ from flowgraph.passes.cse import eliminate_common_subexpressions
 from flowgraph.passes.expand import expand_composites
 from flowgraph.passes.fold import fold_constants
 from flowgraph.passes.guard import guard_indices
+from flowgraph.passes.hoist import hoist
 from flowgraph.passes.join_pads import join_pads
 from flowgraph.passes.loops import inside, join_loops, materialise_loops, tidy_loops
 from flowgraph.passes.materialise import materialise_roots
@@ -34,7 +35,9 @@ def before_differentiation(graph: Graph, targets: Sequence[Tensor]) -> Graph:
     `OPTIMISE`.
     """
     stable = stabilise(graph, keep=frozenset(targets))
-    return inside((stabilise,), "stabilise")(stable)
+    for function in (inside((*SIMPLIFY, stabilise, hoist), "simplify_bodies"), tidy_loops, hoist):
+        stable = function(stable)
+    return stable
 
 
 SIMPLIFY: tuple[Pass, ...] = (fold_constants, simplify_algebra, eliminate_common_subexpressions)
@@ -43,8 +46,11 @@ OPTIMISE: tuple[Pass, ...] = (
     number_streams,
     *SIMPLIFY,
     stabilise,
-    inside((*SIMPLIFY, stabilise), "simplify_bodies"),
-    eliminate_common_subexpressions,
+    inside((*SIMPLIFY, stabilise, hoist), "simplify_bodies"),
+    tidy_loops,
+    hoist,
+    *SIMPLIFY,
+    tidy_loops,
     join_loops,
     tidy_loops,
     *SIMPLIFY,

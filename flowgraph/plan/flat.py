@@ -18,6 +18,7 @@ from flowgraph.graph.types import TensorType
 from flowgraph.kernels.build import build_copy
 from flowgraph.kernels.kernel import Call, KernelCall, LoopCall
 from flowgraph.ops.scan import operands, results, slot
+from flowgraph.ops.slicing import memory_of
 from flowgraph.plan.in_place import in_order
 from flowgraph.plan.place import Place, PlannedLoop, Step, given_place
 
@@ -91,6 +92,11 @@ class Flat:
                 self._scope[tensor] = path
         return self.places[tensor]
 
+    def _operand(self, tensor: Tensor, path: Path) -> Place:
+        """Where a loop's operand lies, which may be a part of something."""
+        source, start = memory_of(tensor)
+        return self.place(source, path).at(start)
+
     def around(self, owner: Tensor, call: int) -> tuple[int, int] | None:
         """The first and last call of the outermost loop around a call that memory outlives the turns of."""
         path, depth = self._path[call], len(self._scope[owner])
@@ -130,9 +136,9 @@ class Flat:
         inner = (*path, number)
 
         for slot_, outside in zip(body.given, given, strict=True):
-            self.places[slot_] = self.place(outside, path)
+            self.places[slot_] = self._operand(outside, path)
         for slot_, outside in zip(body.elements, sequences, strict=True):
-            self.places[slot_] = self._element(self.place(outside, path), slot_, op.reverse, turns, number)
+            self.places[slot_] = self._element(self._operand(outside, path), slot_, op.reverse, turns, number)
 
         stacked = dict(zip(body.emits, stacks, strict=True))
         carries, ordered = self._prepared[node]
@@ -142,8 +148,8 @@ class Flat:
             for value, place in zip((old, new), carry.stacks, strict=False):
                 if value in stacked:
                     self._result(stacked.pop(value), place, after)
-            if self.place(begin, path) != carry.begin:
-                self._copy(self.place(begin, path), begin.type, carry.begin, path, "a loop begins with it")
+            if self._operand(begin, path) != carry.begin:
+                self._copy(self._operand(begin, path), begin.type, carry.begin, path, "a loop begins with it")
             self.places[old], self.places[new] = carry.at(number)
         for value, stack in stacked.items():
             self.places[value] = self._element(self.place(stack, path), value, op.reverse, turns, number)
