@@ -8,6 +8,8 @@ from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from tools.pictures import readme_program, run_block
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -34,15 +36,17 @@ def test_every_file_the_readme_links_to_exists() -> None:
         assert (Path(__file__).parent.parent / link).exists(), link
 
 
-def test_the_page_on_the_lecture_prints_what_it_shows() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "lecture.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("page", "shown"), [("lecture", 2), ("loops", 1)])
+def test_a_page_prints_what_it_shows(page: str, shown: int) -> None:
+    """A block of code is followed by one of what it prints, if it prints anything."""
+    text = (Path(__file__).parent.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     names: dict[str, object] = {}
     checked = 0
-    for (language, code), (_, expected) in pairwise(blocks):
+    for (language, code), (following, expected) in pairwise([*blocks, ("", "")]):
         if language == "python":
             with redirect_stdout(StringIO()) as printed:
-                run_block(code, f"docs/lecture.md {checked}", names)
-            assert printed.getvalue().strip() == expected.strip()
-            checked += 1
-    assert checked == 2
+                run_block(code, f"docs/{page}.md {checked}", names)
+            assert printed.getvalue().strip() == ("" if following == "python" else expected.strip())
+            checked += not following
+    assert checked == shown + (blocks[-1][0] == "python")
