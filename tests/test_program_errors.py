@@ -185,6 +185,67 @@ def test_a_comparison_of_tensors_by_python_s_own_sign() -> None:
     assert "got False" in message and "fg.equal" in message
 
 
+def test_a_python_bool_where_a_tensor_belongs_is_a_comparison_gone_wrong() -> None:
+    x, y, flags = fg.input("x", (3,)), fg.input("y", (3,)), fg.input("flags", (3,), "bool")
+    for action in (
+        lambda: fg.cast(x == y, "float32"),
+        lambda: fg.mean(x == y),
+        lambda: fg.sum(x == y),
+        lambda: x * (x == y),
+        lambda: fg.maximum(x == y, x),
+        lambda: fg.where(flags, x == y, x),
+        lambda: (x == y) & flags,
+        lambda: fg.concatenate([x == y, x]),
+    ):
+        message = told(GraphError, action)
+        assert "got False" in message and "fg.equal" in message and "identity" in message
+    assert fg.equal(flags, True).shape == fg.where(flags, flags, False).shape == (3,)
+
+
+def test_constants_and_scalars_obey_the_dtypes_of_reductions() -> None:
+    flag = fg.input("flag", (), "bool")
+    for action, problem in (
+        (lambda: fg.mean(3), "mean needs floating-point values, got int32()"),
+        (lambda: fg.sum(flag), "sum needs numbers, got bool()"),
+        (lambda: fg.sum(np.True_), "sum needs numbers, got bool()"),
+        (lambda: fg.any(1.0), "any needs bools, got float32()"),
+    ):
+        assert problem in told(DTypeError, action)
+    assert fg.mean(3.0).shape == fg.sum(3).shape == ()
+
+
+def test_a_loss_never_compares_every_prediction_with_every_target() -> None:
+    x, y = fg.input("x", ("batch", 1)), fg.input("y", ("batch",))
+    for loss in (fg.squared_error, fg.absolute_error, fg.huber):
+        for a, b in ((x, y), (y, x), (fg.parameter("a", (4, 1)), np.ones(4, np.float32))):
+            message = told(ShapeError, lambda loss=loss, a=a, b=b: loss(a, b))
+            assert "1)" in message and ",)" in message and "fg.squeeze" in message and "fg.expand_dims" in message
+        assert loss(x, 1.0).shape == loss(x, [1.0]).shape == x.shape  # what spreads one side only is what was asked for
+        assert loss(fg.input("z", ("batch", 3)), np.ones(3, np.float32)).shape[1] == 3
+    for loss in (fg.cross_ent_of_logistic, fg.binary_cross_ent):
+        assert "(batch, 1)" in told(ShapeError, lambda loss=loss: loss(x, y))
+
+
+def test_what_is_written_into_a_parameter_s_value_is_refused() -> None:
+    w = fg.parameter("w", (3,), [1.0, 2.0, 3.0])
+
+    def write() -> None:
+        w.value[0] = 7
+
+    def write_through_a_view() -> None:
+        w.value[1:][0] = 7
+
+    for action in (write, write_through_a_view):
+        message = told(GraphError, action)
+        assert "read-only" in message and "w.value = v" in message
+    copy = w.value.copy()
+    copy[0] = 7
+    w.value = copy
+    w.value += 1
+    w.value[1:] * 2.0
+    assert w.value.tolist() == [8, 3, 4] and repr(w.value) == "array([8., 3., 4.], dtype=float32)"
+
+
 def test_what_is_no_tensor_is_refused_by_every_function() -> None:
     x = fg.input("x", (3, 3))
     for function in (fg.tanh, fg.sum, fg.transpose, fg.softmax, fg.log, lambda t: fg.cast(t, "int32")):
@@ -443,6 +504,19 @@ def test_sizes_and_steps_that_make_no_sense() -> None:
             step.run(wrong, data, sizes={"time": 7})
         assert HERE in str(caught.value)
     assert step.run(np.int64(2), data, sizes={"time": np.int32(7)})[0] == 21
+
+
+def test_masked_elements_are_not_fed_as_if_they_were_data() -> None:
+    masked = np.ma.masked_array(X, mask=np.eye(5, 4) == 1)
+    for action in (
+        lambda: program()(x=masked, y=Y),
+        lambda: fg.parameter("w", (5, 4), masked),
+        lambda: fg.constant(masked),
+        lambda: fg.input("x", (5, 4)) + masked,
+    ):
+        message = told_anywhere(InputError, action)
+        assert "4 of 20 elements are masked" in message and "filled" in message
+    program()(x=np.ma.masked_array(X), y=Y)  # no element is
 
 
 # What is not an error

@@ -80,11 +80,11 @@ class Tensor:
 
     @property
     def value(self) -> Any:
-        """The present value of a parameter, a NumPy array of its own; assign to it to set the parameter.
+        """The present value of a parameter, a NumPy array that is read-only; assign another one to set the parameter.
 
         Raises GraphError for any other tensor: its values exist only when a program runs.
         """
-        return self._state("read").read().copy()
+        return self._state("read").value()
 
     @value.setter
     def value(self, new: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DeviceError, DTypeError, GraphError, ShapeError
+from flowgraph.errors import DeviceError, DTypeError, GraphError, InputError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Shape, Size, as_size, evaluate, show_shape
 from flowgraph.graph.tensor import Tensor, apply
@@ -21,6 +21,28 @@ from flowgraph.index_notation import Axis, Body, Extent, Index, cast
 from flowgraph.ops.base import Cotangents, Op, Sample
 
 Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
+
+
+class Value(np.ndarray[Any, np.dtype[Any]]):
+    """What a parameter's value was when it was asked for. Written into it would be a copy, so it is read-only; what is
+    computed from it, or copied, is an array like any other. `w.value += 1` sets the parameter to the sum.
+    """
+
+    def __setitem__(self, key: Any, new: Any) -> None:
+        if not self.flags.writeable:
+            raise GraphError(
+                "a parameter's value is read-only: what is written into it would not reach the parameter",
+                where=origins.here(),
+                hint="assign a whole array: v = w.value.copy(); v[0] = 1.0; w.value = v",
+            )
+        super().__setitem__(key, new)
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self))
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
+    setattr(Value, f"__i{_name}__", getattr(np.ndarray, f"__{_name}__"))
 
 
 class Storage:
@@ -65,6 +87,12 @@ class Storage:
         if self.pull is not None:
             self.pull()
         return self.array
+
+    def value(self) -> Value:
+        """A copy that is not to be written to."""
+        copy = self.read().copy().view(Value)
+        copy.flags.writeable = False
+        return copy
 
     def assign(self, value: Any) -> None:
         """Set from anything array-like of the same shape; raises ShapeError or DTypeError."""
@@ -246,8 +274,8 @@ def parameter(
     """Declare state that training changes: a weight, a bias.
 
     `shape` is a tuple of ints. `init` is an initialiser (see `fg.init`), an array of that shape, or None for
-    zeros. An array is copied. The value is `parameter.value`, a NumPy array, readable and settable. Raises
-    ShapeError or DTypeError.
+    zeros. An array is copied. The value is `parameter.value`, a NumPy array to be read; assigning to it sets the
+    parameter. Raises ShapeError or DTypeError.
 
     >>> import flowgraph as fg
     >>> fg.parameter("b", (3,)).value
@@ -310,6 +338,12 @@ def as_array(value: Any, what: str, where: object = None) -> np.ndarray:
             f"{what}: {reprlib.repr(value)} is no array: its rows differ in length",
             where=where or origins.here(),
         ) from error
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InputError(
+            f"{what}: {np.ma.count_masked(value)} of {value.size} elements are masked",
+            where=where or origins.here(),
+            hint="give them a value, as in x.filled(0.0), or leave these examples out",
+        )
     if array.dtype.kind not in "fiub":
         raise DTypeError(
             f"{what}: {reprlib.repr(value)} are no numbers, but {array.dtype}", where=where or origins.here()
@@ -331,10 +365,16 @@ def fits(array: np.ndarray, kind: DType) -> bool:
 
 def as_tensor(value: Any, like: Tensor | None = None, what: str = "this op") -> Tensor:
     """A tensor as it is; anything else as a constant: numbers, NumPy's too, and lists in the dtype of `like`, arrays
-    in their own.
+    in their own. A bool of Python's, which is what == makes of two tensors, only beside a tensor of bools.
     """
     if isinstance(value, Tensor):
         return value
+    if isinstance(value, bool) and (like is None or like.dtype is not boolean):
+        raise GraphError(
+            f"{what}: got {value}, a bool of Python's, where it takes a tensor",
+            where=origins.here(),
+            hint="tensors are compared with fg.equal and fg.not_equal: == and != are identity, a bool of Python's",
+        )
     if like is not None and isinstance(value, np.generic):
         value = value.item()
     if not isinstance(value, (bool, int, float, list, tuple, np.ndarray, np.generic)):

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from flowgraph.errors import DTypeError, ShapeError
+from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Shape, Size, product, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, boolean
@@ -29,9 +30,13 @@ class Reduction(Op):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
-        require_numbers(self, x)
+        self.require(x)
         self._require_axes(x)
         return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), x.dtype),)
+
+    def require(self, x: TensorType) -> None:
+        """Raise DTypeError for what cannot be combined, a scalar too."""
+        require_numbers(self, x)
 
     def _require_axes(self, x: TensorType) -> None:
         if not self.axes or not set(self.axes) <= set(range(x.rank)):
@@ -93,9 +98,8 @@ class Mean(Reduction):
 
     name: ClassVar[str] = "mean"
 
-    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        require_float(self, *types)
-        return super().infer(*types)
+    def require(self, x: TensorType) -> None:
+        require_float(self, x)
 
     def expand(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -184,12 +188,9 @@ class Min(Selection):
 class Quantifier(Reduction):
     """Bools over axes."""
 
-    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        (x,) = types
+    def require(self, x: TensorType) -> None:
         if x.dtype is not boolean:
             raise DTypeError(f"{self.name} needs bools, got {x}", hint="compare first, as in fg.not_equal(x, 0)")
-        self._require_axes(x)
-        return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), boolean),)
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         return (None,)
@@ -226,8 +227,13 @@ class AllOf(Quantifier):
 def _reduce(kind: type[Reduction], x: Tensor, axis: int | Sequence[int] | None, keepdims: bool) -> Tensor:
     x = as_tensor(x, what=kind.name)
     axes = tuple(sorted(normalise_axes(kind.name, range(x.rank) if axis is None else axis, x.shape)))
-    if not axes:
-        return x  # a scalar, or no axes: nothing to combine
+    if not axes:  # a scalar, or no axes: nothing to combine
+        try:
+            kind(axes).require(x.type)
+        except DTypeError as error:
+            error.where = origins.here()
+            raise
+        return x
     result = kind(axes)(x)
     return expand_dims(result, axes) if keepdims else result
 
