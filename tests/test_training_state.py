@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.errors import CheckpointError, FlowgraphError, GraphError, InputError
+from flowgraph.errors import CheckpointError, FlowgraphError, GraphError, InputError, NumericsError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(37, 3)).astype("f4")
@@ -29,8 +29,8 @@ def model() -> tuple[fg.Tensor, fg.Tensor]:
     return (fg.sum(x * w, axis=1) - y) ** 2, w
 
 
-def trainer(rate: float = 0.01, **options: object) -> fg.Trainer:
-    return fg.Trainer(model()[0], fg.optim.SGD(rate), device="cpu", **options)  # type: ignore[arg-type]
+def trainer(rate: float = 0.01, momentum: float = 0.0, **options: object) -> fg.Trainer:
+    return fg.Trainer(model()[0], fg.optim.SGD(rate, momentum), device="cpu", **options)  # type: ignore[arg-type]
 
 
 def test_an_epoch_that_other_batches_cannot_go_on_with_begins_anew(tmp_path: Path) -> None:
@@ -165,3 +165,40 @@ def test_predict_takes_the_models_data_and_no_rows() -> None:
 def test_what_is_no_number_or_no_optimizer_is_said_so(wrong: object) -> None:
     with pytest.raises(FlowgraphError, match="test_training_state"):
         wrong()  # type: ignore[operator]
+
+
+def test_a_fit_that_begins_with_a_lost_parameter_names_it() -> None:
+    made = trainer(momentum=0.9)
+    (w,) = made.parameters
+    w.value = [1.0, np.nan, 2.0]
+    with pytest.raises(NumericsError, match=r"the parameter 'w' is nan at \[1\] before anything is trained") as caught:
+        made.fit(DATA, progress=False)
+    assert "w = fg.parameter" in str(caught.value) and "trainer.load" in str(caught.value)
+    assert len(made.history) == 0
+    w.value = np.zeros(3)
+    velocity = next(p for p in made.updates if p is not w)
+    velocity.value = [0.0, 0.0, np.inf]
+    with pytest.raises(NumericsError, match=r"'optimizer/w/velocity' is inf at \[2\]"):
+        made.fit(DATA, progress=False)
+
+
+def test_a_validation_cost_that_is_not_finite_is_treated_as_any_cost() -> None:
+    made, far = trainer(), {"x": X * np.float32(1e30), "y": DATA["y"]}
+    with pytest.raises(NumericsError, match="the validation cost was inf after epoch 1"):
+        made.fit(DATA, 3, validation=far, progress=False)
+    with pytest.warns(RuntimeWarning, match="the validation cost was inf after epoch 2") as caught:
+        history = made.fit(DATA, 1, validation=far, on_nan="warn", progress=False)
+    assert caught[0].filename == __file__ and np.isinf(history[-1]["val_loss"])
+
+
+def test_weights_that_are_all_0_leave_nothing_to_learn() -> None:
+    with pytest.raises(InputError, match="the weights of all 37 examples are 0"):
+        trainer(weighted=True).fit(DATA, progress=False, sample_weight=np.zeros(37))
+
+
+def test_a_mask_is_seen_in_a_data_set_and_in_a_part_that_is_held_out() -> None:
+    masked = {"x": np.ma.masked_array(X, mask=X > 0), "y": DATA["y"]}
+    for data in (masked, fg.datasets.Dataset(masked)):
+        for validation in (None, 0.5):
+            with pytest.raises(InputError, match="elements are masked"):
+                trainer().fit(data, validation=validation, progress=False)

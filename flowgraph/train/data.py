@@ -15,6 +15,7 @@ from flowgraph.datasets.dataset import Dataset
 from flowgraph.errors import InputError, NumericsError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
+from flowgraph.ops.leaf import as_array
 from flowgraph.program import as_declared
 from flowgraph.train.costs import WEIGHT
 
@@ -78,7 +79,7 @@ def held_out_part(data: Data, validation: Data | float | None, seed: int) -> tup
         return data, validation
     if not 0.0 < validation < 1.0:
         raise InputError(f"the fraction for validation is between 0 and 1, got {validation}", where=origins.here())
-    arrays = {name: np.asarray(array) for name, array in _mapping(data).items()}
+    arrays = {name: np.asanyarray(array) for name, array in _mapping(data).items()}  # masks are refused later
     count = min((len(array) for array in arrays.values() if array.ndim), default=0)
     kept = round(count * (1 - validation))
     if not 0 < kept < count:
@@ -98,7 +99,8 @@ def with_weights(
         sample_weight = arrays.pop(WEIGHT, None)
     named = [name for name in inputs if name in arrays]
     count = len(arrays[named[0]]) if named else 0
-    weights = np.ones(count, np.float32) if sample_weight is None else np.asarray(sample_weight, np.float32)
+    weights = np.ones(count) if sample_weight is None else as_array(sample_weight, WEIGHT)
+    weights = weights.astype(np.float32)
     if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
         raise InputError(
             f"sample_weight is one finite number of at least 0 for each of {count} examples, got {weights.shape}",
@@ -106,6 +108,12 @@ def with_weights(
         )
     if class_weight is not None:
         weights = weights * _by_class(arrays, inputs, class_weight)
+    if count and not weights.any():
+        raise InputError(
+            f"the weights of all {count} examples are 0: there is nothing to learn from",
+            where=origins.here(),
+            hint="give some examples a sample_weight, and their class a class_weight, above 0",
+        )
     return {**arrays, WEIGHT: weights}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgraph.anomaly import AnomalyError
+from flowgraph.anomaly import AnomalyError, is_finite
 from flowgraph.compile import compile, grad
 from flowgraph.errors import CheckpointError, GraphError, InputError, NumericsError, OutOfRangeError, ShapeError
 from flowgraph.graph import origin as origins
@@ -176,8 +176,9 @@ class Trainer:
 
         The last batch of an epoch is smaller where the batch size does not divide the data. An epoch's loss
         and metrics are means over its examples, taken before each step's update. `validation`, data or the fraction of
-        `data` that is held out (the same for the same seed), is evaluated after each epoch. When the cost becomes NaN
-        or infinite, `on_nan` says whether to "raise" NumericsError or to "warn" and go on. `progress` may be an object
+        `data` that is held out (the same for the same seed), is evaluated after each epoch. When the cost, of
+        training or validation, becomes NaN or infinite, `on_nan` says whether to "raise" NumericsError or to "warn" and
+        go on. `progress` may be an object
         that is told instead of a terminal.
 
         A trainer made with `weighted=True` takes `sample_weight`, one number an example, and `class_weight`, numbers
@@ -210,6 +211,8 @@ class Trainer:
         resumed = saved is not None and self._epoch == 0 and self._resume(saved)
         if self._partial is not None and not self._partial.fits(examples, batch_size):
             self._begin_anew(self._partial, examples, batch_size)
+        if on_nan == "raise":
+            self._require_finite_state()
         last = epochs if resumed else self._epoch + epochs - (self._partial is not None)
         history, first, start = self.history, len(self.history), time.perf_counter()
         history.interrupted = False
@@ -285,6 +288,7 @@ class Trainer:
             row = {"epoch": self._epoch, **self._means(partial.log)}
             if held_out is not None:
                 scores = self._scores(*held_out, batch_size)
+                self._require_finite_score(scores["loss"], on_nan)
                 row |= {f"val_{name}": value for name, value in scores.items()}
             row["seconds"] = time.perf_counter() - begun
             self.history.rows.append(row)
@@ -463,10 +467,31 @@ class Trainer:
         step = int(bad[0])
         loss = log.values["loss"][step]
         problem = f"the cost was {loss} at epoch {self._epoch}, step {step + 1} of {len(log.sizes)}"
+        hint = "lower the learning rate, or look at the data; Trainer(..., detect_anomaly=True) finds the op"
+        self._not_finite(problem, on_nan, hint)
+
+    def _require_finite_score(self, cost: float, on_nan: str) -> None:
+        if not np.isfinite(cost):
+            problem = f"the validation cost was {cost} after epoch {self._epoch}"
+            self._not_finite(problem, on_nan, "look at the validation data, or lower the learning rate")
+
+    def _not_finite(self, problem: str, on_nan: str, hint: str) -> None:
         if on_nan == "raise":
-            hint = "lower the learning rate, or look at the data; Trainer(..., detect_anomaly=True) finds the op"
             raise NumericsError(problem, where=self.cost.origin, hint=hint)
-        warnings.warn(problem, RuntimeWarning, stacklevel=4)
+        warnings.warn(problem, RuntimeWarning, stacklevel=5)
+
+    def _require_finite_state(self) -> None:
+        """Raise NumericsError where what is to be trained is lost already."""
+        for w in self.updates:
+            array = w.op.storage.read()
+            if not is_finite(array):
+                place = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
+                raise NumericsError(
+                    f"the parameter {w.op.label!r} is {array[place]} at {list(place)} before anything is trained",
+                    where=w.origin,
+                    hint="make the model and its trainer anew, set the parameter (w.value = ...), or take up what was "
+                    "saved: trainer.load(checkpoint), fg.load(file, [w])",
+                )
 
 
 def trainable(cost: Tensor) -> list[Tensor]:
