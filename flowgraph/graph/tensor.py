@@ -115,6 +115,33 @@ class Tensor:
             hint="use fg.where(condition, a, b) to choose between values inside the graph",
         )
 
+    def _has_no_value(self, verb: str) -> FlowgraphError:
+        return FlowgraphError(
+            f"{self!r} has no value to {verb}: it says what a program will compute",
+            where=origins.here(),
+            hint="fg.compile(outputs=tensor)(...) computes it; a parameter's value is .value",
+        )
+
+    def __float__(self) -> float:
+        raise self._has_no_value("make a number of")
+
+    def __int__(self) -> int:
+        raise self._has_no_value("make a number of")
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise self._has_no_value("make a NumPy array of")
+
+    def __len__(self) -> int:
+        """The first size, where it is known before there are data."""
+        size = self.shape[0] if self.shape else None
+        if not isinstance(size, int):
+            raise FlowgraphError(
+                f"{self!r} has no length" + (f" before there are data: it is {size}" if size is not None else ""),
+                where=origins.here(),
+                hint="x.shape[0] is a size to declare shapes with, fg.size_of(x.shape[0]) its value in the graph",
+            )
+        return size
+
     def __iter__(self) -> Any:
         raise FlowgraphError(
             "a symbolic tensor cannot be iterated over",
@@ -151,6 +178,8 @@ class Tensor:
         def __lt__(self, other: Any) -> Tensor: ...
         def __le__(self, other: Any) -> Tensor: ...
         def __getitem__(self, key: Any) -> Tensor: ...
+        @property
+        def T(self) -> Tensor: ...
 
 
 def apply(op: Any, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, ShapeError
+from flowgraph.errors import DTypeError, GraphError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Shape, Size, product, show_shape
 from flowgraph.graph.tensor import Tensor
@@ -26,6 +26,7 @@ class Reduction(Op):
 
     family: ClassVar[str] = "reduce"
     combiner: ClassVar[str] = ""
+    of_two: ClassVar[str] = ""  # the elementwise function of the same meaning
     axes: tuple[int, ...]
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -77,6 +78,7 @@ class Sum(Reduction):
     """Sum over axes."""
 
     name: ClassVar[str] = "sum"
+    of_two: ClassVar[str] = "add"
     combiner: ClassVar[str] = "sum"
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
@@ -163,6 +165,7 @@ class Max(Selection):
     """Maximum over axes; NaN if there is one. Tied maxima share the gradient equally."""
 
     name: ClassVar[str] = "max"
+    of_two: ClassVar[str] = "maximum"
     combiner: ClassVar[str] = "max"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -176,6 +179,7 @@ class Min(Selection):
     """Minimum over axes; NaN if there is one. Tied minima share the gradient equally."""
 
     name: ClassVar[str] = "min"
+    of_two: ClassVar[str] = "minimum"
     combiner: ClassVar[str] = "min"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -207,6 +211,7 @@ class AnyOf(Quantifier):
     """Whether any holds, over axes; none of no elements does."""
 
     name: ClassVar[str] = "any"
+    of_two: ClassVar[str] = "logical_or"
     combiner: ClassVar[str] = "max"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -218,6 +223,7 @@ class AllOf(Quantifier):
     """Whether all hold, over axes; of no elements all do."""
 
     name: ClassVar[str] = "all"
+    of_two: ClassVar[str] = "logical_and"
     combiner: ClassVar[str] = "min"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -226,6 +232,12 @@ class AllOf(Quantifier):
 
 def _reduce(kind: type[Reduction], x: Tensor, axis: int | Sequence[int] | None, keepdims: bool) -> Tensor:
     x = as_tensor(x, what=kind.name)
+    if isinstance(axis, (Tensor, np.ndarray)):
+        raise GraphError(
+            f"{kind.name} combines the elements of one tensor over axes, got another: {shown(axis)}",
+            where=origins.here(),
+            hint=f"fg.{kind.of_two}(a, b) combines two" if kind.of_two else "axes are ints",
+        )
     axes = tuple(sorted(normalise_axes(kind.name, range(x.rank) if axis is None else axis, x.shape)))
     if not axes:  # a scalar, or no axes: nothing to combine
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowgraph.errors import InputError, ShapeError
+from flowgraph.errors import InputError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import product, show_shape
 from flowgraph.graph.tensor import Tensor
@@ -30,7 +30,7 @@ def huber(x: Any, y: Any, delta: float = 1.0) -> Tensor:
     Its gradient is the error clipped to [-delta, delta], so that outliers do not take over.
     """
     if not delta > 0:
-        raise InputError(f"huber needs a positive delta, got {delta!r}", where=origins.here())
+        raise InputError(f"huber needs a positive delta, got {shown(delta)}", where=origins.here())
     error = _error("huber", x, y)
     near = clip(error, -delta, delta)  # the square of what is far away may overflow, and its gradient be inf * 0
     distance = absolute(error)
