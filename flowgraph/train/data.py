@@ -6,17 +6,17 @@ Sizes and the range of class numbers are checked by the program itself, where it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from flowgraph.datasets.dataset import Dataset
-from flowgraph.errors import InputError, NumericsError, ShapeError
+from flowgraph.errors import InputError, NumericsError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.leaf import as_array
-from flowgraph.program import as_declared
+from flowgraph.program import as_declared, require_names, solve_sizes
 from flowgraph.train.costs import WEIGHT
 
 Data = Mapping[str, Any] | Dataset
@@ -30,22 +30,10 @@ def check_data(
     Raises InputError for missing or unknown names or fewer than `least` examples, DTypeError and ShapeError for what
     is not as declared and for arrays of different lengths, NumericsError for a NaN or infinity, naming the element.
     """
-    given = _mapping(data)
-    for problem, names in (
-        ("missing", [n for n in inputs if n not in given]),
-        ("unknown", [n for n in given if n not in inputs]),
-    ):
-        if names:
-            raise InputError(
-                f"{problem} data: {', '.join(map(repr, names))}",
-                where=inputs[names[0]].origin if problem == "missing" else origins.here(),
-                hint=f"give {', '.join(map(repr, inputs))}",
-            )
-    arrays: dict[str, np.ndarray] = {}
+    arrays = _declared(data, inputs)
     for name, tensor in inputs.items():
-        arrays[name] = as_declared(name, tensor, given[name])
         _require_finite(name, arrays[name], tensor)
-    (first, count), *others = ((name, len(array)) for name, array in arrays.items())
+    (first, count), *others = ((name, len(array)) for name, array in arrays.items() if array.ndim)
     for name, length in others:
         if length != count:
             raise ShapeError(
@@ -54,9 +42,16 @@ def check_data(
                 where=inputs[name].origin,
                 hint="the first axis counts the examples",
             )
+    solve_sizes(inputs, arrays, {})
     if count < least:
         raise InputError("no examples: the first axis of the data has length 0", where=origins.here())
     return arrays, count
+
+
+def _declared(data: Data, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    given = as_mapping(data, inputs)
+    require_names(given, inputs)
+    return {name: as_declared(name, tensor, given[name]) for name, tensor in inputs.items()}
 
 
 def _require_finite(name: str, array: np.ndarray, tensor: Tensor) -> None:
@@ -69,17 +64,19 @@ def _require_finite(name: str, array: np.ndarray, tensor: Tensor) -> None:
             f"{name}[{', '.join(map(str, place))}] = {array[place]} "
             f"({int(bad.sum())} of {array.size} values are not finite)",
             where=tensor.origin,
-            hint="clean the data; flowgraph does not train on NaN or infinity",
+            hint="clean the data: no NaN, no infinity",
         )
 
 
-def held_out_part(data: Data, validation: Data | float | None, seed: int) -> tuple[Data, Data | None]:
+def held_out_part(
+    data: Data, validation: Data | float | None, seed: int, inputs: Mapping[str, Tensor]
+) -> tuple[Data, Data | None]:
     """(training data, validation data); a fraction is split off the data, the same one for the same seed."""
     if not isinstance(validation, (int, float, np.number)):
         return data, validation
     if not 0.0 < validation < 1.0:
         raise InputError(f"the fraction for validation is between 0 and 1, got {validation}", where=origins.here())
-    arrays = {name: np.asanyarray(array) for name, array in _mapping(data).items()}  # masks are refused later
+    arrays = _declared(data, inputs)
     count = min((len(array) for array in arrays.values() if array.ndim), default=0)
     kept = round(count * (1 - validation))
     if not 0 < kept < count:
@@ -87,17 +84,18 @@ def held_out_part(data: Data, validation: Data | float | None, seed: int) -> tup
     bits = np.random.Philox(key=np.array([seed, 2**63], np.uint64))
     order = np.random.Generator(bits).permutation(count)
     first, second = np.sort(order[:kept]), np.sort(order[kept:])
-    return {n: a[first] for n, a in arrays.items()}, {n: a[second] for n, a in arrays.items()}
+    parts = ({n: a[rows] if a.ndim else a for n, a in arrays.items()} for rows in (first, second))
+    return next(parts), next(parts)
 
 
 def with_weights(
     data: Data, inputs: Mapping[str, Tensor], sample_weight: Any, class_weight: Mapping[int, float] | str | None
 ) -> Data:
     """The data with `sample_weight`: one for every example, times what is given, times that of its class."""
-    arrays = dict(_mapping(data))
+    arrays = dict(as_mapping(data))
     if sample_weight is None:
         sample_weight = arrays.pop(WEIGHT, None)
-    named = [name for name in inputs if name in arrays]
+    named = [name for name, tensor in inputs.items() if name in arrays and tensor.rank]
     count = len(arrays[named[0]]) if named else 0
     weights = np.ones(count) if sample_weight is None else as_array(sample_weight, WEIGHT)
     weights = weights.astype(np.float32)
@@ -118,7 +116,7 @@ def with_weights(
 
 
 def _by_class(
-    arrays: Mapping[str, Any], inputs: Mapping[str, Tensor], class_weight: Mapping[int, float] | str
+    arrays: Mapping[str, Any], inputs: Mapping[str, Tensor], class_weight: Any
 ) -> np.ndarray:
     labels = [n for n, t in inputs.items() if n in arrays and t.dtype.kind == "int" and t.rank == 1]
     if len(labels) != 1:
@@ -130,13 +128,19 @@ def _by_class(
     y = np.asarray(arrays[labels[0]])
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            problem = f"class_weight is a dict or 'balanced', got {class_weight!r}"
+            problem = f"class_weight is a dict or 'balanced', got {shown(class_weight)}"
             raise InputError(problem, where=origins.here())
         classes, place, counts = np.unique(y, return_inverse=True, return_counts=True)
         return (len(y) / (len(classes) * counts))[place].astype(np.float32)
+    if not isinstance(class_weight, Mapping):
+        problem = f"class_weight is a dict of numbers by class, or 'balanced', got {shown(class_weight)}"
+        raise InputError(problem, where=origins.here(), hint="class_weight={0: 1.0, 1: 5.0}")
     for kind, weight in class_weight.items():
-        if not (np.isfinite(weight) and weight >= 0):
-            problem = f"class_weight of class {kind} is {weight}: it must be finite and at least 0"
+        if not isinstance(kind, (int, np.integer)):
+            problem = f"the classes of class_weight are whole numbers, got {shown(kind)}"
+            raise InputError(problem, where=origins.here(), hint="class_weight={0: 1.0, 1: 5.0}")
+        if not isinstance(weight, (int, float, np.number)) or not (np.isfinite(weight) and weight >= 0):
+            problem = f"class_weight of class {kind} is {shown(weight)}: it must be finite and at least 0"
             raise InputError(problem, where=origins.here())
     missing = sorted({int(c) for c in np.unique(y)} - set(class_weight))
     if missing:
@@ -144,9 +148,14 @@ def _by_class(
     return np.array([class_weight[int(c)] for c in y], np.float32)
 
 
-def _mapping(data: Data) -> Mapping[str, Any]:
+def as_mapping(data: Data, names: Iterable[str] = ()) -> Mapping[str, Any]:
+    """The arrays by name; InputError for anything that has no names."""
     given: Any = data.arrays if isinstance(data, Dataset) else data
     if not isinstance(given, Mapping):
-        problem = f"data are a dict of arrays by input name, got {type(data).__name__}"
-        raise InputError(problem, where=origins.here())
+        example = ", ".join(f"{name!r}: ..." for name in names) or "'x': ..., 'y': ..."
+        raise InputError(
+            f"data are one dict of arrays by input name, got {shown(given)}",
+            where=origins.here(),
+            hint=f"in one: {{{example}}}",
+        )
     return given
