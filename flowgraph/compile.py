@@ -8,8 +8,9 @@ from typing import Any
 
 from flowgraph import autodiff
 from flowgraph.anomaly import WatchedProgram
-from flowgraph.backends.select import DEVICES, Device, first_cuda_device, make_executor
-from flowgraph.errors import DeviceError, DTypeError, GraphError, ShapeError, listed, shown
+from flowgraph.backends.known import require_device
+from flowgraph.backends.select import Device, make_executor
+from flowgraph.errors import DTypeError, GraphError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph, topological
 from flowgraph.graph.names import adopt_names
@@ -93,15 +94,9 @@ def compile(
     return program
 
 
-def checked_threads(device: Any, threads: Any) -> int | None:
+def checked_threads(device: Device, threads: Any) -> int | None:
     """The number of threads, for a device that can be used: DeviceError for any other, InputError for no number."""
-    hint = f"use one of {listed(DEVICES)}"
-    if not isinstance(device, str) and not hasattr(device, "launch"):
-        raise DeviceError(f"a device is a name, got {shown(device)}", where=origins.here(), hint=hint)
-    if isinstance(device, str) and device not in DEVICES:
-        raise DeviceError(f"unknown device {device!r}", where=origins.here(), hint=hint)
-    if device == "cuda":
-        first_cuda_device()
+    require_device(device)
     return None if threads is None else whole_number(threads, "threads", least=1)
 
 

@@ -274,8 +274,9 @@ def parameter(
     """Declare state that training changes: a weight, a bias.
 
     `shape` is a tuple of ints. `init` is an initialiser (see `fg.init`), an array of that shape, or None for
-    zeros. An array is copied. The value is `parameter.value`, a NumPy array to be read; assigning to it sets the
-    parameter. Raises ShapeError or DTypeError.
+    zeros. An array is copied. What an initialiser draws follows from the seed and the name, scope included: under
+    another name other values are drawn. The value is `parameter.value`, a NumPy array to be read; assigning to it sets
+    the parameter. Raises GraphError, ShapeError or DTypeError.
 
     >>> import flowgraph as fg
     >>> fg.parameter("b", (3,)).value
