@@ -109,7 +109,7 @@ def test_class_weights_are_finite_and_not_negative(weight: float) -> None:
     cost = fg.cross_ent_of_softmax(x @ fg.parameter("w", (3, 2)), y)
     made = fg.Trainer(cost, device="reference", weighted=True)
     with pytest.raises(InputError, match="class_weight of class 0"):
-        made.fit({"x": X, "y": np.arange(37) % 2}, class_weight={0: weight, 1: 3.0}, progress=False)
+        made.fit({"x": X, "y": (np.arange(37) % 2).astype("i4")}, class_weight={0: weight, 1: 3.0}, progress=False)
 
 
 def test_centred_rmsprop_stays_finite_where_rounding_makes_a_spread_negative() -> None:
@@ -168,6 +168,8 @@ def test_predict_takes_the_models_data_and_no_rows() -> None:
         lambda: fg.Trainer(model()[0], fg.optim.SGD),
         lambda: fg.EarlyStopping(patience="3"),
         lambda: fg.ReduceOnPlateau(factor=10.0),
+        lambda: fg.ReduceOnPlateau(factor="a"),
+        lambda: fg.EarlyStopping(min_delta="a"),
         lambda: trainer().fit(DATA, validation=np.float32(2), progress=False),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -126,6 +127,6 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
             if not hasattr(found, "files"):
                 raise FlowgraphError(f"{path} is one array without a name", hint="write it with numpy.savez")
             return {name: found[name] for name in found.files}
-    except (ValueError, EOFError) as error:  # whose text is of pickles, which nobody spoke of
+    except (ValueError, EOFError, BadZipFile) as error:  # whose text is of pickles, which nobody spoke of
         hint = "--data is 'digits' or an .npz file, written with numpy.savez"
         raise FlowgraphError(f"cannot read {path}: it is no .npz file of arrays", hint=hint) from error

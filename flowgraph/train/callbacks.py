@@ -15,6 +15,7 @@ from flowgraph.errors import GraphError, listed, shown
 from flowgraph.graph import origin as origins
 from flowgraph.program import whole_number
 from flowgraph.train.history import History, Row
+from flowgraph.train.optim.base import require
 
 if TYPE_CHECKING:
     from flowgraph.train.trainer import Trainer
@@ -48,6 +49,8 @@ class Callback:
 
 def as_callbacks(given: Any) -> list[Callback]:
     """One callback or several, as a list; GraphError for what is none."""
+    if given is None:
+        return []
     found = list(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else [given]
     for callback in found:
         if not isinstance(callback, Callback):
@@ -67,8 +70,7 @@ class _Watch(Callback):
         if mode not in ("auto", "min", "max"):
             raise GraphError(f"mode is 'auto', 'min' or 'max', got {shown(mode)}", where=origins.here())
         self.patience = whole_number(patience, "patience", least=1)
-        if not min_delta >= 0:
-            raise GraphError(f"min_delta is at least 0, got {min_delta}", where=origins.here())
+        require("min_delta", min_delta, low=0.0)
         self.monitor, self.min_delta, self.mode = monitor, min_delta, mode
         self.sign = -1.0 if mode == "max" or (mode == "auto" and "loss" not in monitor) else 1.0
         self.best, self.waited = float("inf"), 0
@@ -163,8 +165,7 @@ class ReduceOnPlateau(_Watch):
         least: float = 0.0,
     ) -> None:
         super().__init__(monitor, patience, min_delta, mode)
-        if not 0 < factor < 1:
-            raise GraphError(f"factor is between 0 and 1, got {factor}", where=origins.here())
+        require("factor", factor, above=0.0, below=1.0)
         self.factor, self.least = factor, least
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:

@@ -1,7 +1,7 @@
 """Checks of what is fed to a sweep, made once for a whole fit. Comes in: what the user gave. Goes out:
 arrays.
 
-Sizes and the range of class numbers are checked by the program itself, where it has them.
+The range of class numbers is checked by the program itself, where it has them.
 """
 
 from __future__ import annotations
@@ -84,8 +84,11 @@ def held_out_part(
     bits = np.random.Philox(key=np.array([seed, 2**63], np.uint64))
     order = np.random.Generator(bits).permutation(count)
     first, second = np.sort(order[:kept]), np.sort(order[kept:])
-    parts = ({n: a[rows] if a.ndim else a for n, a in arrays.items()} for rows in (first, second))
-    return next(parts), next(parts)
+
+    def part(rows: np.ndarray) -> Data:
+        return {name: array[rows] if array.ndim else array for name, array in arrays.items()}
+
+    return part(first), part(second)
 
 
 def with_weights(
@@ -96,7 +99,8 @@ def with_weights(
     if sample_weight is None:
         sample_weight = arrays.pop(WEIGHT, None)
     named = [name for name, tensor in inputs.items() if name in arrays and tensor.rank]
-    count = len(arrays[named[0]]) if named else 0
+    first = as_array(arrays[named[0]], f"input {named[0]!r}") if named else np.empty(0)
+    count = len(first) if first.ndim else 0
     weights = np.ones(count) if sample_weight is None else as_array(sample_weight, WEIGHT)
     weights = weights.astype(np.float32)
     if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
@@ -115,9 +119,7 @@ def with_weights(
     return {**arrays, WEIGHT: weights}
 
 
-def _by_class(
-    arrays: Mapping[str, Any], inputs: Mapping[str, Tensor], class_weight: Any
-) -> np.ndarray:
+def _by_class(arrays: Mapping[str, Any], inputs: Mapping[str, Tensor], class_weight: Any) -> np.ndarray:
     labels = [n for n, t in inputs.items() if n in arrays and t.dtype.kind == "int" and t.rank == 1]
     if len(labels) != 1:
         raise InputError(
@@ -125,7 +127,7 @@ def _by_class(
             where=origins.here(),
             hint="give sample_weight instead",
         )
-    y = np.asarray(arrays[labels[0]])
+    y = as_declared(labels[0], inputs[labels[0]], arrays[labels[0]])
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             problem = f"class_weight is a dict or 'balanced', got {shown(class_weight)}"

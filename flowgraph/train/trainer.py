@@ -70,11 +70,11 @@ class Trainer:
     the mean one by weights of examples and classes (see `fit`). `freeze` names parameters that stay as they are, as
     tensors or by patterns of names. `detect_anomaly` names the op, its line and the step that first made anything NaN
     or infinite. `accumulate` makes one update of the mean gradient of so many minibatches.
-    `metrics` are tensors of these two kinds, recorded beside it. All inputs share
-    their first axis, a named size. Parameters that have no value yet are drawn with `seed`; the order of
-    examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the
-    number of threads. Random draws of a training are those of `seed`, too; dropout is left out of validation,
-    `evaluate` and `predict`. An optimiser belongs to one trainer: two that share one share its learning rate.
+    `metrics` are tensors of these two kinds, recorded beside it. All inputs share their first axis, a named size; a
+    scalar is given to every step as it is. Parameters that have no value yet are drawn with `seed`; the order of
+    examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the number of
+    threads. Random draws of a training are those of `seed`, too; dropout is left out of validation, `evaluate` and
+    `predict`. An optimiser belongs to one trainer: two that share one share its learning rate.
 
     >>> import numpy as np, flowgraph as fg
     >>> x, y = fg.input("x", ("batch", 2)), fg.input("y", ("batch",))
@@ -205,10 +205,9 @@ class Trainer:
 
         The last batch of an epoch is smaller where the batch size does not divide the data. An epoch's loss
         and metrics are means over its examples, taken before each step's update. `validation`, data or the fraction of
-        `data` that is held out (the same for the same seed), is evaluated after each epoch. When the cost, of
-        training or validation, becomes NaN or infinite, `on_nan` says whether to "raise" NumericsError or to "warn" and
-        go on. `progress` may be an object
-        that is told instead of a terminal.
+        `data` that is held out (the same for the same seed), is evaluated after each epoch. When the cost, of training
+        or validation, becomes NaN or infinite, `on_nan` says whether to "raise" NumericsError or to "warn" and go on.
+        `progress` may be an object that is told instead of a terminal.
 
         A trainer made with `weighted=True` takes `sample_weight`, one number an example, and `class_weight`, numbers
         by class (or "balanced": each class counts alike): the cost of a batch is sum(weight * cost) / sum(weight).
@@ -225,7 +224,7 @@ class Trainer:
         as_mapping(data, self._training.declared)
         whole_number(epochs, "epochs", least=0)
         whole_number(batch_size, "batch_size", least=1)
-        self.callbacks, saved, bars = as_callbacks(callbacks), as_checkpoints(checkpoint), as_progress(progress)
+        told, saved, bars = as_callbacks(callbacks), as_checkpoints(checkpoint), as_progress(progress)
         if on_nan not in ("raise", "warn"):
             raise InputError(f"on_nan is 'raise' or 'warn', got {shown(on_nan)}", where=origins.here())
         given = self._weighed(data, sample_weight, class_weight)
@@ -241,7 +240,7 @@ class Trainer:
         recorded = [name for name in self.values if name != WEIGHT]
         measured = [f"val_{name}" for name in recorded] if held_out is not None else []
         self.columns = ["epoch", *recorded, *measured, "seconds"]
-        self._stop = False
+        self.callbacks, self._stop = told, False
         resumed = saved is not None and self._epoch == 0 and self._resume(saved)
         if self._partial is not None and not self._partial.fits(examples, batch_size):
             self._begin_anew(self._partial, examples, batch_size)
@@ -318,11 +317,10 @@ class Trainer:
         try:
             self._training.run(arrays, order, batch_size, partial.log, steps_done)
             self._require_finite(partial.log, on_nan)
-            row = {"epoch": self._epoch, **self._means(partial.log)}
-            if held_out is not None:
-                scores = self._scores(*held_out, batch_size)
-                self._require_finite_score(scores["loss"], on_nan)
-                row |= {f"val_{name}": value for name, value in scores.items()}
+            scores = {} if held_out is None else self._scores(*held_out, batch_size)
+            self._require_finite_score(scores.get("loss", 0.0), on_nan)
+            validated = {f"val_{name}": value for name, value in scores.items()}
+            row = {"epoch": self._epoch, **self._means(partial.log), **validated}
             row["seconds"] = time.perf_counter() - begun
             self.history.rows.append(row)
             self._partial = None
