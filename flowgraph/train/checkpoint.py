@@ -51,7 +51,9 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str
     except OSError as error:
         with suppress(OSError):  # the folder itself may be what is wrong
             part.unlink()
-        raise CheckpointError(f"cannot write {target}: {error.strerror or error}", where=origins.here()) from error
+        hint = "" if target.parent.is_dir() else f"make the folder {target.parent} first"
+        problem = f"cannot write {target}: {error.strerror or error}"
+        raise CheckpointError(problem, where=origins.here(), hint=hint) from error
 
 
 def read(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
