@@ -41,8 +41,14 @@ class Value(np.ndarray[Any, np.dtype[Any]]):
         return repr(np.asarray(self))
 
 
+def _in_place(name: str) -> Callable[[Value, Any], Any]:
+    """`v += x` of a value that is read-only: v is bound to the sum, which an assignment then takes to the parameter."""
+    aside, within = getattr(np.ndarray, f"__{name}__"), getattr(np.ndarray, f"__i{name}__")
+    return lambda self, other: (within if self.flags.writeable else aside)(self, other)
+
+
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
-    setattr(Value, f"__i{_name}__", getattr(np.ndarray, f"__{_name}__"))
+    setattr(Value, f"__i{_name}__", _in_place(_name))
 
 
 class Storage:
@@ -333,7 +339,7 @@ def _require_initializer(name: str, init: Any) -> None:
         raise GraphError(
             f"parameter {name!r}: init={called} is no initialiser, which is called as init(shape, generator)",
             where=origins.here(),
-            hint=f"{called} makes one: init=fg.init.{called}()" if makes_one else "give an array, or one of fg.init",
+            hint=f"{called}() makes one: mind the parentheses" if makes_one else "give an array, or one of fg.init",
         )
 
 
