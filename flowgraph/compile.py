@@ -94,12 +94,6 @@ def compile(
     return program
 
 
-def checked_threads(device: Device, threads: Any) -> int | None:
-    """The number of threads, for a device that can be used: DeviceError for any other, InputError for no number."""
-    require_device(device)
-    return None if threads is None else whole_number(threads, "threads", least=1)
-
-
 def arrange(calls: Sequence[KernelCall], graph: Graph) -> list[KernelCall]:
     """Kernels joined where they walk the same memory, then their loops and what lies between them in the best order."""
     joined = join_side_by_side(calls, graph.updates, kind_of)
@@ -158,6 +152,12 @@ def declare(
                 hint="add it to inputs=[...]",
             )
     return Graph(results, tuple(pairs), tuple(inputs))
+
+
+def checked_threads(device: Device, threads: Any) -> int | None:
+    """The number of threads, for a device that can be used: DeviceError for any other, InputError for no number."""
+    require_device(device)
+    return None if threads is None else whole_number(threads, "threads", least=1)
 
 
 def several(given: Any, what: str) -> list[Any]:

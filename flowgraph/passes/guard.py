@@ -19,31 +19,28 @@ from flowgraph.ops.shape import Injective
 from flowgraph.ops.sorting import Argsort
 from flowgraph.ops.statistics import Place
 
+READERS = (Gather, ScatterAdd, TakeAlongAxis, AddAlongAxis)
+
 
 def guard_indices(graph: Graph) -> Graph:
     """Put `clip_index` before every lookup and scatter whose row numbers are not checked otherwise.
 
     What clips the same numbers for a lookup and for its gradient is called after the lookup, the user's own op.
     """
-    names: dict[tuple[Tensor, Size], str] = {}
+    called: dict[tuple[Tensor, Size], str] = {}
     for node in sorted(graph.nodes(), key=lambda node: "backward" in node.origin.passes):
         if isinstance(node.op, READERS):
-            names.setdefault((node.inputs[1], _rows(node)), node.op.display)
+            called.setdefault((node.inputs[1], node.inputs[0].shape[node.op.axis]), node.op.display)
 
     def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if not isinstance(node.op, READERS) or is_checked(inputs[1], _rows(node)):
+        if not isinstance(node.op, READERS):
             return None
-        limit, ids = _rows(node), inputs[1]
-        return (node.op(inputs[0], ClipIndex(limit, names[node.inputs[1], limit])(ids), *inputs[2:]),)
+        limit, ids = inputs[0].shape[node.op.axis], inputs[1]
+        if is_checked(ids, limit):
+            return None
+        return (node.op(inputs[0], ClipIndex(limit, called[node.inputs[1], limit])(ids), *inputs[2:]),)
 
     return rewrite(graph, rule, "guard")
-
-
-READERS = (Gather, ScatterAdd, TakeAlongAxis, AddAlongAxis)
-
-
-def _rows(node: Node) -> Size:
-    return node.inputs[0].shape[node.op.axis]
 
 
 def is_checked(ids: Tensor, limit: Size) -> bool:
