@@ -9,8 +9,9 @@ from typing import Any
 
 from flowgraph import autodiff
 from flowgraph.anomaly import WatchedProgram
+from flowgraph.backends.known import require_device
 from flowgraph.backends.select import Device, make_executor
-from flowgraph.errors import DeviceError, DTypeError, GraphError, ShapeError
+from flowgraph.errors import DTypeError, GraphError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph, topological
 from flowgraph.graph.names import adopt_names
@@ -41,7 +42,7 @@ def grad(cost: Tensor, wrt: Tensor | Sequence[Tensor]) -> Any:
     for tensor in (cost, *targets):
         if not isinstance(tensor, Tensor):
             raise GraphError(
-                f"grad takes tensors, got {tensor!r}", where=origins.here(), hint="fg.grad(cost, [w, b])"
+                f"grad takes tensors, got {shown(tensor)}", where=origins.here(), hint="fg.grad(cost, [w, b])"
             )
     declared = Graph((cost, *targets))
     adopt_names(declared)
@@ -74,14 +75,7 @@ def compile(
     two inputs or two parameters of one name, ShapeError or DTypeError for an update of another type,
     DeviceError for a device that cannot be used; InputError for a FLOWGRAPH_DEBUG that is no level.
     """
-    if threads is not None:
-        threads = whole_number(threads, "threads", least=1)
-    if not isinstance(device, str) and not hasattr(device, "launch"):
-        raise DeviceError(
-            f"a device is a name, got {device!r}",
-            where=origins.here(),
-            hint="'cpu', 'cuda', 'reference' or 'auto'",
-        )
+    threads = checked_threads(device, threads)
     level, start = level_asked(), time.perf_counter()
     declared = declare(inputs, outputs, updates)
     require_distinct("inputs", declared.inputs, "rename one")
@@ -128,7 +122,7 @@ def declare(
     for target, value in (updates or {}).items():
         if not isinstance(target, Tensor) or not isinstance(target.op, Parameter):
             raise GraphError(
-                f"only parameters can be updated, got {target!r}",
+                f"only parameters can be updated, got {shown(target)}",
                 where=origins.here(),
                 hint="declare it with fg.parameter",
             )
@@ -168,12 +162,18 @@ def declare(
     return Graph(results, tuple(pairs), tuple(inputs))
 
 
+def checked_threads(device: Device, threads: Any) -> int | None:
+    """The number of threads, for a device that can be used: DeviceError for any other, InputError for no number."""
+    require_device(device)
+    return None if threads is None else whole_number(threads, "threads", least=1)
+
+
 def several(given: Any, what: str) -> list[Any]:
     """A list of one tensor or of several."""
     if isinstance(given, Tensor):
         return [given]
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise GraphError(f"{what}: a tensor or a list of tensors, got {given!r}", where=origins.here())
+        raise GraphError(f"{what}: a tensor or a list of tensors, got {shown(given)}", where=origins.here())
     return list(given)
 
 

@@ -5,6 +5,12 @@ Knows nothing of graphs: `where` is anything that prints as a place (see `graph.
 
 from __future__ import annotations
 
+import difflib
+import reprlib
+from collections.abc import Iterable
+
+import numpy as np
+
 
 class FlowgraphError(Exception):
     """Base of all errors raised by flowgraph.
@@ -67,3 +73,39 @@ class CheckpointError(FlowgraphError, ValueError):
 
 class VerificationError(FlowgraphError, AssertionError):
     """A compiler stage produced something its verifier rejects: a bug in flowgraph, never in the user's code."""
+
+
+# What goes into messages: short, whatever was given.
+
+
+_short = reprlib.Repr()
+_short.maxother = _short.maxstring = 60
+
+
+def shown(value: object, longest: int = 60) -> str:
+    """A value on one line; an array by its dtype and shape.
+
+    >>> shown(np.zeros((1000, 2))), shown("a")
+    ('an array of float64(1000, 2)', "'a'")
+    """
+    if isinstance(value, np.ndarray) and value.ndim:
+        return f"an array of {value.dtype}{value.shape}"
+    text = " ".join(_short.repr(value).split())
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def listed(names: Iterable[object], most: int = 8) -> str:
+    """Names as a list that is not too long.
+
+    >>> listed("abc", most=2)
+    "'a', 'b', …"
+    """
+    found = [shown(name) for name in names]
+    return ", ".join([*found[:most], *["…"] * (len(found) > most)])
+
+
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """The known name that was meant, perhaps: in another case, or with a letter wrong."""
+    names = list(known)
+    same = [n for n in names if n.lower() == str(name).lower()]
+    return next(iter(same or difflib.get_close_matches(str(name), names, 1)), None)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, InputError, OutOfRangeError, ShapeError
+from flowgraph.errors import DTypeError, InputError, OutOfRangeError, ShapeError, listed, nearest, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.origin import Origin
@@ -179,8 +179,20 @@ class Program:
             "compile again from the same graph"
         )
 
-    def __call__(self, /, **inputs: Any) -> tuple[np.ndarray, ...]:
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name}: {tensor.type}" for name, tensor in self.inputs.items())
+        outputs = ", ".join(str(tensor.type) for tensor in self.declared.outputs)
+        updates = listed(parameter.op.label for parameter, _ in self.declared.updates)
+        return f"<Program({inputs}) -> ({outputs}), updates {updates or 'nothing'}, on {self.device}>"
+
+    def __call__(self, /, *positional: Any, **inputs: Any) -> tuple[np.ndarray, ...]:
         """Run one step on arrays of the declared dtypes and shapes; they also give named sizes a value."""
+        if positional:
+            raise InputError(
+                f"inputs are given by name, got {shown(positional[0])} without one",
+                where=origins.here(),
+                hint=f"program({', '.join(f'{name}=...' for name in self.inputs)})",
+            )
         return self.run(1, inputs)
 
     def run(
@@ -262,22 +274,17 @@ class Program:
         self, inputs: Mapping[str, Any], sizes: Sizes | None = None
     ) -> tuple[dict[Tensor, np.ndarray], dict[str, int]]:
         """Compare data with the declaration; returns arrays by tensor and the value of every named size."""
-        unknown = [name for name in inputs if name not in self.inputs]
-        missing = [name for name in self.inputs if name not in inputs]
-        if unknown or missing:
-            problem = " and ".join(
-                f"{what} input{'s' * (len(n) > 1)} {', '.join(map(repr, n))}"
-                for what, n in (("missing", missing), ("unknown", unknown))
-                if n
-            )
-            where = self.inputs[missing[0]].origin if missing else origins.here()
-            raise InputError(
-                problem,
-                where=where,
-                hint=f"this program takes {', '.join(map(repr, self.inputs)) or 'no inputs'}",
-            )
-        arrays = {tensor: as_declared(name, tensor, inputs[name]) for name, tensor in self.inputs.items()}
-        found = self._solve(arrays, self._given(sizes or {}))
+        require_names(inputs, self.inputs)
+        by_name = {name: as_declared(name, tensor, inputs[name]) for name, tensor in self.inputs.items()}
+        found = solve_sizes(self.inputs, by_name, self._given(sizes or {}))
+        for name, origin in self._sizes.items():
+            if name not in found:
+                raise InputError(
+                    f"the size {name!r} has no value: no input has it",
+                    where=origin,
+                    hint="give it with run(..., sizes={...})",
+                )
+        arrays = {self.inputs[name]: array for name, array in by_name.items()}
         for tensor, bounds in self._bounds.items():
             fixed = isinstance(tensor.op, Constant)
             if fixed or tensor in arrays:
@@ -304,37 +311,49 @@ class Program:
             )
         return {name: whole_number(value, f"the size {name!r}", least=0) for name, value in sizes.items()}
 
-    def _solve(self, arrays: Mapping[Tensor, np.ndarray], given: dict[str, int]) -> dict[str, int]:
-        found, source = given, dict.fromkeys(given, "the sizes given")
-        pending: list[tuple[str, Tensor, int, Size, int]] = []
-        for name, tensor in self.inputs.items():
-            for axis, (size, actual) in enumerate(zip(tensor.shape, arrays[tensor].shape, strict=True)):
-                known = is_name(size)
-                if known and known not in found:
-                    found[known], source[known] = actual, f"axis {axis} of {name!r}"
-                pending.append((name, tensor, axis, size, actual))
-        for name, tensor, axis, size, actual in pending:
-            unknown = names_in(size) - set(found)
-            if unknown:
-                raise InputError(f"the size {sorted(unknown)[0]!r} has no value", where=tensor.origin)
-            expected = evaluate(size, found)
-            if expected != actual:
-                by = [f"{n} = {found[n]} by {source[n]}" for n in sorted(names_in(size))]
-                raise ShapeError(
-                    f"input {name!r} is declared with shape {show_shape(tensor.shape)}, "
-                    f"got {show_shape(arrays[tensor].shape)}: axis {axis} is {actual}, not {expected}"
-                    + (f" ({', '.join(by)})" if by else ""),
-                    where=tensor.origin,
-                    hint="feed arrays whose sizes agree",
-                )
-        for name, origin in self._sizes.items():
-            if name not in found:
-                raise InputError(
-                    f"the size {name!r} has no value: no input has it",
-                    where=origin,
-                    hint="give it with run(..., sizes={...})",
-                )
-        return found
+
+def require_names(given: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> None:
+    """Raise InputError unless exactly these inputs are given."""
+    missing, unknown = [n for n in inputs if n not in given], [n for n in given if n not in inputs]
+    if not missing and not unknown:
+        return
+    wrong = [(what, names) for what, names in (("missing", missing), ("unknown", unknown)) if names]
+    parts = [f"{what} input{'s' * (len(names) > 1)} {listed(names)}" for what, names in wrong]
+    meant = nearest(unknown[0], missing or inputs) if unknown else None
+    raise InputError(
+        " and ".join(parts),
+        where=inputs[missing[0]].origin if missing else origins.here(),
+        hint=(f"did you mean {meant!r}? " if meant else "") + f"this program takes {listed(inputs) or 'no inputs'}",
+    )
+
+
+def solve_sizes(
+    inputs: Mapping[str, Tensor], arrays: Mapping[str, np.ndarray], given: Mapping[str, int]
+) -> dict[str, int]:
+    """The value of every named size that the inputs' shapes have; ShapeError where arrays contradict these."""
+    found, source = dict(given), dict.fromkeys(given, "the sizes given")
+    pending: list[tuple[str, Tensor, int, Size, int]] = []
+    for name, tensor in inputs.items():
+        for axis, (size, actual) in enumerate(zip(tensor.shape, arrays[name].shape, strict=True)):
+            known = is_name(size)
+            if known and known not in found:
+                found[known], source[known] = actual, f"axis {axis} of {name!r}"
+            pending.append((name, tensor, axis, size, actual))
+    for name, tensor, axis, size, actual in pending:
+        unknown = names_in(size) - set(found)
+        if unknown:
+            raise InputError(f"the size {sorted(unknown)[0]!r} has no value", where=tensor.origin)
+        expected = evaluate(size, found)
+        if expected != actual:
+            by = [f"{n} = {found[n]} by {source[n]}" for n in sorted(names_in(size))]
+            raise ShapeError(
+                f"input {name!r} is declared with shape {show_shape(tensor.shape)}, "
+                f"got {show_shape(arrays[name].shape)}: axis {axis} is {actual}, not {expected}"
+                + (f" ({', '.join(by)})" if by else ""),
+                where=tensor.origin,
+                hint="feed arrays whose sizes agree",
+            )
+    return found
 
 
 def as_declared(name: str, tensor: Tensor, value: Any) -> np.ndarray:
@@ -343,13 +362,16 @@ def as_declared(name: str, tensor: Tensor, value: Any) -> np.ndarray:
     """
     array = as_array(value, f"input {name!r}", tensor.origin)
     has_dtype = hasattr(value, "dtype")
+    last = ", ".join([":"] * tensor.rank)
     if not has_dtype and fits(array, tensor.dtype):
         array = array.astype(tensor.dtype.numpy)
     if array.dtype != tensor.dtype.numpy:
         raise DTypeError(
             f"input {name!r} is declared {tensor.dtype}, got {array.dtype}",
             where=tensor.origin,
-            hint=f"convert it: {name}.astype('{tensor.dtype}')"
+            hint=f"one-hot rows become class numbers by {name}.argmax({tensor.rank}).astype('{tensor.dtype}')"
+            if tensor.dtype.kind == "int" and array.dtype.kind == "f" and array.ndim == tensor.rank + 1
+            else f"convert it: {name}.astype('{tensor.dtype}')"
             if has_dtype
             else f"give {tensor.dtype} numbers",
         )
@@ -358,7 +380,9 @@ def as_declared(name: str, tensor: Tensor, value: Any) -> np.ndarray:
             f"input {name!r} is declared with shape {show_shape(tensor.shape)}, "
             f"got {show_shape(array.shape)}",
             where=tensor.origin,
-            hint=f"it needs {tensor.rank} axes",
+            hint=f"take the last axis off: {name}[{last}, 0]"
+            if tensor.rank and array.ndim == tensor.rank + 1 and array.shape[-1] == 1
+            else f"it needs {tensor.rank} axes",
         )
     return np.asarray(array, order="C")  # ascontiguousarray makes scalars vectors
 
@@ -368,7 +392,7 @@ def whole_number(value: Any, what: str, least: int, most: int | None = None) -> 
     is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_whole or value < least or (most is not None and value > most):
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise InputError(f"{what} is a whole number {limits}, got {value!r}", where=origins.here())
+        raise InputError(f"{what} is a whole number {limits}, got {shown(value)}", where=origins.here())
     return int(value)
 
 

@@ -132,6 +132,17 @@ def test_11_a_value_that_where_does_not_choose_is_not_blamed() -> None:
     program(safe)(x=data)  # and nothing is wrong here
 
 
+def test_the_gradient_behind_where_is_blamed_on_the_op_whose_operand_was_not_chosen() -> None:
+    x = x_input()
+    logarithm = fg.log(x)  # not chosen
+    cost = fg.sum(fg.where(x > 0.0, logarithm, 0.0))
+    data = bad((0, 0), 0.0)
+    text = blamed(lambda: program(fg.grad(cost, x))(x=data))
+    assert "in the backward graph" in text and f"{HERE}:{line_of('not chosen')}" in text
+    safe = fg.where(x > 0.0, fg.log(fg.where(x > 0.0, x, 1.0)), 0.0)
+    program(fg.grad(fg.sum(safe), x))(x=data)
+
+
 def test_12_a_second_derivative() -> None:
     x = fg.input("x", (3,))
     first = fg.grad(fg.sum(x**1.5), x)  # power of x

@@ -96,6 +96,15 @@ def test_show_prints_and_draws_every_stage(capsys, tmp_path, stage):
     assert picture.read_text().startswith("<")
 
 
+def test_what_is_only_declared_needs_no_cost(capsys, tmp_path):
+    listing = tmp_path / "layer.fg"
+    listing.write_text("Shapes: X(batch,2), W(2,3)\nInputs: X,W\nA = tanh(mul(X,W))\n")
+    status, out, _ = run(capsys, "show", listing)
+    assert status == 0 and "A = tanh(" in out
+    status, _, err = run(capsys, "show", listing, "--stage", "kernels")
+    assert status == 2 and "no cost to minimise" in err
+
+
 def test_source_is_printed_or_written(capsys, tmp_path):
     status, out, _ = run(capsys, "source", DIGITS, "--device", "cpu")
     assert status == 0 and "def " in out and "digits.fg:" in out
@@ -137,6 +146,8 @@ def test_the_doctor_tells_what_it_finds(capsys):
         (["show", DIGITS, "--shape", "W1=63,32"], "(63, 32)"),
         (["train", DIGITS, "--device", "gpu"], "unknown device 'gpu'"),
         (["train", DIGITS, "--data", DIGITS], "numpy.savez"),
+        (["train", DIGITS, "--data", DIGITS], "it is no .npz file"),
+        (["train", DIGITS, "--data", "nowhere.npz"], "nowhere.npz: No such file"),
         (["train", DIGITS, "--rate", "-1"], "learning rate"),
         (["train", DIGITS, "--seed", "-1"], "seed"),
         (["train", DIGITS, "--shape", "X=batch,63", "--shape", "W1=63,32"], "digits have nothing for 'X'"),

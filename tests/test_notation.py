@@ -241,3 +241,9 @@ def test_activations_dropout_and_reductions_have_the_lectures_spelling() -> None
 def test_a_tensor_is_no_rate() -> None:
     with pytest.raises(ParseError, match="dropOut needs a number for `rate`"):
         fg.parse("Shapes: X(3), Y(3)\nInputs: X,Y\nA = dropOut(X, Y)")
+
+
+def test_a_file_that_is_not_there_is_named_with_the_line_that_asked_for_it() -> None:
+    with pytest.raises(ParseError, match=r"nowhere\.fg: No such file") as caught:
+        fg.parse_file("nowhere.fg")
+    assert "test_notation.py" in str(caught.value) and "it is looked for in" in str(caught.value)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flowgraph.cli import main
 from tools.pictures import readme_program, run_block
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -27,6 +28,15 @@ def test_the_readme_runs_and_shows_what_it_makes() -> None:
     assert source.rstrip() in step.source()
     assert len(step.kernels) == 9 and "nine kernels" in README
     assert len(step.graph.nodes()) == 68 and "Sixty-eight nodes" in README
+
+
+def test_the_listing_of_the_readme_is_one_that_the_command_takes(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```\w*\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    (listing,) = (block for block in blocks if "Inputs:" in block)
+    (tmp_path / "readme.fg").write_text(listing, encoding="utf-8")
+    with redirect_stdout(StringIO()) as printed:
+        assert main(["train", str(tmp_path / "readme.fg"), "--epochs", "2", "--device", "reference"]) == 0
+    assert "val_accuracy" in printed.getvalue()
 
 
 def test_every_file_the_readme_links_to_exists() -> None:

@@ -105,6 +105,16 @@ def test_a_training_stops_and_tells_the_examples(device: str) -> None:
         trainer.fit({"word": data}, epochs=3, batch_size=4, shuffle=False, progress=False)
 
 
+@pytest.mark.parametrize("rows", [10, 5000])
+def test_a_lookup_is_blamed_and_not_its_gradient(rows: int) -> None:
+    word, table = fg.input("word", ("batch",), "int32"), fg.parameter("table", (rows, 4), fg.init.normal(0.1))
+    found = fg.gather(table, word * 2)
+    trainer = fg.Trainer(fg.sum(found**2, axis=-1), fg.optim.AdaGrad(0.1), device="reference")
+    with pytest.raises(fg.OutOfRangeError, match="gather takes integers from 0") as caught:
+        trainer.fit({"word": np.full(4, rows, np.int32)}, progress=False)
+    assert "found = fg.gather" in str(caught.value)
+
+
 def test_the_check_adds_nothing_to_the_kernel_that_reads_the_rows() -> None:
     ids, table = fg.input("ids", ("n",), "int32"), fg.input("table", ("rows", 100))
     program = fg.compile(outputs=fg.gather(table, ids + 1), device="cpu")

@@ -104,3 +104,19 @@ def test_only_parameters_of_different_names_are_saved(file: Path) -> None:
     with pytest.raises(GraphError, match="two parameters are called 'w'"):
         fg.save(file, [w, model()[0]])
     assert not file.exists()
+
+
+def test_a_file_is_not_saved_into_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot write .*: No such file or directory(.|\n)*make the folder"):
+        fg.save(tmp_path / "modle" / "x.safetensors", model())
+    assert not (tmp_path / "modle").exists()
+
+
+def test_a_checkpoint_loaded_as_a_model_says_how_and_not_everything_it_has(tmp_path: Path) -> None:
+    x, w = fg.input("x", ("batch", 3)), [fg.parameter(f"w{k}", (3,)) for k in range(6)]
+    trainer = fg.Trainer(sum(fg.mean(x * v) for v in w), fg.optim.Adam(0.1), device="reference")
+    trainer.save(tmp_path / "checkpoint")
+    with pytest.raises(CheckpointError, match=r"'optimizer/w\d/\w+', …, which is unknown here") as caught:
+        fg.load(tmp_path / "checkpoint", w)
+    assert "strict=False" in str(caught.value)
+    fg.load(tmp_path / "checkpoint", w, strict=False)

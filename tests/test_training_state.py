@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.errors import CheckpointError, FlowgraphError, GraphError, InputError
+from flowgraph.errors import (
+    CheckpointError,
+    DeviceError,
+    FlowgraphError,
+    GraphError,
+    InputError,
+    NumericsError,
+    ShapeError,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(37, 3)).astype("f4")
@@ -29,8 +38,8 @@ def model() -> tuple[fg.Tensor, fg.Tensor]:
     return (fg.sum(x * w, axis=1) - y) ** 2, w
 
 
-def trainer(rate: float = 0.01, **options: object) -> fg.Trainer:
-    return fg.Trainer(model()[0], fg.optim.SGD(rate), device="cpu", **options)  # type: ignore[arg-type]
+def trainer(rate: float = 0.01, momentum: float = 0.0, **options: object) -> fg.Trainer:
+    return fg.Trainer(model()[0], fg.optim.SGD(rate, momentum), device="cpu", **options)  # type: ignore[arg-type]
 
 
 def test_an_epoch_that_other_batches_cannot_go_on_with_begins_anew(tmp_path: Path) -> None:
@@ -100,7 +109,7 @@ def test_class_weights_are_finite_and_not_negative(weight: float) -> None:
     cost = fg.cross_ent_of_softmax(x @ fg.parameter("w", (3, 2)), y)
     made = fg.Trainer(cost, device="reference", weighted=True)
     with pytest.raises(InputError, match="class_weight of class 0"):
-        made.fit({"x": X, "y": np.arange(37) % 2}, class_weight={0: weight, 1: 3.0}, progress=False)
+        made.fit({"x": X, "y": (np.arange(37) % 2).astype("i4")}, class_weight={0: weight, 1: 3.0}, progress=False)
 
 
 def test_centred_rmsprop_stays_finite_where_rounding_makes_a_spread_negative() -> None:
@@ -159,9 +168,169 @@ def test_predict_takes_the_models_data_and_no_rows() -> None:
         lambda: fg.Trainer(model()[0], fg.optim.SGD),
         lambda: fg.EarlyStopping(patience="3"),
         lambda: fg.ReduceOnPlateau(factor=10.0),
+        lambda: fg.ReduceOnPlateau(factor="a"),
+        lambda: fg.EarlyStopping(min_delta="a"),
         lambda: trainer().fit(DATA, validation=np.float32(2), progress=False),
     ],
 )
 def test_what_is_no_number_or_no_optimizer_is_said_so(wrong: object) -> None:
     with pytest.raises(FlowgraphError, match="test_training_state"):
         wrong()  # type: ignore[operator]
+
+
+def test_a_fit_that_begins_with_a_lost_parameter_names_it() -> None:
+    made = trainer(momentum=0.9)
+    (w,) = made.parameters
+    w.value = [1.0, np.nan, 2.0]
+    with pytest.raises(NumericsError, match=r"the parameter 'w' is nan at \[1\] before anything is trained") as caught:
+        made.fit(DATA, progress=False)
+    assert "w = fg.parameter" in str(caught.value) and "trainer.load" in str(caught.value)
+    assert len(made.history) == 0
+    w.value = np.zeros(3)
+    velocity = next(p for p in made.updates if p is not w)
+    velocity.value = [0.0, 0.0, np.inf]
+    with pytest.raises(NumericsError, match=r"'optimizer/w/velocity' is inf at \[2\]"):
+        made.fit(DATA, progress=False)
+
+
+def test_a_validation_cost_that_is_not_finite_is_treated_as_any_cost() -> None:
+    made, far = trainer(), {"x": X * np.float32(1e30), "y": DATA["y"]}
+    with pytest.raises(NumericsError, match="the validation cost was inf after epoch 1"):
+        made.fit(DATA, 3, validation=far, progress=False)
+    with pytest.warns(RuntimeWarning, match="the validation cost was inf after epoch 2") as caught:
+        history = made.fit(DATA, 1, validation=far, on_nan="warn", progress=False)
+    assert caught[0].filename == __file__ and np.isinf(history[-1]["val_loss"])
+
+
+def test_weights_that_are_all_0_leave_nothing_to_learn() -> None:
+    with pytest.raises(InputError, match="the weights of all 37 examples are 0"):
+        trainer(weighted=True).fit(DATA, progress=False, sample_weight=np.zeros(37))
+
+
+def test_a_mask_is_seen_in_a_data_set_and_in_a_part_that_is_held_out() -> None:
+    masked = {"x": np.ma.masked_array(X, mask=X > 0), "y": DATA["y"]}
+    for data in (masked, fg.datasets.Dataset(masked)):
+        for validation in (None, 0.5):
+            with pytest.raises(InputError, match="elements are masked"):
+                trainer().fit(data, validation=validation, progress=False)
+
+
+# What is asked for, and cannot be: said at the user's line, before anything is trained
+
+
+def told(kind: type[FlowgraphError], action: Callable[[], object]) -> str:
+    """The message; its place is in this file."""
+    with pytest.raises(kind) as caught:
+        action()
+    assert f"{__file__}:" in str(caught.value), caught.value
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"device": "gpu"}, {"device": 0}, {"device": "cpu:0"}])
+def test_a_device_is_checked_where_the_trainer_is_made(options: dict[str, object]) -> None:
+    message = told(DeviceError, lambda: fg.Trainer(model()[0], **options))  # type: ignore[arg-type]
+    assert "'cpu'" in message
+
+
+def test_threads_are_checked_where_the_trainer_is_made() -> None:
+    assert "threads is a whole number" in told(InputError, lambda: trainer(threads=0))
+
+
+def test_metrics_are_tensors_by_name() -> None:
+    cost, w = model()
+    for wrong in (cost, [cost], {1: cost}):
+        assert "metric" in told(GraphError, lambda wrong=wrong: fg.Trainer(cost, metrics=wrong))
+    message = told(ShapeError, lambda: fg.Trainer(cost, metrics={"w": w}))
+    assert "the metric 'w' must be a scalar or one number an example" in message
+
+
+def test_two_parameters_of_one_name_are_seen_where_the_trainer_is_made() -> None:
+    x = fg.input("x", ("batch", 3))
+    cost = fg.sum(x * fg.parameter("w", (3,)) + x * fg.parameter("w", (3,)), axis=1)
+    assert "two parameters are called 'w'" in told(GraphError, lambda: fg.Trainer(cost, device="reference"))
+
+
+def test_a_batch_of_fixed_size_is_declared_with_a_name() -> None:
+    x = fg.input("x", (32, 3))
+    cost = fg.mean(x @ fg.parameter("w", (3,)))
+    message = told(ShapeError, lambda: fg.Trainer(cost, device="reference"))
+    assert "(32, 3), needs a name" in message and 'fg.input("x", ("batch", 3))' in message
+
+
+def test_data_are_one_dict() -> None:
+    message = told(InputError, lambda: trainer().fit(X, DATA["y"]))  # type: ignore[arg-type]
+    assert "an array of float32(37, 3)" in message and "{'x': ..., 'y': ...}" in message
+
+
+def test_callbacks_are_objects() -> None:
+    for wrong, hint in ((fg.EarlyStopping, "EarlyStopping()"), ([fg.EarlyStopping], "EarlyStopping()"), (print, "on_")):
+        message = told(GraphError, lambda wrong=wrong: trainer().fit(DATA, callbacks=wrong, progress=False))
+        assert hint in message
+
+
+def test_a_callback_without_its_column_stops_before_the_first_epoch() -> None:
+    made = trainer()
+    assert "val_loss" in told(GraphError, lambda: made.fit(DATA, callbacks=fg.EarlyStopping(), progress=False))
+    assert len(made.history) == 0 and not made.parameters[0].value.any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"), [({"checkpoint": 5}, "fg.Checkpoints"), ({"progress": 0}, "True, False, or an object")]
+)
+def test_other_settings_of_a_fit_are_named(settings: dict[str, object], hint: str) -> None:
+    assert hint in told(InputError, lambda: trainer().fit(DATA, **settings))  # type: ignore[arg-type]
+
+
+def test_a_folder_that_cannot_be_written_to_stops_before_the_first_epoch(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    made = trainer()
+    folder = tmp_path / "file" / "runs"
+    message = told(CheckpointError, lambda: made.fit(DATA, checkpoint=folder, progress=False))
+    assert "cannot write checkpoints" in message and len(made.history) == 0
+
+
+def test_what_is_to_be_predicted_is_a_tensor() -> None:
+    made = trainer()
+    for wrong in (DATA, "w", None):
+        told(GraphError, lambda wrong=wrong: made.predict(wrong, DATA))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], {"0": 1.0}, {0: "a"}, "balance"])
+def test_weights_of_classes_are_numbers_by_number(wrong: object) -> None:
+    x, y = fg.input("x", ("batch", 3)), fg.input("y", ("batch",), "int32")
+    cost = fg.cross_ent_of_softmax(x @ fg.parameter("w", (3, 2)), y)
+    made = fg.Trainer(cost, device="reference", weighted=True)
+    data = {"x": X, "y": np.zeros(37, np.int32)}
+    assert "class_weight" in told(InputError, lambda: made.fit(data, class_weight=wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "meant"),
+    [({"lr": 0.1}, "learning_rate"), ({"eps": 1.0}, "epsilon"), ({"clipnorm": 1.0}, "clip_norm"), ({"rate": 1}, "le")],
+)
+def test_a_setting_of_an_optimiser_under_another_name_is_recognised(settings: dict[str, float], meant: str) -> None:
+    message = told(GraphError, lambda: fg.optim.Adam(**settings))  # type: ignore[arg-type]
+    assert f"Adam has no setting {next(iter(settings))!r}" in message and f"did you mean '{meant}" in message
+
+
+def test_messages_name_the_users_own_sizes() -> None:
+    message = told(ShapeError, lambda: trainer().fit({**DATA, "y": DATA["y"][:, None]}, progress=False))
+    assert "declared with shape (batch,), got (37, 1)" in message and "y[:, 0]" in message
+    message = told(ShapeError, lambda: trainer().fit({**DATA, "x": X[:, :2]}, progress=False))
+    assert "declared with shape (batch, 3), got (37, 2): axis 1 is 2, not 3" in message
+
+
+def test_a_scalar_input_is_fed_as_it_is_at_every_step() -> None:
+    (cost, w), factor = model(), fg.input("factor", ())
+    made = fg.Trainer(cost * factor, fg.optim.SGD(0.01), device="cpu")
+    data = {name: array.tolist() for name, array in DATA.items()} | {"factor": 3.0}
+    history = made.fit(data, 2, 8, validation=0.25, shuffle=False, progress=False)
+    assert len(history) == 2 and w.value.any()
+    assert made.evaluate({**DATA, "factor": 2.0})["loss"] == pytest.approx(
+        2 * made.evaluate({**DATA, "factor": 1.0})["loss"], rel=1e-5
+    )
+    assert made.predict(cost * factor, {**DATA, "factor": 0.0}).shape == (37,)
+
+
+def test_a_trainer_says_what_it_is() -> None:
+    assert repr(trainer()) == "<Trainer of 'w' by SGD: 'loss' after 0 epochs>"

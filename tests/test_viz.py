@@ -439,3 +439,9 @@ def test_without_an_arena_there_is_nothing_to_draw(tmp_path):
     native = fg.compile(outputs=fg.tanh(x), device="cpu").memory()
     with pytest.raises(FlowgraphError, match=r"drawn as \.svg"):
         show_memory(native, tmp_path / "arena.png")
+
+
+def test_a_picture_is_not_written_into_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(fg.FlowgraphError, match=r"cannot write .*No such file") as caught:
+        fg.show(fg.tanh(fg.input("x", (2,))), tmp_path / "none" / "x.dot")
+    assert "make the folder" in str(caught.value) and "test_viz.py" in str(caught.value)

@@ -7,13 +7,15 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from flowgraph.backends.select import generated_source
-from flowgraph.cli.model import Model, feed_digits, parse_shapes, read_arrays, read_model
+from flowgraph.cli.model import Model, feed_digits, last_cost, parse_shapes, read_arrays, read_model
 from flowgraph.datasets import load_digits
 from flowgraph.errors import FlowgraphError, InputError
+from flowgraph.notation import parse_file
 from flowgraph.program import Program, whole_number
 from flowgraph.train.trainer import Trainer
 from flowgraph.viz.arena import show_memory
@@ -51,9 +53,12 @@ def train(arguments: Namespace) -> int:
 
 def show(arguments: Namespace) -> int:
     """Print a stage of the training step, or draw it."""
-    model = read_model(arguments.file, parse_shapes(arguments.shape), arguments.cost)
-    program = model.step(rate=0.1, device="reference")
-    shown = draw(program, arguments.output, stage=arguments.stage, detail=arguments.detail)
+    shapes = parse_shapes(arguments.shape)
+    values = parse_file(arguments.file, shapes) if arguments.stage == "declared" and arguments.cost is None else {}
+    what: Any = values
+    if not values or last_cost(values) is not None:  # what is only declared needs no cost
+        what = read_model(arguments.file, shapes, arguments.cost).step(rate=0.1, device="reference")
+    shown = draw(what, arguments.output, stage=arguments.stage, detail=arguments.detail)
     print(f"{arguments.stage}: {arguments.output}" if arguments.output else shown.text.rstrip("\n"))
     return 0
 

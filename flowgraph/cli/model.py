@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class Model:
 
 
 def read_model(path: Path, shapes: Shapes, cost: str | None) -> Model:
-    """Raises ParseError with line and column, OSError for a file that cannot be read."""
+    """Raises ParseError with line and column, or for a file that cannot be read."""
     return model_of(read_text(path), str(path), shapes, cost)
 
 
@@ -69,16 +70,19 @@ def model_of(text: str, filename: str, shapes: Shapes, cost: str | None = None) 
     values = parse(text, shapes=shapes, filename=filename)
     if cost is not None and cost not in values:
         raise GraphError(f"{filename} defines no {cost!r}", hint=f"it defines {', '.join(values)}")
-    return Model(values, values[cost] if cost is not None else _last_cost(values, filename))
+    found = values[cost] if cost is not None else last_cost(values)
+    if found is None:
+        raise GraphError(f"{filename} has no cost to minimise", hint="end it with one, such as C = crossEntY(P)")
+    return Model(values, found)
 
 
-def _last_cost(values: Mapping[str, Tensor], filename: str) -> Tensor:
+def last_cost(values: Mapping[str, Tensor]) -> Tensor | None:
     """The last value that is one number, or one an example, and depends on a parameter and on data."""
     for value in reversed(list(values.values())):
         inputs = inputs_of((value,))
         if inputs and value.dtype.is_float and value.shape in ((), inputs[0].shape[:1]) and not _given(value):
             return value
-    raise GraphError(f"{filename} has no cost to minimise", hint="end it with one, such as C = crossEntY(P)")
+    return None
 
 
 def _given(value: Tensor) -> bool:
@@ -123,6 +127,6 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
             if not hasattr(found, "files"):
                 raise FlowgraphError(f"{path} is one array without a name", hint="write it with numpy.savez")
             return {name: found[name] for name in found.files}
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, BadZipFile) as error:  # whose text is of pickles, which nobody spoke of
         hint = "--data is 'digits' or an .npz file, written with numpy.savez"
-        raise FlowgraphError(f"cannot read {path}: {error}", hint=hint) from error
+        raise FlowgraphError(f"cannot read {path}: it is no .npz file of arrays", hint=hint) from error

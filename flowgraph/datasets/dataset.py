@@ -45,7 +45,7 @@ class Dataset:
                 f"the arrays of a data set must have the same first dimension: {listed}",
                 hint="the first dimension counts the examples",
             )
-        frozen = {name: np.asarray(array).view() for name, array in self.arrays.items()}
+        frozen = {name: np.asanyarray(array).view() for name, array in self.arrays.items()}
         for array in frozen.values():
             array.flags.writeable = False
         object.__setattr__(self, "arrays", MappingProxyType(frozen))

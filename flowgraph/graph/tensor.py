@@ -82,11 +82,11 @@ class Tensor:
 
     @property
     def value(self) -> Any:
-        """The present value of a parameter, a NumPy array of its own; assign to it to set the parameter.
+        """The present value of a parameter, a NumPy array that is read-only; assign another one to set the parameter.
 
         Raises GraphError for any other tensor: its values exist only when a program runs.
         """
-        return self._state("read").read().copy()
+        return self._state("read").value()
 
     @value.setter
     def value(self, new: Any) -> None:
@@ -116,6 +116,33 @@ class Tensor:
             where=origins.here(),
             hint="use fg.where(condition, a, b) to choose between values inside the graph",
         )
+
+    def _has_no_value(self, verb: str) -> FlowgraphError:
+        return FlowgraphError(
+            f"{self!r} has no value to {verb}: it says what a program will compute",
+            where=origins.here(),
+            hint="fg.compile(outputs=tensor)(...) computes it; a parameter's value is .value",
+        )
+
+    def __float__(self) -> float:
+        raise self._has_no_value("make a number of")
+
+    def __int__(self) -> int:
+        raise self._has_no_value("make a number of")
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise self._has_no_value("make a NumPy array of")
+
+    def __len__(self) -> int:
+        """The first size, where it is known before there are data."""
+        size = self.shape[0] if self.shape else None
+        if not isinstance(size, int):
+            raise FlowgraphError(
+                f"{self!r} has no length" + (f" before there are data: it is {size}" if size is not None else ""),
+                where=origins.here(),
+                hint="x.shape[0] is a size to declare shapes with, fg.size_of(x.shape[0]) its value in the graph",
+            )
+        return size
 
     def __iter__(self) -> Any:
         raise FlowgraphError(
@@ -153,6 +180,8 @@ class Tensor:
         def __lt__(self, other: Any) -> Tensor: ...
         def __le__(self, other: Any) -> Tensor: ...
         def __getitem__(self, key: Any) -> Tensor: ...
+        @property
+        def T(self) -> Tensor: ...
 
 
 def apply(op: Any, *inputs: Tensor) -> tuple[Tensor, ...]:

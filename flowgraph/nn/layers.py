@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flowgraph.errors import GraphError, shown
+from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import scope
 from flowgraph.graph.tensor import Tensor
 from flowgraph.nn.init import glorot_uniform
@@ -34,6 +36,12 @@ class Dense:
         bias: bool = True,
         dtype: str = "float32",
     ) -> None:
+        if activation is not None and not callable(activation):
+            raise GraphError(
+                f"an activation is a function of a tensor, such as fg.relu, got {shown(activation)}",
+                where=origins.here(),
+                hint=f"activation=fg.{activation}" if isinstance(activation, str) else "fg.tanh, fg.relu, fg.gelu, ...",
+            )
         self.name, self.activation = name, activation
         with scope(name):
             self.w = parameter("w", (inputs, outputs), init or glorot_uniform(), dtype)

@@ -8,17 +8,16 @@ from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.elementwise import cast, equal, where
 from flowgraph.ops.indexing import one_hot
-from flowgraph.ops.leaf import as_operands
-from flowgraph.ops.reduce import max, mean
+from flowgraph.ops.leaf import arange, as_operands, size_of
+from flowgraph.ops.reduce import max, mean, min
 
 
 def accuracy(predictions: Tensor, y: Tensor) -> Tensor:
     """The share of examples whose target class has the largest prediction, a scalar.
 
     `predictions` (..., classes) are logits or probabilities; `y` is class numbers (...,) or a distribution of
-    the predictions' shape, whose largest class is the target. Ties count as right: a network that says the
-    same for every class has accuracy 1, where `argmax` would have picked the first. A NaN among an example's
-    predictions is wrong.
+    the predictions' shape, whose largest class is the target. Of equal ones the first counts, as `argmax` has it. An
+    example with a NaN among its predictions is wrong.
 
     >>> import flowgraph as fg
     >>> accuracy(fg.input("a", ("batch", 10)), fg.input("y", ("batch",), "int32"))
@@ -35,6 +34,13 @@ def accuracy(predictions: Tensor, y: Tensor) -> Tensor:
     if y.dtype.kind == "int":
         target = one_hot(y, predictions.shape[-1], predictions.dtype)
     else:
-        target = cast(equal(y, max(y, axis=-1, keepdims=True)), predictions.dtype)
-    largest = equal(predictions, max(predictions, axis=-1, keepdims=True))
-    return mean(max(where(largest, target, 0.0), axis=-1))
+        target = cast(_first_largest(y), predictions.dtype)
+    return mean(max(where(_first_largest(predictions), target, 0.0), axis=-1))
+
+
+def _first_largest(x: Tensor) -> Tensor:
+    """Whether an element is the first largest one along the last axis; none is where there is a NaN."""
+    classes = x.shape[-1]
+    number = arange(classes, "int32")
+    largest = equal(x, max(x, axis=-1, keepdims=True))
+    return equal(number, min(where(largest, number, size_of(classes, "int32")), axis=-1, keepdims=True))

@@ -63,8 +63,11 @@ def parse_file(
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a .fg file. Raises ParseError if it is not UTF-8, OSError if it cannot be read."""
+    """The text of a .fg file. Raises ParseError if it cannot be read, or is not UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        hint = "" if Path(path).is_absolute() else f"it is looked for in {Path.cwd()}"
+        raise ParseError(f"{path}: {error.strerror}", where=origins.here(), hint=hint) from error
     except UnicodeDecodeError as error:
         raise ParseError("this is not UTF-8 text", where=path, hint="save the file as UTF-8") from error

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, GraphError
+from flowgraph.errors import DTypeError, GraphError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Size
 from flowgraph.graph.tensor import Tensor, apply
@@ -505,7 +505,7 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     """x where the condition holds, else y, with broadcasting. See `Where` on gradients near a pole."""
     if not isinstance(condition, Tensor) and np.ndim(condition) == 0:
         raise GraphError(
-            f"where needs a condition for every element, got {condition!r}",
+            f"where needs a condition for every element, got {shown(condition)}",
             where=origins.here(),
             hint="== and != compare tensors by identity: write fg.equal(x, y)",
         )

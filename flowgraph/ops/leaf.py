@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import mmap
-import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DeviceError, DTypeError, GraphError, ShapeError
+from flowgraph.errors import DeviceError, DTypeError, FlowgraphError, GraphError, InputError, ShapeError, shown
 from flowgraph.graph import origin as origins
-from flowgraph.graph.size import Shape, Size, as_size, evaluate, show_shape
+from flowgraph.graph.size import Dim, Shape, Size, as_size, evaluate, show_shape
 from flowgraph.graph.tensor import Tensor, apply
 from flowgraph.graph.types import DType, TensorType, as_dtype, boolean, int64
 from flowgraph.index_notation import Axis, Body, Extent, Index, cast
 from flowgraph.ops.base import Cotangents, Op, Sample
 
 Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
+
+
+class Value(np.ndarray[Any, np.dtype[Any]]):
+    """What a parameter's value was when it was asked for. Written into it would be a copy, so it is read-only; what is
+    computed from it, or copied, is an array like any other. `w.value += 1` sets the parameter to the sum.
+    """
+
+    def __setitem__(self, key: Any, new: Any) -> None:
+        if not self.flags.writeable:
+            raise GraphError(
+                "a parameter's value is read-only: what is written into it would not reach the parameter",
+                where=origins.here(),
+                hint="assign a whole array: v = w.value.copy(); v[0] = 1.0; w.value = v",
+            )
+        super().__setitem__(key, new)
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self))
+
+
+def _in_place(name: str) -> Callable[[Value, Any], Any]:
+    """`v += x` of a value that is read-only: v is bound to the sum, which an assignment then takes to the parameter."""
+    aside, within = getattr(np.ndarray, f"__{name}__"), getattr(np.ndarray, f"__i{name}__")
+    return lambda self, other: (within if self.flags.writeable else aside)(self, other)
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
+    setattr(Value, f"__i{_name}__", _in_place(_name))
 
 
 class Storage:
@@ -66,6 +94,12 @@ class Storage:
             self.pull()
         return self.array
 
+    def value(self) -> Value:
+        """A copy that is not to be written to."""
+        copy = self.read().copy().view(Value)
+        copy.flags.writeable = False
+        return copy
+
     def assign(self, value: Any) -> None:
         """Set from anything array-like of the same shape; raises ShapeError or DTypeError."""
         array = as_array(value, f"parameter {self.name!r}")
@@ -77,7 +111,7 @@ class Storage:
             )
         if not fits(array, self.dtype):
             raise DTypeError(
-                f"parameter {self.name!r} is {self.dtype}, the new value {reprlib.repr(value)} {array.dtype}",
+                f"parameter {self.name!r} is {self.dtype}, the new value {shown(value)} {array.dtype}",
                 where=origins.here(),
             )
         self.write(array.astype(self.dtype.numpy))
@@ -246,8 +280,9 @@ def parameter(
     """Declare state that training changes: a weight, a bias.
 
     `shape` is a tuple of ints. `init` is an initialiser (see `fg.init`), an array of that shape, or None for
-    zeros. An array is copied. The value is `parameter.value`, a NumPy array, readable and settable. Raises
-    ShapeError or DTypeError.
+    zeros. An array is copied. What an initialiser draws follows from the seed and the name, scope included: under
+    another name other values are drawn. The value is `parameter.value`, a NumPy array to be read; assigning to it sets
+    the parameter. Raises GraphError, ShapeError or DTypeError.
 
     >>> import flowgraph as fg
     >>> fg.parameter("b", (3,)).value
@@ -262,23 +297,50 @@ def parameter(
     kind = known_dtype(dtype)
     if init is None:
         init = aligned(concrete, kind.numpy)
-    elif not callable(init):
+    elif callable(init):
+        _require_initializer(name, init)
+    else:
         init = np.array(as_array(init, f"parameter {name!r}"))  # the caller's array stays the caller's
         if init.shape != concrete:
             raise ShapeError(
                 f"parameter {name!r} has shape {show_shape(concrete)}, "
                 f"its initial array {show_shape(init.shape)}",
                 where=origins.here(),
+                hint=f"init=np.full({show_shape(concrete)}, {init.item():g}) begins with one number"
+                if init.ndim == 0
+                else "nothing is stretched: give one number for each element",
             )
         if not fits(init, kind):
             raise DTypeError(
-                f"parameter {name!r} is {kind}, its initial value {init.dtype}: {reprlib.repr(init)}",
+                f"parameter {name!r} is {kind}, its initial value {init.dtype}: {shown(init)}",
                 where=origins.here(),
                 hint=f"round it yourself, or declare the parameter with dtype='{init.dtype}'",
             )
     label = f"{origins.current_scope()}/{name}" if origins.current_scope() else str(name)
     storage = Storage(label, concrete, kind, init)
     return apply(Parameter(label, TensorType(concrete, kind), storage))[0].named(label)
+
+
+def _require_initializer(name: str, init: Any) -> None:
+    """Raise GraphError for what cannot be called as init(shape, generator), and for what only makes initialisers."""
+    try:
+        signature = inspect.signature(init)
+    except (TypeError, ValueError):  # of something written in C: nobody knows
+        return
+    called = getattr(init, "__name__", shown(init))
+    makes_one = signature.return_annotation in (Initializer, "Initializer")
+    try:
+        signature.bind((), None)
+    except TypeError:
+        fits_call = False
+    else:
+        fits_call = True
+    if makes_one or not fits_call:
+        raise GraphError(
+            f"parameter {name!r}: init={called} is no initialiser, which is called as init(shape, generator)",
+            where=origins.here(),
+            hint=f"{called}() makes one: mind the parentheses" if makes_one else "give an array, or one of fg.init",
+        )
 
 
 def constant(value: Any, dtype: Any = None) -> Tensor:
@@ -294,7 +356,7 @@ def constant(value: Any, dtype: Any = None) -> Tensor:
     if not fits(array, kind):
         is_real = array.dtype.kind == "f" and kind.kind == "int"
         raise DTypeError(
-            f"constant {reprlib.repr(value)} {'is not an integer' if is_real else f'does not fit {kind}'}",
+            f"constant {shown(value)} {'is not an integer' if is_real else f'does not fit {kind}'}",
             where=origins.here(),
             hint="give its dtype, as in fg.constant(value, 'int64'), or convert what it meets with fg.cast",
         )
@@ -305,14 +367,29 @@ def as_array(value: Any, what: str, where: object = None) -> np.ndarray:
     """Numbers of any layout as an array of the dtype NumPy gives them; a FlowgraphError if they are none."""
     try:
         array = np.asarray(value)
+    except FlowgraphError as error:  # a tensor among them
+        error.hint = "fg.stack and fg.concatenate make one tensor of several"
+        raise
     except ValueError as error:
         raise ShapeError(
-            f"{what}: {reprlib.repr(value)} is no array: its rows differ in length",
+            f"{what}: {shown(value)} is no array: its rows differ in length",
             where=where or origins.here(),
         ) from error
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InputError(
+            f"{what}: {np.sum(value.mask)} of {value.size} elements are masked",
+            where=where or origins.here(),
+            hint="give them a value, as in x.filled(0.0), or leave these examples out",
+        )
     if array.dtype.kind not in "fiub":
         raise DTypeError(
-            f"{what}: {reprlib.repr(value)} are no numbers, but {array.dtype}", where=where or origins.here()
+            f"{what} takes numbers, got {shown(array if array.ndim else value)}",
+            where=where or origins.here(),
+            hint="give an array of numbers"
+            if not array.ndim
+            else "objects may hide missing values: fill them in or leave them out, then .astype('float32')"
+            if array.dtype.kind == "O"
+            else "convert them first, for example with .astype('float32')",
         )
     return array
 
@@ -331,21 +408,27 @@ def fits(array: np.ndarray, kind: DType) -> bool:
 
 def as_tensor(value: Any, like: Tensor | None = None, what: str = "this op") -> Tensor:
     """A tensor as it is; anything else as a constant: numbers, NumPy's too, and lists in the dtype of `like`, arrays
-    in their own.
+    in their own. A bool of Python's, which is what == makes of two tensors, only beside a tensor of bools.
     """
     if isinstance(value, Tensor):
         return value
+    if isinstance(value, bool) and (like is None or like.dtype is not boolean):
+        raise GraphError(
+            f"{what}: got {value}, a bool of Python's, where it takes a tensor",
+            where=origins.here(),
+            hint="tensors are compared with fg.equal and fg.not_equal: == and != are identity, a bool of Python's",
+        )
     if like is not None and isinstance(value, np.generic):
         value = value.item()
     if not isinstance(value, (bool, int, float, list, tuple, np.ndarray, np.generic)):
         raise GraphError(
-            f"{what} takes tensors, numbers and arrays, got {reprlib.repr(value)}", where=origins.here()
+            f"{what} takes tensors, numbers and arrays, got {shown(value)}", where=origins.here()
         )
     array = as_array(value, what)
     if like is None or isinstance(value, np.ndarray):
         return constant(value)
     if like.dtype is boolean and array.dtype.kind != "b":
-        raise DTypeError(f"{what}: {reprlib.repr(value)} meets a bool tensor", where=origins.here())
+        raise DTypeError(f"{what}: {shown(value)} meets a bool tensor", where=origins.here())
     return constant(value, like.dtype)
 
 
@@ -370,6 +453,12 @@ def size_of(size: Any, dtype: Any = "float32") -> Tensor:
 
 def arange(size: Any, dtype: Any = "int64") -> Tensor:
     """0, 1, ... size - 1, where `size` may be a named size."""
+    if isinstance(dtype, (int, np.integer, Dim)):
+        raise GraphError(
+            f"arange takes a length and a dtype, got {shown(size)} and {shown(dtype)}",
+            where=origins.here(),
+            hint="it counts from 0: start + fg.arange(stop - start)",
+        )
     return apply(Arange(as_size(size), known_dtype(dtype)))[0]
 
 

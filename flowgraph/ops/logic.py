@@ -162,22 +162,27 @@ def _array(*numbers: float) -> np.ndarray:
 
 def logical_and(x: Any, y: Any) -> Tensor:
     """x and y, elementwise, of booleans; also `x & y`."""
-    return LogicalAnd()(*broadcast_operands("logical_and", x, y))
+    return LogicalAnd()(*_bools("logical_and", x, y))
 
 
 def logical_or(x: Any, y: Any) -> Tensor:
     """x or y, elementwise, of booleans; also `x | y`."""
-    return LogicalOr()(*broadcast_operands("logical_or", x, y))
+    return LogicalOr()(*_bools("logical_or", x, y))
 
 
 def logical_xor(x: Any, y: Any) -> Tensor:
     """Exactly one of x and y, elementwise, of booleans; also `x ^ y`."""
-    return LogicalXor()(*broadcast_operands("logical_xor", x, y))
+    return LogicalXor()(*_bools("logical_xor", x, y))
 
 
 def logical_not(x: Tensor) -> Tensor:
     """Not x, elementwise, of booleans; also `~x`."""
     return LogicalNot()(x)
+
+
+def _bools(what: str, *operands: Any) -> tuple[Tensor, ...]:
+    """Operands that are tensors or arrays: a bool of Python's is what is left of a comparison by ==."""
+    return broadcast_operands(what, *(as_tensor(operand, what=what) for operand in operands))
 
 
 def floor_divide(x: Any, y: Any) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowgraph.graph.tensor import Tensor
-from flowgraph.ops import einsum, elementwise, functions, logic, piecewise, slicing
+from flowgraph.ops import einsum, elementwise, functions, logic, piecewise, shape, slicing
 
 
 def _swap(function: Any) -> Any:
@@ -51,4 +51,5 @@ for _name in _REFLECTED:
     setattr(Tensor, f"__r{_name}__", _swap(_BINARY[_name]))
 for _name, _unary in {"neg": elementwise.negative, "abs": piecewise.absolute, "invert": logic.logical_not}.items():
     setattr(Tensor, f"__{_name}__", lambda self, f=_unary: f(self))
+Tensor.T = property(shape.transpose, doc="The tensor with its axes in reverse order.")  # type: ignore[assignment]
 Tensor.__getitem__ = slicing.getitem  # type: ignore[method-assign]

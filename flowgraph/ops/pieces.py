@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, ShapeError
+from flowgraph.errors import DTypeError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Shape, Size, as_size, evaluate, show_shape
 from flowgraph.graph.tensor import Tensor
@@ -181,20 +181,26 @@ def _others(shape: Shape, axis: int) -> Shape:
     return (*shape[:axis], *shape[axis + 1 :])
 
 
+def _parts(what: str, tensors: Any) -> tuple[Tensor, ...]:
+    if not isinstance(tensors, (list, tuple)) or not tensors:
+        raise ShapeError(
+            f"{what} takes a list of tensors, got {shown(tensors)}",
+            where=origins.here(),
+            hint=f"fg.{what}([a, b], axis=0)",
+        )
+    return as_operands(what, tensors)
+
+
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors one after the other along an axis; their other axes must agree. Alias `concat`."""
-    if not isinstance(tensors, (list, tuple)) or not tensors:
-        raise ShapeError("concatenate takes a list of tensors, not empty", where=origins.here())
-    parts = as_operands("concatenate", tuple(tensors))
+    parts = _parts("concatenate", tensors)
     (place,) = normalise_axes("concatenate", axis, parts[0].shape)
     return Concatenate(place)(*parts) if len(parts) > 1 else parts[0]
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors of one shape along a new axis."""
-    if not isinstance(tensors, (list, tuple)) or not tensors:
-        raise ShapeError("stack takes a list of tensors, not empty", where=origins.here())
-    parts = as_operands("stack", tuple(tensors))
+    parts = _parts("stack", tensors)
     for t in parts[1:]:
         if t.shape != parts[0].shape:
             shapes = f"{show_shape(parts[0].shape)} and {show_shape(t.shape)}"

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, GraphError, InputError
+from flowgraph.errors import DTypeError, GraphError, InputError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
 from flowgraph.graph.size import Shape, Size, evaluate
@@ -243,7 +243,7 @@ class Generator:
     def seed(self, seed: int) -> None:
         """Begin anew: step 0 of this seed, an int of up to 64 bits."""
         if not isinstance(seed, (int, np.integer)) or not -(2**63) <= seed < 2**64:
-            raise InputError(f"a seed is an int of 64 bits, got {seed!r}", where=origins.here())
+            raise InputError(f"a seed is an int of 64 bits, got {shown(seed)}", where=origins.here())
         self.state.op.storage.write(np.array([int(seed) - (2**64 if seed >= 2**63 else 0), 0], np.int64))
 
 
@@ -272,9 +272,9 @@ def _place(generator: Generator | Tensor | None, stream: int | None) -> tuple[in
     if stream is None:
         stream = -next(_drawn)
     elif not isinstance(stream, int) or not 0 <= stream < AUTOMATIC:
-        raise InputError(f"a stream is a number from 0 to {AUTOMATIC - 1}, got {stream!r}", where=origins.here())
+        raise InputError(f"a stream is a number from 0 to {AUTOMATIC - 1}, got {shown(stream)}", where=origins.here())
     if generator is not None and not isinstance(generator, (Generator, Tensor)):
-        raise InputError(f"a generator is a fg.random.Generator, got {generator!r}", where=origins.here())
+        raise InputError(f"a generator is a fg.random.Generator, got {shown(generator)}", where=origins.here())
     state = generator if isinstance(generator, Tensor) else (generator or DEFAULT).state
     return stream, state
 
@@ -352,7 +352,7 @@ def randint(
         raise DTypeError(f"randint makes integers, not {kind}", where=origins.here())
     limits = np.iinfo(kind.numpy)
     if not (isinstance(low, int) and isinstance(high, int)) or not limits.min <= low < high <= limits.max + 1:
-        problem = f"randint needs ints with low < high that fit {kind}, got {low!r}, {high!r}"
+        problem = f"randint needs ints with low < high that fit {kind}, got {shown(low)}, {shown(high)}"
         raise InputError(problem, where=origins.here())
     if high - low > 2**53:
         raise InputError(f"randint draws from at most 2**53 numbers, got {high - low}", where=origins.here())
@@ -378,5 +378,5 @@ def dropout(
 
 def _probability(what: str, value: Any) -> float:
     if not isinstance(value, (int, float, np.floating)) or not 0 <= value <= 1:
-        raise InputError(f"{what} needs a probability from 0 to 1, got {value!r}", where=origins.here())
+        raise InputError(f"{what} needs a probability from 0 to 1, got {shown(value)}", where=origins.here())
     return float(value)

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, ShapeError
+from flowgraph.errors import DTypeError, GraphError, ShapeError, shown
+from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Shape, Size, product, show_shape
 from flowgraph.graph.tensor import Tensor, apply
 from flowgraph.graph.types import TensorType, boolean
@@ -25,13 +26,18 @@ class Reduction(Op):
 
     family: ClassVar[str] = "reduce"
     combiner: ClassVar[str] = ""
+    of_two: ClassVar[str] = ""  # the elementwise function of the same meaning
     axes: tuple[int, ...]
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
-        require_numbers(self, x)
+        self.require(x)
         self._require_axes(x)
         return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), x.dtype),)
+
+    def require(self, x: TensorType) -> None:
+        """Raise DTypeError for what cannot be combined, a scalar too."""
+        require_numbers(self, x)
 
     def _require_axes(self, x: TensorType) -> None:
         if not self.axes or not set(self.axes) <= set(range(x.rank)):
@@ -75,6 +81,7 @@ class Sum(Reduction):
     """Sum over axes."""
 
     name: ClassVar[str] = "sum"
+    of_two: ClassVar[str] = "add"
     combiner: ClassVar[str] = "sum"
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
@@ -96,9 +103,8 @@ class Mean(Reduction):
 
     name: ClassVar[str] = "mean"
 
-    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        require_float(self, *types)
-        return super().infer(*types)
+    def require(self, x: TensorType) -> None:
+        require_float(self, x)
 
     def expand(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -162,6 +168,7 @@ class Max(Selection):
     """Maximum over axes; NaN if there is one. Tied maxima share the gradient equally."""
 
     name: ClassVar[str] = "max"
+    of_two: ClassVar[str] = "maximum"
     combiner: ClassVar[str] = "max"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -175,6 +182,7 @@ class Min(Selection):
     """Minimum over axes; NaN if there is one. Tied minima share the gradient equally."""
 
     name: ClassVar[str] = "min"
+    of_two: ClassVar[str] = "minimum"
     combiner: ClassVar[str] = "min"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -187,12 +195,9 @@ class Min(Selection):
 class Quantifier(Reduction):
     """Bools over axes."""
 
-    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        (x,) = types
+    def require(self, x: TensorType) -> None:
         if x.dtype is not boolean:
             raise DTypeError(f"{self.name} needs bools, got {x}", hint="compare first, as in fg.not_equal(x, 0)")
-        self._require_axes(x)
-        return (TensorType(tuple(s for k, s in enumerate(x.shape) if k not in self.axes), boolean),)
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         return (None,)
@@ -209,6 +214,7 @@ class AnyOf(Quantifier):
     """Whether any holds, over axes; none of no elements does."""
 
     name: ClassVar[str] = "any"
+    of_two: ClassVar[str] = "logical_or"
     combiner: ClassVar[str] = "max"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -220,6 +226,7 @@ class AllOf(Quantifier):
     """Whether all hold, over axes; of no elements all do."""
 
     name: ClassVar[str] = "all"
+    of_two: ClassVar[str] = "logical_and"
     combiner: ClassVar[str] = "min"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -228,9 +235,20 @@ class AllOf(Quantifier):
 
 def _reduce(kind: type[Reduction], x: Tensor, axis: int | Sequence[int] | None, keepdims: bool) -> Tensor:
     x = as_tensor(x, what=kind.name)
+    if isinstance(axis, (Tensor, np.ndarray)):
+        raise GraphError(
+            f"{kind.name} combines the elements of one tensor over axes, got another: {shown(axis)}",
+            where=origins.here(),
+            hint=f"fg.{kind.of_two}(a, b) combines two" if kind.of_two else "axes are ints",
+        )
     axes = tuple(sorted(normalise_axes(kind.name, range(x.rank) if axis is None else axis, x.shape)))
-    if not axes:
-        return x  # a scalar, or no axes: nothing to combine
+    if not axes:  # a scalar, or no axes: nothing to combine
+        try:
+            kind(axes).require(x.type)
+        except DTypeError as error:
+            error.where = origins.here()
+            raise
+        return x
     result = kind(axes)(x)
     return expand_dims(result, axes) if keepdims else result
 

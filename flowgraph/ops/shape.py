@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import ShapeError
+from flowgraph.errors import DTypeError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Shape, Size, exact_quotient, product, show_shape
 from flowgraph.graph.tensor import Tensor
@@ -392,6 +392,15 @@ def broadcast_operands(what: str, *operands: Any, like: Tensor | None = None) ->
     """
     typed = next((o for o in operands if isinstance(o, Tensor)), None)
     made = [as_tensor(o, typed, what) for o in operands]
+    for tensor in made:
+        if tensor.dtype != made[0].dtype:
+            raise DTypeError(
+                f"{what} needs equal dtypes, got {made[0].type} and {tensor.type}",
+                where=origins.here(),
+                hint=f"an array keeps its dtype: convert it with .astype('{typed.dtype}')"
+                if typed is not None and any(isinstance(o, np.ndarray) for o in operands)
+                else "nothing is promoted silently: convert one with fg.cast",
+            )
     shapes = [t.shape for t in made] + ([like.shape] if like is not None else [])
     shape = common_shape(what, *shapes)
     return tuple(broadcast_to(t, shape) for t in made)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import GraphError, ShapeError
+from flowgraph.errors import GraphError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Dim, Shape, Size, as_size, evaluate, floor_divide, product, show_shape
 from flowgraph.graph.tensor import Tensor
@@ -231,13 +231,19 @@ def _bound(value: Any) -> Size:
         return operator.index(value)
     except TypeError as error:
         raise GraphError(
-            f"an index is an int, a size, a slice, ... or None, got {value!r}",
+            f"an index is an int, a size, a slice, ... or None, got {shown(value)}",
             where=origins.here(),
             hint="integer tensors look up rows: x[ids] or fg.gather(x, ids)",
         ) from error
 
 
 def _position(key: Any, x: Tensor, axis: int) -> Size:
+    if isinstance(key, str):
+        raise GraphError(
+            f"a tensor has no part called {shown(key)}",
+            where=origins.here(),
+            hint=f"index it by position; a named size may bound a slice, as in x[:{key!r}]",
+        )
     n, k = x.shape[axis], _bound(key)
     if isinstance(k, int) and isinstance(n, int) and not -n <= k < n:
         raise ShapeError(

@@ -31,7 +31,14 @@ READERS = (Gather, ScatterAdd, TakeAlongAxis, AddAlongAxis)
 
 
 def guard_indices(graph: Graph) -> Graph:
-    """Put `clip_index` before every lookup and scatter whose row numbers are not checked otherwise."""
+    """Put `clip_index` before every lookup and scatter whose row numbers are not checked otherwise.
+
+    What clips the same numbers for a lookup and for its gradient is called after the lookup, the user's own op.
+    """
+    called: dict[tuple[Tensor, Size], str] = {}
+    for node in sorted(graph.nodes(), key=lambda node: "backward" in node.origin.passes):
+        if isinstance(node.op, READERS):
+            called.setdefault((node.inputs[1], node.inputs[0].shape[node.op.axis]), node.op.display)
 
     def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if not isinstance(node.op, READERS):
@@ -39,7 +46,7 @@ def guard_indices(graph: Graph) -> Graph:
         limit, ids = inputs[0].shape[node.op.axis], inputs[1]
         if is_checked(ids, limit):
             return None
-        return (node.op(inputs[0], ClipIndex(limit, node.op.display)(ids), *inputs[2:]),)
+        return (node.op(inputs[0], ClipIndex(limit, called[node.inputs[1], limit])(ids), *inputs[2:]),)
 
     return rewrite(graph, rule, "guard")
 

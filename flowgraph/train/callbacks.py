@@ -6,14 +6,16 @@ A callback is told between native calls; it may set `trainer.learning_rate`, rea
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgraph.errors import GraphError
+from flowgraph.errors import GraphError, listed, shown
 from flowgraph.graph import origin as origins
 from flowgraph.program import whole_number
 from flowgraph.train.history import History, Row
+from flowgraph.train.optim.base import require
 
 if TYPE_CHECKING:
     from flowgraph.train.trainer import Trainer
@@ -45,15 +47,30 @@ class Callback:
         """Take up what `state` gave."""
 
 
+def as_callbacks(given: Any) -> list[Callback]:
+    """One callback or several, as a list; GraphError for what is none."""
+    if given is None:
+        return []
+    found = list(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else [given]
+    for callback in found:
+        if not isinstance(callback, Callback):
+            name = callback.__name__ if isinstance(callback, type) else ""
+            raise GraphError(
+                f"a callback is an object of a class made from fg.Callback, got {shown(callback)}",
+                where=origins.here(),
+                hint=f"make one: {name}()" if name else "say in its method on_epoch_end(self, trainer, row) what to do",
+            )
+    return found
+
+
 class _Watch(Callback):
     """Watches one column of the history for getting better by more than `min_delta`."""
 
     def __init__(self, monitor: str, patience: int, min_delta: float, mode: str) -> None:
         if mode not in ("auto", "min", "max"):
-            raise GraphError(f"mode is 'auto', 'min' or 'max', got {mode!r}", where=origins.here())
+            raise GraphError(f"mode is 'auto', 'min' or 'max', got {shown(mode)}", where=origins.here())
         self.patience = whole_number(patience, "patience", least=1)
-        if not min_delta >= 0:
-            raise GraphError(f"min_delta is at least 0, got {min_delta}", where=origins.here())
+        require("min_delta", min_delta, low=0.0)
         self.monitor, self.min_delta, self.mode = monitor, min_delta, mode
         self.sign = -1.0 if mode == "max" or (mode == "auto" and "loss" not in monitor) else 1.0
         self.best, self.waited = float("inf"), 0
@@ -63,6 +80,12 @@ class _Watch(Callback):
         """A fit is judged by itself, unless it goes on with one that a checkpoint has."""
         if self.mode == "auto" and self.monitor.removeprefix("val_") in trainer.cost_names:
             self.sign = 1.0
+        if self.monitor not in trainer.columns:
+            raise GraphError(
+                f"{type(self).__name__} watches {self.monitor!r}, which the history does not have",
+                where=origins.here(),
+                hint=f"it has {listed(trainer.columns)}; val_... needs validation data",
+            )
         if not self._resumed:
             self._forget()
         self._resumed = False
@@ -71,12 +94,6 @@ class _Watch(Callback):
         self.best, self.waited = float("inf"), 0
 
     def _improved(self, row: Row) -> bool:
-        if self.monitor not in row:
-            raise GraphError(
-                f"{type(self).__name__} watches {self.monitor!r}, which the history does not have",
-                where=origins.here(),
-                hint=f"it has {', '.join(map(repr, row))}; val_... needs validation data",
-            )
         value = self.sign * row[self.monitor]
         if value < self.best - self.min_delta:
             self.best, self.waited = value, 0
@@ -148,8 +165,7 @@ class ReduceOnPlateau(_Watch):
         least: float = 0.0,
     ) -> None:
         super().__init__(monitor, patience, min_delta, mode)
-        if not 0 < factor < 1:
-            raise GraphError(f"factor is between 0 and 1, got {factor}", where=origins.here())
+        require("factor", factor, above=0.0, below=1.0)
         self.factor, self.least = factor, least
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:

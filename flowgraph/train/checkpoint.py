@@ -7,6 +7,7 @@ moment leaves the old file or the new one. Reading never executes anything, and 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgraph.errors import CheckpointError
+from flowgraph.errors import CheckpointError, InputError, listed, shown
 from flowgraph.graph import origin as origins
 from flowgraph.program import whole_number
 
@@ -41,7 +42,6 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str
     metadata = {"format": str(FORMAT), "about": text, "sha256": _digest(kept, text)}
     part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             file.write(save(kept, metadata))
             file.flush()
@@ -51,7 +51,9 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str
     except OSError as error:
         with suppress(OSError):  # the folder itself may be what is wrong
             part.unlink()
-        raise CheckpointError(f"cannot write {target}: {error}", where=origins.here()) from error
+        hint = "" if target.parent.is_dir() else f"make the folder {target.parent} first"
+        problem = f"cannot write {target}: {error.strerror or error}"
+        raise CheckpointError(problem, where=origins.here(), hint=hint) from error
 
 
 def read(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
@@ -149,20 +151,35 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def restore(targets: Mapping[str, Any], arrays: Arrays, path: str | Path) -> None:
+def as_checkpoints(given: Any) -> Checkpoints | None:
+    """Where a fit is saved to, if anywhere."""
+    if given is None or isinstance(given, Checkpoints):
+        return given
+    if not isinstance(given, (str, os.PathLike)):
+        raise InputError(
+            f"checkpoint is a folder or a fg.Checkpoints, got {shown(given)}",
+            where=origins.here(),
+            hint='checkpoint="runs/first", or fg.Checkpoints("runs/first", steps=1000)',
+        )
+    return Checkpoints(Path(given))
+
+
+def restore(
+    targets: Mapping[str, Any],
+    arrays: Arrays,
+    path: str | Path,
+    hint: str = "declare the model, its names and its optimiser as they were when it was saved",
+) -> None:
     """Assign arrays to parameters by name: all of them, or none and a CheckpointError that says what differs.
 
     `targets` are parameters' storages by name.
     """
     missing, unknown = sorted(set(targets) - set(arrays)), sorted(set(arrays) - set(targets))
     if missing or unknown:
-        parts = [f"it lacks {', '.join(map(repr, missing[:5]))}"] if missing else []
-        parts += [f"it has {', '.join(map(repr, unknown[:5]))}, which is unknown here"] if unknown else []
-        raise CheckpointError(
-            f"{path} is of another model: {'; '.join(parts)}",
-            where=origins.here(),
-            hint="declare the model, its names and its optimiser as they were when it was saved",
-        )
+        parts = [f"it lacks {listed(missing, 5)}"] if missing else []
+        parts += [f"it has {listed(unknown, 5)}, which is unknown here"] if unknown else []
+        problem = f"{path} is of another model: {'; '.join(parts)}"
+        raise CheckpointError(problem, where=origins.here(), hint=hint)
     for name, storage in targets.items():
         array = arrays[name]
         if array.shape != storage.shape or array.dtype != storage.dtype.numpy:
@@ -197,9 +214,24 @@ class Checkpoints:
         found = [p for p in Path(self.folder).glob("*.safetensors") if re.fullmatch(r"\d{8}-\d{8}", p.stem)]
         return sorted(found, reverse=True)
 
+    def prepare(self) -> None:
+        """Make the folder; CheckpointError, before anything is trained, if nothing can be written there."""
+        folder = Path(self.folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write checkpoints to {folder}: {error.strerror}",
+                where=origins.here(),
+                hint="give a folder that can be made, or written to",
+            ) from error
+
     def save(self, epoch: int, step: int, arrays: Arrays, about: Mapping[str, Any]) -> Path:
         """Write the checkpoint of an epoch and a step in it; of those up to it only the newest `keep` stay."""
         path = Path(self.folder) / f"{epoch:08d}-{step:08d}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(path, arrays, about)
         for old in [each for each in self.files() if each.name <= path.name][self.keep :]:
             old.unlink(missing_ok=True)

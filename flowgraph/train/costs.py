@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
-import numpy as np
-
-from flowgraph.errors import GraphError, ShapeError
+from flowgraph.errors import GraphError, ShapeError, listed, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.size import as_size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.elementwise import add, divide, equal, multiply, where
 from flowgraph.ops.leaf import as_tensor, input
 from flowgraph.ops.reduce import sum as sum_
+from flowgraph.train.optim.base import require
 from flowgraph.train.sweep import batch_axis, inputs_of, scalar
 
 WEIGHT = "sample_weight"
+
+
+def by_name(what: str, given: Any) -> dict[str, Tensor]:
+    """Losses or metrics as users give them, tensors by name."""
+    example = f'{what}s={{"name": tensor}}' if what == "metric" else '{"name": tensor}'
+    if not isinstance(given, Mapping):
+        raise GraphError(f"{what}s are a dict of tensors, got {shown(given)}", where=origins.here(), hint=example)
+    for name in given:
+        if not isinstance(name, str):
+            raise GraphError(f"a {what} is named by a string, got {shown(name)}", where=origins.here(), hint=example)
+    return {name: as_tensor(value, what=f"the {what} {name!r}") for name, value in given.items()}
 
 
 def total_cost(
@@ -29,18 +40,18 @@ def total_cost(
     """
     if not costs:
         raise GraphError("a trainer needs a cost", where=origins.here())
-    for name in factors:
+    if not isinstance(factors, Mapping):
+        raise GraphError(f"loss_weights are a dict of numbers by loss, got {shown(factors)}", where=origins.here())
+    for name, factor in factors.items():
         if name not in costs:
-            problem = f"loss_weights has {name!r}, which is no loss"
-            raise GraphError(problem, where=origins.here(), hint=f"there are {', '.join(map(repr, costs))}")
-        if not np.isfinite(factors[name]):
-            raise GraphError(f"the weight of {name!r} is {factors[name]}", where=origins.here())
-    given = {name: as_tensor(cost, what=f"the loss {name!r}") for name, cost in costs.items()}
-    batch = batch_axis(inputs_of(tuple(given.values())))
+            problem = f"loss_weights has {shown(name)}, which is no loss"
+            raise GraphError(problem, where=origins.here(), hint=f"there are {listed(costs)}")
+        require(f"the weight of the loss {name!r}", factor)
+    batch = batch_axis(inputs_of(tuple(costs.values())))
     by = input(WEIGHT, (batch,)) if weighted else None
     parts = {}
-    for name, cost in given.items():
-        what = "the cost" if len(given) == 1 else f"the loss {name!r}"
+    for name, cost in costs.items():
+        what = "the cost" if len(costs) == 1 else f"the loss {name!r}"
         if by is not None:
             cost = _weighted_mean(cost, by, batch, what)
         parts[name] = scalar(cost, batch, what)
@@ -84,7 +95,7 @@ def unfrozen(parameters: Sequence[Tensor], freeze: Tensor | str | Sequence[Tenso
             raise GraphError(
                 f"freeze: {shown!r} is no parameter that the cost depends on",
                 where=origins.here(),
-                hint=f"there are {', '.join(repr(p.op.label) for p in parameters)}",
+                hint=f"there are {listed(p.op.label for p in parameters)}",
             )
         frozen.update(found)
     kept = [p for p in parameters if p not in frozen]

@@ -1,21 +1,22 @@
 """Checks of what is fed to a sweep, made once for a whole fit. Comes in: what the user gave. Goes out:
 arrays.
 
-Sizes and the range of class numbers are checked by the program itself, where it has them.
+The range of class numbers is checked by the program itself, where it has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from flowgraph.datasets.dataset import Dataset
-from flowgraph.errors import InputError, NumericsError, ShapeError
+from flowgraph.errors import InputError, NumericsError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
-from flowgraph.program import as_declared
+from flowgraph.ops.leaf import as_array
+from flowgraph.program import as_declared, require_names, solve_sizes
 from flowgraph.train.costs import WEIGHT
 
 Data = Mapping[str, Any] | Dataset
@@ -29,22 +30,10 @@ def check_data(
     Raises InputError for missing or unknown names or fewer than `least` examples, DTypeError and ShapeError for what
     is not as declared and for arrays of different lengths, NumericsError for a NaN or infinity, naming the element.
     """
-    given = _mapping(data)
-    for problem, names in (
-        ("missing", [n for n in inputs if n not in given]),
-        ("unknown", [n for n in given if n not in inputs]),
-    ):
-        if names:
-            raise InputError(
-                f"{problem} data: {', '.join(map(repr, names))}",
-                where=inputs[names[0]].origin if problem == "missing" else origins.here(),
-                hint=f"give {', '.join(map(repr, inputs))}",
-            )
-    arrays: dict[str, np.ndarray] = {}
+    arrays = _declared(data, inputs)
     for name, tensor in inputs.items():
-        arrays[name] = as_declared(name, tensor, given[name])
         _require_finite(name, arrays[name], tensor)
-    (first, count), *others = ((name, len(array)) for name, array in arrays.items())
+    (first, count), *others = ((name, len(array)) for name, array in arrays.items() if array.ndim)
     for name, length in others:
         if length != count:
             raise ShapeError(
@@ -53,9 +42,16 @@ def check_data(
                 where=inputs[name].origin,
                 hint="the first axis counts the examples",
             )
+    solve_sizes(inputs, arrays, {})
     if count < least:
         raise InputError("no examples: the first axis of the data has length 0", where=origins.here())
     return arrays, count
+
+
+def _declared(data: Data, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    given = as_mapping(data, inputs)
+    require_names(given, inputs)
+    return {name: as_declared(name, tensor, given[name]) for name, tensor in inputs.items()}
 
 
 def _require_finite(name: str, array: np.ndarray, tensor: Tensor) -> None:
@@ -68,17 +64,19 @@ def _require_finite(name: str, array: np.ndarray, tensor: Tensor) -> None:
             f"{name}[{', '.join(map(str, place))}] = {array[place]} "
             f"({int(bad.sum())} of {array.size} values are not finite)",
             where=tensor.origin,
-            hint="clean the data; flowgraph does not train on NaN or infinity",
+            hint="clean the data: no NaN, no infinity",
         )
 
 
-def held_out_part(data: Data, validation: Data | float | None, seed: int) -> tuple[Data, Data | None]:
+def held_out_part(
+    data: Data, validation: Data | float | None, seed: int, inputs: Mapping[str, Tensor]
+) -> tuple[Data, Data | None]:
     """(training data, validation data); a fraction is split off the data, the same one for the same seed."""
     if not isinstance(validation, (int, float, np.number)):
         return data, validation
     if not 0.0 < validation < 1.0:
         raise InputError(f"the fraction for validation is between 0 and 1, got {validation}", where=origins.here())
-    arrays = {name: np.asarray(array) for name, array in _mapping(data).items()}
+    arrays = _declared(data, inputs)
     count = min((len(array) for array in arrays.values() if array.ndim), default=0)
     kept = round(count * (1 - validation))
     if not 0 < kept < count:
@@ -86,19 +84,25 @@ def held_out_part(data: Data, validation: Data | float | None, seed: int) -> tup
     bits = np.random.Philox(key=np.array([seed, 2**63], np.uint64))
     order = np.random.Generator(bits).permutation(count)
     first, second = np.sort(order[:kept]), np.sort(order[kept:])
-    return {n: a[first] for n, a in arrays.items()}, {n: a[second] for n, a in arrays.items()}
+
+    def part(rows: np.ndarray) -> Data:
+        return {name: array[rows] if array.ndim else array for name, array in arrays.items()}
+
+    return part(first), part(second)
 
 
 def with_weights(
     data: Data, inputs: Mapping[str, Tensor], sample_weight: Any, class_weight: Mapping[int, float] | str | None
 ) -> Data:
     """The data with `sample_weight`: one for every example, times what is given, times that of its class."""
-    arrays = dict(_mapping(data))
+    arrays = dict(as_mapping(data))
     if sample_weight is None:
         sample_weight = arrays.pop(WEIGHT, None)
-    named = [name for name in inputs if name in arrays]
-    count = len(arrays[named[0]]) if named else 0
-    weights = np.ones(count, np.float32) if sample_weight is None else np.asarray(sample_weight, np.float32)
+    named = [name for name, tensor in inputs.items() if name in arrays and tensor.rank]
+    first = as_array(arrays[named[0]], f"input {named[0]!r}") if named else np.empty(0)
+    count = len(first) if first.ndim else 0
+    weights = np.ones(count) if sample_weight is None else as_array(sample_weight, WEIGHT)
+    weights = weights.astype(np.float32)
     if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
         raise InputError(
             f"sample_weight is one finite number of at least 0 for each of {count} examples, got {weights.shape}",
@@ -106,12 +110,16 @@ def with_weights(
         )
     if class_weight is not None:
         weights = weights * _by_class(arrays, inputs, class_weight)
+    if count and not weights.any():
+        raise InputError(
+            f"the weights of all {count} examples are 0: there is nothing to learn from",
+            where=origins.here(),
+            hint="give some examples a sample_weight, and their class a class_weight, above 0",
+        )
     return {**arrays, WEIGHT: weights}
 
 
-def _by_class(
-    arrays: Mapping[str, Any], inputs: Mapping[str, Tensor], class_weight: Mapping[int, float] | str
-) -> np.ndarray:
+def _by_class(arrays: Mapping[str, Any], inputs: Mapping[str, Tensor], class_weight: Any) -> np.ndarray:
     labels = [n for n, t in inputs.items() if n in arrays and t.dtype.kind == "int" and t.rank == 1]
     if len(labels) != 1:
         raise InputError(
@@ -119,16 +127,22 @@ def _by_class(
             where=origins.here(),
             hint="give sample_weight instead",
         )
-    y = np.asarray(arrays[labels[0]])
+    y = as_declared(labels[0], inputs[labels[0]], arrays[labels[0]])
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            problem = f"class_weight is a dict or 'balanced', got {class_weight!r}"
+            problem = f"class_weight is a dict or 'balanced', got {shown(class_weight)}"
             raise InputError(problem, where=origins.here())
         classes, place, counts = np.unique(y, return_inverse=True, return_counts=True)
         return (len(y) / (len(classes) * counts))[place].astype(np.float32)
+    if not isinstance(class_weight, Mapping):
+        problem = f"class_weight is a dict of numbers by class, or 'balanced', got {shown(class_weight)}"
+        raise InputError(problem, where=origins.here(), hint="class_weight={0: 1.0, 1: 5.0}")
     for kind, weight in class_weight.items():
-        if not (np.isfinite(weight) and weight >= 0):
-            problem = f"class_weight of class {kind} is {weight}: it must be finite and at least 0"
+        if not isinstance(kind, (int, np.integer)):
+            problem = f"the classes of class_weight are whole numbers, got {shown(kind)}"
+            raise InputError(problem, where=origins.here(), hint="class_weight={0: 1.0, 1: 5.0}")
+        if not isinstance(weight, (int, float, np.number)) or not (np.isfinite(weight) and weight >= 0):
+            problem = f"class_weight of class {kind} is {shown(weight)}: it must be finite and at least 0"
             raise InputError(problem, where=origins.here())
     missing = sorted({int(c) for c in np.unique(y)} - set(class_weight))
     if missing:
@@ -136,9 +150,14 @@ def _by_class(
     return np.array([class_weight[int(c)] for c in y], np.float32)
 
 
-def _mapping(data: Data) -> Mapping[str, Any]:
+def as_mapping(data: Data, names: Iterable[str] = ()) -> Mapping[str, Any]:
+    """The arrays by name; InputError for anything that has no names."""
     given: Any = data.arrays if isinstance(data, Dataset) else data
     if not isinstance(given, Mapping):
-        problem = f"data are a dict of arrays by input name, got {type(data).__name__}"
-        raise InputError(problem, where=origins.here())
+        example = ", ".join(f"{name!r}: ..." for name in names) or "'x': ..., 'y': ..."
+        raise InputError(
+            f"data are one dict of arrays by input name, got {shown(given)}",
+            where=origins.here(),
+            hint=f"in one: {{{example}}}",
+        )
     return given

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol
 
+from flowgraph.errors import InputError, shown
+from flowgraph.graph import origin as origins
 from flowgraph.train.history import History, Row, show
 
 
@@ -62,6 +64,19 @@ class Bars:
         what = "interrupted after" if history.interrupted else "trained"
         values = f": {summary(history[-1])}" if epochs else ""
         print(f"{what} {epochs} epoch{'s' * (epochs != 1)} in {seconds:.2f} s{values}", file=sys.stderr)
+
+
+def as_progress(given: Any) -> Progress:
+    """What a fit reports to: True is a terminal, False nobody."""
+    if isinstance(given, bool):
+        return Bars() if given else Silence()
+    if isinstance(given, type) or not all(hasattr(given, name) for name in ("begin", "advance", "end", "finish")):
+        raise InputError(
+            f"progress is True, False, or an object with begin, advance, end and finish, got {shown(given)}",
+            where=origins.here(),
+        )
+    told: Progress = given
+    return told
 
 
 def summary(row: Row) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgraph.errors import CheckpointError, GraphError
+from flowgraph.errors import CheckpointError, GraphError, listed, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.leaf import Parameter
@@ -18,7 +18,8 @@ Parameters = Iterable[Tensor] | Mapping[str, Tensor]
 
 
 def save(path: str | Path, parameters: Parameters) -> None:
-    """Write the values of parameters to a safetensors file, in place of what was there, all or nothing.
+    """Write the values of parameters to a safetensors file, in place of what was there, all or nothing. Its folder must
+    be there.
 
     `parameters` are a list, each kept under its own name, or a dict of parameters by the names to keep them under.
     Anything that reads safetensors can read the file. Raises GraphError for what is no parameter and for two of one
@@ -50,14 +51,19 @@ def load(path: str | Path, parameters: Parameters | None = None, strict: bool = 
         both = targets.keys() & arrays.keys()
         if not both and targets and not strict:
             raise CheckpointError(
-                f"{path} has none of the parameters {', '.join(map(repr, sorted(targets)[:5]))}",
+                f"{path} has none of the parameters {listed(sorted(targets), 5)}",
                 where=origins.here(),
-                hint=f"it has {', '.join(map(repr, sorted(arrays)[:5]))}; give a dict of parameters by these names",
+                hint=f"it has {listed(sorted(arrays), 5)}; give a dict of parameters by these names",
             )
         if not strict:
             targets = {name: storage for name, storage in targets.items() if name in both}
         wanted = arrays if strict else {name: arrays[name] for name in both}
-        restore(targets, wanted, path)
+        restore(
+            targets,
+            wanted,
+            path,
+            hint="strict=False leaves alone what only one side has, such as the optimiser's state in a checkpoint",
+        )
     return arrays
 
 
@@ -68,7 +74,7 @@ def _storages(parameters: Parameters) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, tensor in named:
         if not isinstance(tensor, Tensor) or not isinstance(tensor.op, Parameter):
-            raise GraphError(f"only parameters are saved and loaded, got {tensor!r}", where=origins.here())
+            raise GraphError(f"only parameters are saved and loaded, got {shown(tensor)}", where=origins.here())
         key = tensor.op.label if name is None else name
         if key in found:
             raise GraphError(

@@ -97,8 +97,9 @@ class Sweep:
             place = add(position, arange(self.batch))  # within the order: `run` makes no more steps than fit
             ids = Gather(exhaustive=True)(order, ClipIndex(ordered, trusted=True)(place))
             replacements: dict[Tensor, Tensor] = {}
-            self.inputs: dict[str, Tensor] = {}
-            for x in wanted:
+            self.declared = {x.op.label: x for x in wanted}
+            self.inputs = dict(self.declared)  # a scalar is the same at every step
+            for x in (x for x in wanted if x.rank):
                 with origins.at(x.origin.by("minibatch")):
                     whole = self.inputs[x.op.label] = input(x.op.label, (examples, *x.shape[1:]), x.dtype)
                     replacements[x] = Gather(exhaustive=True)(whole, ids)
@@ -206,18 +207,31 @@ def inputs_of(roots: tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def batch_axis(inputs: list[Tensor]) -> str:
-    """The name of the size that all inputs have first: the batch."""
-    if not inputs:
-        raise GraphError("this depends on no input: there is nothing to feed", where=origins.here())
-    first = inputs[0]
-    for x in inputs:
-        name = is_name(x.shape[0]) if x.shape else None
-        if name is None or x.shape[0] != first.shape[0]:
+    """The name of the size that all inputs but scalars have first: the batch."""
+    arrays = [x for x in inputs if x.rank]
+    if not arrays:
+        raise GraphError(
+            "this depends on no input that has examples: there is nothing to feed",
+            where=inputs[0].origin if inputs else origins.here(),
+        )
+    first = arrays[0]
+    for x in arrays:
+        others = ", ".join(['"batch"', *map(str, x.shape[1:])])
+        hint = f'declare it as fg.input("{x.op.label}", ({others}{"," * (x.rank == 1)}))'
+        name = is_name(x.shape[0])
+        if name is None:
+            raise ShapeError(
+                f"the first size of input {x.op.label!r}, {show_shape(x.shape)}, needs a name, the batch: "
+                "a trainer says how many examples a step has",
+                where=x.origin,
+                hint=hint,
+            )
+        if x.shape[0] != first.shape[0]:
             raise ShapeError(
                 "all inputs must have the same named size first, the batch: "
                 f"{first.op.label!r} is {show_shape(first.shape)}, {x.op.label!r} {show_shape(x.shape)}",
                 where=x.origin,
-                hint=f'declare it as fg.input("{x.op.label}", ("batch", ...))',
+                hint=hint,
             )
         if any(name in names_in(s) for s in x.shape[1:]):
             raise ShapeError(f"input {x.op.label!r} has the batch in two axes", where=x.origin)

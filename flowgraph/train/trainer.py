@@ -16,9 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from flowgraph.anomaly import AnomalyError
-from flowgraph.compile import compile, grad
-from flowgraph.errors import CheckpointError, GraphError, InputError, NumericsError, OutOfRangeError, ShapeError
+from flowgraph.anomaly import AnomalyError, is_finite
+from flowgraph.compile import checked_threads, compile, grad, require_distinct
+from flowgraph.errors import (
+    CheckpointError,
+    GraphError,
+    InputError,
+    NumericsError,
+    OutOfRangeError,
+    ShapeError,
+    listed,
+    shown,
+)
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
 from flowgraph.graph.size import as_size, show_shape
@@ -28,15 +37,15 @@ from flowgraph.passes.inference import inference
 from flowgraph.program import Program, whole_number
 from flowgraph.train import checkpoint as files
 from flowgraph.train.accumulate import accumulated
-from flowgraph.train.callbacks import Callback
-from flowgraph.train.checkpoint import Checkpoints
-from flowgraph.train.costs import WEIGHT, total_cost, total_weight, unfrozen
-from flowgraph.train.data import Data, check_data, held_out_part, with_weights
+from flowgraph.train.callbacks import Callback, as_callbacks
+from flowgraph.train.checkpoint import Checkpoints, as_checkpoints
+from flowgraph.train.costs import WEIGHT, by_name, total_cost, total_weight, unfrozen
+from flowgraph.train.data import Data, as_mapping, check_data, held_out_part, with_weights
 from flowgraph.train.history import History
 from flowgraph.train.optim import SGD, Optimizer
-from flowgraph.train.progress import Bars, Progress, Silence
+from flowgraph.train.progress import Progress, as_progress
 from flowgraph.train.signals import signals
-from flowgraph.train.sweep import Log, Sweep, batch_axis, inputs_of
+from flowgraph.train.sweep import Log, Sweep, batch_axis, inputs_of, scalar
 
 
 @dataclass
@@ -61,11 +70,11 @@ class Trainer:
     the mean one by weights of examples and classes (see `fit`). `freeze` names parameters that stay as they are, as
     tensors or by patterns of names. `detect_anomaly` names the op, its line and the step that first made anything NaN
     or infinite. `accumulate` makes one update of the mean gradient of so many minibatches.
-    `metrics` are tensors of these two kinds, recorded beside it. All inputs share
-    their first axis, a named size. Parameters that have no value yet are drawn with `seed`; the order of
-    examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the
-    number of threads. Random draws of a training are those of `seed`, too; dropout is left out of validation,
-    `evaluate` and `predict`. An optimiser belongs to one trainer: two that share one share its learning rate.
+    `metrics` are tensors of these two kinds, recorded beside it. All inputs share their first axis, a named size; a
+    scalar is given to every step as it is. Parameters that have no value yet are drawn with `seed`; the order of
+    examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the number of
+    threads. Random draws of a training are those of `seed`, too; dropout is left out of validation, `evaluate` and
+    `predict`. An optimiser belongs to one trainer: two that share one share its learning rate.
 
     >>> import numpy as np, flowgraph as fg
     >>> x, y = fg.input("x", ("batch", 2)), fg.input("y", ("batch",))
@@ -95,17 +104,18 @@ class Trainer:
         detect_anomaly: bool = False,
     ) -> None:
         if isinstance(optimizer, type) or not hasattr(SGD(0.01) if optimizer is None else optimizer, "updates"):
-            problem = f"the optimizer is one such as fg.optim.SGD(0.1), got {optimizer!r}"
+            problem = f"the optimizer is one such as fg.optim.SGD(0.1), got {shown(optimizer)}"
             raise GraphError(problem, where=origins.here())
         self.optimizer: Optimizer = SGD(0.01) if optimizer is None else optimizer
-        self.device, self.threads, self.seed = device, threads, whole_number(seed, "seed", 0, 2**64 - 1)
+        self.device, self.threads = device, checked_threads(device, threads)
+        self.seed = whole_number(seed, "seed", 0, 2**64 - 1)
         self.detect_anomaly = detect_anomaly
         self.accumulate = whole_number(accumulate, "accumulate", least=1)
-        costs = dict(cost) if isinstance(cost, Mapping) else {"loss": as_tensor(cost, what="a cost")}
+        costs = by_name("loss", cost) if isinstance(cost, Mapping) else {"loss": as_tensor(cost, what="a cost")}
         self.weighted = weighted
-        self.cost, parts = total_cost(costs, dict(loss_weights or {}), weighted)
+        self.cost, parts = total_cost(costs, loss_weights or {}, weighted)
         self.cost_names = frozenset({"loss", *parts})
-        measured = {name: as_tensor(value, what=f"the metric {name!r}") for name, value in (metrics or {}).items()}
+        measured = {} if metrics is None else by_name("metric", metrics)
         for what, names in (("loss", parts), ("metric", measured)):
             for name in names:
                 if name in ("epoch", "loss", "seconds", WEIGHT) or name.startswith("val_"):
@@ -116,6 +126,7 @@ class Trainer:
         self.values = {"loss": self.cost, **parts, **measured}
         if weighted:
             self.values[WEIGHT] = total_weight(self.cost)
+        self._require_fit_to_sweep()
         self.parameters = unfrozen(trainable(self.cost), freeze)
         for p in self.parameters:
             if not p.op.storage.drawn:
@@ -123,10 +134,28 @@ class Trainer:
         self.updates = self._all_updates()
         self.history = History()
         self.callbacks: list[Callback] = []
+        self.columns: list[str] = []  # what a row of the history has, in the fit that is under way
         self._epoch = 0  # epochs begun, in all fits
         self._partial: Partial | None = None  # of the last epoch, if it was cut short
         self._stop = False
         self._predictors: dict[Tensor, Program] = {}
+
+    def _require_fit_to_sweep(self) -> None:
+        """Refuse here, at the user's line, what the training's programs would refuse when they are compiled."""
+        roots = tuple(self.values.values())
+        inputs = inputs_of(roots)
+        require_distinct("inputs", inputs, "rename one")
+        state = [n.outputs[0] for n in topological(roots) if isinstance(n.op, Parameter)]
+        require_distinct(
+            "parameters", state, "rename one, or declare it in a scope of its own: with fg.scope('name')"
+        )
+        batch = batch_axis(inputs)
+        for name, value in self.values.items():
+            scalar(value, batch, f"the metric {name!r}")
+
+    def __repr__(self) -> str:
+        names, rule = listed(p.op.label for p in self.parameters), type(self.optimizer).__name__
+        return f"<Trainer of {names} by {rule}: {listed(self.values)} after {len(self.history)} epochs>"
 
     def _all_updates(self) -> dict[Tensor, Tensor]:
         gradients = grad(self.cost, self.parameters)
@@ -176,9 +205,9 @@ class Trainer:
 
         The last batch of an epoch is smaller where the batch size does not divide the data. An epoch's loss
         and metrics are means over its examples, taken before each step's update. `validation`, data or the fraction of
-        `data` that is held out (the same for the same seed), is evaluated after each epoch. When the cost becomes NaN
-        or infinite, `on_nan` says whether to "raise" NumericsError or to "warn" and go on. `progress` may be an object
-        that is told instead of a terminal.
+        `data` that is held out (the same for the same seed), is evaluated after each epoch. When the cost, of training
+        or validation, becomes NaN or infinite, `on_nan` says whether to "raise" NumericsError or to "warn" and go on.
+        `progress` may be an object that is told instead of a terminal.
 
         A trainer made with `weighted=True` takes `sample_weight`, one number an example, and `class_weight`, numbers
         by class (or "balanced": each class counts alike): the cost of a batch is sum(weight * cost) / sum(weight).
@@ -192,43 +221,49 @@ class Trainer:
         Raises InputError, ShapeError, DTypeError or NumericsError for data, of training or validation, that
         do not fit or are not finite, before anything is trained; CheckpointError for a checkpoint that cannot be used.
         """
+        as_mapping(data, self._training.declared)
         whole_number(epochs, "epochs", least=0)
         whole_number(batch_size, "batch_size", least=1)
+        told, saved, bars = as_callbacks(callbacks), as_checkpoints(checkpoint), as_progress(progress)
         if on_nan not in ("raise", "warn"):
-            raise InputError(f"on_nan is 'raise' or 'warn', got {on_nan!r}", where=origins.here())
+            raise InputError(f"on_nan is 'raise' or 'warn', got {shown(on_nan)}", where=origins.here())
         given = self._weighed(data, sample_weight, class_weight)
-        given, validation = held_out_part(given, validation, self.seed)
-        arrays, examples = check_data(given, self._training.inputs)
+        given, validation = held_out_part(given, validation, self.seed, self._training.declared)
+        arrays, examples = check_data(given, self._training.declared)
         self._training.check(arrays, examples, batch_size)
         held_out = None
         if validation is not None:
-            held_out = check_data(self._weighed(validation), self._evaluation.inputs)
+            held_out = check_data(self._weighed(validation), self._evaluation.declared)
             self._evaluation.check(*held_out, batch_size)
-        saved = Checkpoints(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
-        self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-        self._stop = False
+        if saved is not None:
+            saved.prepare()
+        recorded = [name for name in self.values if name != WEIGHT]
+        measured = [f"val_{name}" for name in recorded] if held_out is not None else []
+        self.columns = ["epoch", *recorded, *measured, "seconds"]
+        self.callbacks, self._stop = told, False
         resumed = saved is not None and self._epoch == 0 and self._resume(saved)
         if saved is not None and not resumed:
             saved.require_none_after(*self._place())
         if self._partial is not None and not self._partial.fits(examples, batch_size):
             self._begin_anew(self._partial, examples, batch_size)
+        if on_nan == "raise":
+            self._require_finite_state()
         last = epochs if resumed else self._epoch + epochs - (self._partial is not None)
         history, first, start = self.history, len(self.history), time.perf_counter()
         history.interrupted = False
-        shown = (Bars() if progress else Silence()) if isinstance(progress, bool) else progress
         for callback in self.callbacks:
             callback.on_fit_begin(self)
         with signals(saved is not None):
             try:
                 while (self._epoch < last or (self._partial is not None and self._epoch == last)) and not self._stop:
-                    self._one_epoch(arrays, examples, batch_size, shuffle, held_out, on_nan, shown, last, saved)
+                    self._one_epoch(arrays, examples, batch_size, shuffle, held_out, on_nan, bars, last, saved)
             except KeyboardInterrupt:
                 history.interrupted = True
                 if saved is not None:
                     self._save(saved)
         for callback in self.callbacks:
             callback.on_fit_end(self, history)
-        shown.finish(history, len(history) - first, time.perf_counter() - start)
+        bars.finish(history, len(history) - first, time.perf_counter() - start)
         return history
 
     def stop(self) -> None:
@@ -254,7 +289,7 @@ class Trainer:
         shuffle: bool,
         held_out: tuple[Mapping[str, np.ndarray], int] | None,
         on_nan: str,
-        shown: Progress,
+        bars: Progress,
         last: int,
         saved: Checkpoints | None,
     ) -> None:
@@ -267,14 +302,14 @@ class Trainer:
         assert partial is not None
         known = len(partial.log.sizes)
         order = self._order(examples, shuffle)
-        shown.begin(self._epoch, last, -(-examples // batch_size))
+        bars.begin(self._epoch, last, -(-examples // batch_size))
         for callback in self.callbacks:
             callback.on_epoch_begin(self, self._epoch)
         written = known
 
         def steps_done(done: int) -> None:
             nonlocal written
-            shown.advance(done)
+            bars.advance(done)
             for callback in self.callbacks:
                 callback.on_steps(self, done)
             if saved is not None and saved.steps is not None and done - written >= saved.steps:
@@ -284,10 +319,10 @@ class Trainer:
         try:
             self._training.run(arrays, order, batch_size, partial.log, steps_done)
             self._require_finite(partial.log, on_nan)
-            row = {"epoch": self._epoch, **self._means(partial.log)}
-            if held_out is not None:
-                scores = self._scores(*held_out, batch_size)
-                row |= {f"val_{name}": value for name, value in scores.items()}
+            scores = {} if held_out is None else self._scores(*held_out, batch_size)
+            self._require_finite_score(scores.get("loss", 0.0), on_nan)
+            validated = {f"val_{name}": value for name, value in scores.items()}
+            row = {"epoch": self._epoch, **self._means(partial.log), **validated}
             row["seconds"] = time.perf_counter() - begun
             self.history.rows.append(row)
             self._partial = None
@@ -303,7 +338,7 @@ class Trainer:
         finally:
             self.history.add_losses(partial.log.values.get("loss", [])[known:])
             partial.counted = len(partial.log.sizes)
-            shown.end(row)
+            bars.end(row)
         for callback in self.callbacks:
             callback.on_epoch_end(self, row)
         if saved is not None:
@@ -321,7 +356,7 @@ class Trainer:
                     "this trainer takes no weights", where=origins.here(), hint="make it with weighted=True"
                 )
             return data
-        return with_weights(data, self._training.inputs, sample_weight, class_weight)
+        return with_weights(data, self._training.declared, sample_weight, class_weight)
 
     # checkpoints
 
@@ -415,10 +450,16 @@ class Trainer:
     def evaluate(self, data: Data, batch_size: int = 256) -> dict[str, float]:
         """The loss and the metrics, means over the examples; updates nothing."""
         whole_number(batch_size, "batch_size", least=1)
-        return self._scores(*check_data(self._weighed(data), self._evaluation.inputs), batch_size)
+        return self._scores(*check_data(self._weighed(data), self._evaluation.declared), batch_size)
 
     def predict(self, tensor: Tensor, data: Data, batch_size: int = 1024) -> np.ndarray:
         """The values of a tensor of one row an example, (batch, ...), for all examples."""
+        if not isinstance(tensor, Tensor):
+            raise GraphError(
+                f"predict takes a tensor of the model, got {shown(tensor)}",
+                where=origins.here(),
+                hint="trainer.predict(output, data), of what the network computes",
+            )
         whole_number(batch_size, "batch_size", least=1)
         batch = batch_axis(inputs_of((tensor,)))
         if not tensor.shape or tensor.shape[0] != as_size(batch):
@@ -434,7 +475,7 @@ class Trainer:
         arrays, examples = check_data(self._needed(data, program), program.inputs, least=0)
         parts = []
         for start in range(0, max(examples, 1), batch_size):  # of no examples no rows
-            rows = {name: array[start : start + batch_size] for name, array in arrays.items()}
+            rows = {n: a[start : start + batch_size] if a.ndim else a for n, a in arrays.items()}
             parts.append(program(**rows)[0])
         return np.concatenate(parts)
 
@@ -451,9 +492,8 @@ class Trainer:
 
     def _needed(self, data: Data, program: Program) -> Data:
         """The data without what the model has, but the program does not read."""
-        if not isinstance(data, Mapping):
-            return data
-        others = set(self._training.inputs) - set(program.inputs)
+        data = as_mapping(data, program.inputs)
+        others = set(self._training.declared) - set(program.inputs)
         return {name: array for name, array in data.items() if name not in others}
 
     def _order(self, examples: int, shuffle: bool) -> np.ndarray:
@@ -470,10 +510,31 @@ class Trainer:
         step = int(bad[0])
         loss = log.values["loss"][step]
         problem = f"the cost was {loss} at epoch {self._epoch}, step {step + 1} of {len(log.sizes)}"
+        hint = "lower the learning rate, or look at the data; Trainer(..., detect_anomaly=True) finds the op"
+        self._not_finite(problem, on_nan, hint)
+
+    def _require_finite_score(self, cost: float, on_nan: str) -> None:
+        if not np.isfinite(cost):
+            problem = f"the validation cost was {cost} after epoch {self._epoch}"
+            self._not_finite(problem, on_nan, "look at the validation data, or lower the learning rate")
+
+    def _not_finite(self, problem: str, on_nan: str, hint: str) -> None:
         if on_nan == "raise":
-            hint = "lower the learning rate, or look at the data; Trainer(..., detect_anomaly=True) finds the op"
             raise NumericsError(problem, where=self.cost.origin, hint=hint)
-        warnings.warn(problem, RuntimeWarning, stacklevel=4)
+        warnings.warn(problem, RuntimeWarning, stacklevel=5)
+
+    def _require_finite_state(self) -> None:
+        """Raise NumericsError where what is to be trained is lost already."""
+        for w in self.updates:
+            array = w.op.storage.read()
+            if not is_finite(array):
+                place = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
+                raise NumericsError(
+                    f"the parameter {w.op.label!r} is {array[place]} at {list(place)} before anything is trained",
+                    where=w.origin,
+                    hint="make the model and its trainer anew, set the parameter (w.value = ...), or take up what was "
+                    "saved: trainer.load(checkpoint), fg.load(file, [w])",
+                )
 
 
 def trainable(cost: Tensor) -> list[Tensor]:

@@ -12,6 +12,7 @@ from flowgraph.errors import FlowgraphError
 from flowgraph.graph.printable import printable
 from flowgraph.report.memory import Memory, Value
 from flowgraph.viz import style
+from flowgraph.viz.files import write
 
 LEFT, TOP, RIGHT, BOTTOM = 92.0, 34.0, 16.0, 46.0  # margins, points
 HEIGHT, WIDTH = 360.0, 860.0  # of the field; the field is narrower where there are few launches
@@ -34,7 +35,7 @@ class ArenaPicture:
         target = Path(path)
         if target.suffix != ".svg":
             raise FlowgraphError(f"the arena is drawn as .svg, not {target.suffix!r}", where=target)
-        target.write_text(self.svg, encoding="utf-8")
+        write(target, self.svg)
         return target
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

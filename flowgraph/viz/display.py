@@ -15,6 +15,7 @@ from flowgraph.graph.text import to_text
 from flowgraph.program import Program
 from flowgraph.viz import svg
 from flowgraph.viz.dot import to_dot
+from flowgraph.viz.files import write
 from flowgraph.viz.graphs import from_graph, to_formulas
 from flowgraph.viz.kernels import from_kernels
 from flowgraph.viz.mermaid import to_mermaid
@@ -61,7 +62,7 @@ class Shown:
                 where=target,
                 hint=f"use one of {', '.join(_FORMATS)}",
             )
-        target.write_text(getattr(self, _FORMATS[target.suffix]), encoding="utf-8")
+        write(target, getattr(self, _FORMATS[target.suffix]))
         return target
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

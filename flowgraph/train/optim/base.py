@@ -6,13 +6,14 @@ It knows nothing of data, batches or devices: what it returns goes into `updates
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
-from flowgraph.errors import GraphError, ShapeError
+from flowgraph.errors import GraphError, ShapeError, listed, nearest, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import scope
 from flowgraph.graph.tensor import Tensor
@@ -45,6 +46,21 @@ class Optimizer(Protocol):
         ...
 
 
+OFTEN_CALLED = {  # elsewhere
+    "lr": "learning_rate",
+    "rate": "learning_rate",
+    "eps": "epsilon",
+    "rho": "alpha",
+    "decay": "weight_decay",
+    "clipnorm": "clip_norm",
+    "max_norm": "clip_norm",
+    "clipvalue": "clip_value",
+    "initial_accumulator_value": "initial",
+    "beta_1": "betas",
+    "beta_2": "betas",
+}
+
+
 class GradientDescent:
     """Base of the optimisers here. Subclasses say in `step` what one parameter becomes.
 
@@ -57,6 +73,23 @@ class GradientDescent:
     together so that their joint Euclidean norm is at most that (Pascanu et al. 2013). Where both are given, elements
     are limited first.
     """
+
+    def __new__(cls, *_: Any, **settings: Any) -> Self:
+        """Refuses a setting that neither the class nor its bases name, and says which one was meant."""
+        known: dict[str, inspect.Parameter] = {}
+        for base in cls.__mro__:
+            if base is not object and "__init__" in vars(base):
+                known |= inspect.signature(vars(base)["__init__"]).parameters
+        own = [n for n, p in known.items() if n != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
+        for name in settings:
+            if name not in own:
+                meant = OFTEN_CALLED.get(name) or nearest(name, own)
+                raise GraphError(
+                    f"{cls.__name__} has no setting {name!r}",
+                    where=origins.here(),
+                    hint=(f"did you mean {meant!r}? " if meant in own else "") + f"it has {listed(own, most=20)}",
+                )
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -94,7 +127,7 @@ class GradientDescent:
     def learning_rate(self, value: Any) -> None:
         self._require_number()
         if not isinstance(value, (int, float, np.number)) or not np.isfinite(value) or value < 0:
-            problem = f"a learning rate is a finite number of at least 0, got {value!r}"
+            problem = f"a learning rate is a finite number of at least 0, got {shown(value)}"
             raise GraphError(problem, where=origins.here())
         self._number = float(value)
         for rate in self._rates.values():
@@ -193,10 +226,10 @@ def require(
 ) -> None:
     """Raise GraphError for a number out of its range, or NaN."""
     if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
-        raise GraphError(f"{name} is a number, got {value!r}", where=origins.here())
+        raise GraphError(f"{name} is a number, got {shown(value)}", where=origins.here())
     fits = np.isfinite(value) and (low is None or value >= low) and (above is None or value > above)
     if not fits or (below is not None and value >= below):
-        parts = [f"at least {low:g}"] if low is not None else []
+        parts = [f"at least {low:g}"] if low is not None else [] if above is not None else ["finite"]
         parts += [f"above {above:g}"] if above is not None else []
         parts += [f"below {below:g}"] if below is not None else []
         raise GraphError(f"{name} is {' and '.join(parts)}, got {value}", where=origins.here())

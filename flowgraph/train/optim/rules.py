@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowgraph.errors import GraphError
+from flowgraph.errors import GraphError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType
@@ -130,7 +130,7 @@ class Adam(GradientDescent):
     ) -> None:
         super().__init__(learning_rate, **shared)
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise GraphError(f"betas are two numbers, got {betas!r}", where=origins.here())
+            raise GraphError(f"betas are two numbers, got {shown(betas)}", where=origins.here())
         for name, beta in zip(("betas[0]", "betas[1]"), betas, strict=True):
             require(name, beta, low=0.0, below=1.0)
         require("epsilon", epsilon, above=0.0)
