@@ -236,6 +236,8 @@ def widened(op: Any) -> Any:
     """The op making float64 where it made float32."""
     if isinstance(op, Scan):
         return dataclasses.replace(op, inner=rebuilt(op.inner, _wide_type, widened))
+    if isinstance(op, Constant) and op.type.dtype is float32:
+        return Constant(_wide_type(op.type), op.array.astype(np.float64).tobytes())
     changes = {f.name: float64 for f in dataclasses.fields(op) if getattr(op, f.name) is float32}
     return dataclasses.replace(op, **changes) if changes else op
 

@@ -42,7 +42,7 @@ from flowgraph.ops import (
 )
 from flowgraph.ops.base import Op, concrete
 from flowgraph.ops.leaf import Leaf
-from tests.support import random_lookups, random_products, random_shapes
+from tests.support import random_lookups, random_loops, random_products, random_shapes
 from tests.support.compare import widened
 
 LARGEST = 30.0  # magnitude of values in the forward graph
@@ -122,11 +122,10 @@ class _Grower:
             if not isinstance(op, Leaf):
                 op = widened(concrete(op, self.sizes))
             with np.errstate(all="ignore"):
-                found = np.asarray(op.reference(*map(self.value, node.inputs)))
-            if tensor.dtype.is_float:
-                found = found.astype(np.float64)
-            self.values[tensor] = found
-        return found
+                made = op.reference(*map(self.value, node.inputs))
+            for each, array in zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=True):
+                self.values[each] = np.asarray(array, np.float64 if each.dtype.is_float else None)
+        return self.values[tensor]
 
     def fits(self, tensor: Tensor) -> bool:
         value = self.value(tensor)
@@ -167,6 +166,14 @@ class _Grower:
     def new_integers(self, dims: Shape, limit: int) -> Tensor:
         array = np.asarray(self.numbers.integers(0, limit, self.counts(dims)))
         return self.leaf(dims, array, self.random.choice(("int32", "int64")))
+
+    def state(self) -> Tensor:
+        """A random state that is fed."""
+        found = next((t for t in self.feeds if t.op.label == "state"), None)
+        if found is None:
+            found = leaf.input("state", (2,), "int64")
+            self.feeds[found] = self.values[found] = np.array([self.seed, 3], np.int64)
+        return found
 
     # operands
 
@@ -285,7 +292,7 @@ COVERED_BY_STEP = {
     "arange", "min", "any", "all", "argmax", "argmin", "logsumexp", "log_softmax", "cross_ent_of_logistic",
     "binary_cross_ent", "random_uniform", "bernoulli", "dropout",
     "logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient",
-    *random_shapes.COVERED, *random_lookups.COVERED, *random_products.COVERED,
+    *random_shapes.COVERED, *random_lookups.COVERED, *random_products.COVERED, *random_loops.COVERED,
 }  # fmt: skip
 
 
@@ -599,11 +606,7 @@ def _classes(g: _Grower) -> Tensor | None:
 
 def _draw(g: _Grower) -> Tensor | None:
     """Numbers and masks of a state that is fed: a stream each, so that any order of the graph draws the same."""
-    state = next((t for t in g.feeds if t.op.label == "state"), None)
-    if state is None:
-        state = leaf.input("state", (2,), "int64")
-        g.feeds[state] = np.array([g.seed, 3], np.int64)
-        g.values[state] = g.feeds[state]
+    state = g.state()
     stream, dims = len(g.values), g.some_shape()
     form = g.random.choice(("uniform", "uniform", "bernoulli", "dropout"))
     if form == "dropout":
@@ -621,7 +624,7 @@ def _sizes(g: _Grower) -> Tensor | None:
 
 STEPS: tuple[Step, ...] = (
     *(_elementwise,) * 6, *(_with_number,) * 2, *(_product,) * 3, *(_reduction,) * 3, *(_view,) * 2,
-    *random_shapes.STEPS, *random_lookups.STEPS, *random_products.STEPS,
+    *random_shapes.STEPS, *random_lookups.STEPS, *random_products.STEPS, *random_loops.STEPS,
     _choose, _choose, _bias, _softmax, _cross_entropy, _yes_or_no, _whole_reduction, _lookup, _lookup,
     _accumulate, _accumulate, _classes, _draw,
     _sizes, _integers, _integers, _compare, _compare, _logic, _logic, _convert, _clip,
