@@ -135,6 +135,15 @@ def test_a_loop_without_turns_ends_as_it_begins(path: str) -> None:
     np.testing.assert_allclose(gradients[4], np.cos(last), rtol=1e-6)
 
 
+def test_a_loop_of_constants() -> None:
+    last, _ = fg.scan(lambda h, x: (fg.tanh(h + x), None), fg.constant([1.0, 2.0]), np.ones((3, 2), np.float32))
+    (found,) = fg.compile(outputs=fg.einsum("a,a->", last, last), device="cpu")()
+    h = np.array([1.0, 2.0])
+    for _ in range(3):
+        h = np.tanh(h + 1)
+    np.testing.assert_allclose(found, h @ h, rtol=1e-6)
+
+
 def test_any_structure_is_carried_and_stacked() -> None:
     def step(carry: dict[str, Any], x: tuple[fg.Tensor, fg.Tensor]) -> tuple[Any, Any]:
         count, (h, c) = carry["count"], carry["state"]
@@ -224,6 +233,29 @@ def test_a_sum_over_turns_is_made_in_place() -> None:
     np.testing.assert_allclose(program(x=data)[0], np.einsum("tbi,tbj->ij", data, data), rtol=1e-5)
     (slot,) = [t for call in program.plan.calls for t in call.inputs if t.label == "carry"]
     assert not program.plan.places[slot].steps
+
+
+def test_a_loop_may_begin_with_the_parameter_that_its_end_updates() -> None:
+    x, state = fg.input("x", ("t", 3)), fg.parameter("state", (3,), np.ones(3))
+    last, _ = fg.scan(lambda h, x: (fg.tanh(h + x), None), state, x)
+    program = fg.compile(outputs=last * 2.0, updates={state: last}, device="cpu", check=True)
+    data, h = rng.normal(size=(4, 3)).astype(np.float32), np.ones(3)
+    for _ in range(2):
+        (found,) = program(x=data)
+        for row in data:
+            h = np.tanh(h + row)
+        np.testing.assert_allclose(state.value, h, rtol=1e-5)
+        np.testing.assert_allclose(found, 2 * h, rtol=1e-5)
+
+
+@each_path
+def test_a_loop_may_begin_with_a_part_of_what_is_made_for_it(path: str) -> None:
+    x = fg.input("x", ("t", 3))
+    made = fg.exp(fg.input("y", (4, 3)))
+    last, _ = fg.scan(lambda h, x: (fg.tanh(h + x), None), made[2], x)
+    feeds = {x: rng.normal(size=(4, 3)).astype("f4"), made.node.inputs[0]: rng.normal(size=(4, 3)).astype("f4")}
+    graph = Graph((last,))
+    assert not Oracle(graph, feeds, {"t": 4}).mismatch(PATHS[path](graph, feeds, {"t": 4}))
 
 
 # Randomness, anomalies, threads

@@ -22,7 +22,7 @@ def fold_constants(graph: Graph) -> Graph:
     """
 
     def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if not inputs or len(node.outputs) != 1 or isinstance(node.op, Broadcast) or node.op.named_sizes():
+        if not inputs or isinstance(node.op, Broadcast) or node.op.subgraphs() or node.op.named_sizes():
             return None
         result = node.outputs[0].type
         if isinstance(node.op, (Elementwise, Cast)) and result.rank:

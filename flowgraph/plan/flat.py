@@ -75,11 +75,12 @@ class Flat:
     def _make_there(self, calls: Sequence[Call], path: Path, kept: Collection[Tensor]) -> None:
         """What only begins a loop is made where the loop carries it."""
         uses = Counter(t for call in calls for t in call.inputs)
-        made = {t for call in calls if isinstance(call, KernelCall) for t in call.outputs}
+        kernels = (call for call in calls if isinstance(call, KernelCall))
+        made = {t for call in kernels for t in call.outputs if given_place(t) is None}
         for call in calls:
             if isinstance(call, LoopCall):
                 found = self._carries(call, path)
-                for begin, carry in zip(call.inputs, found, strict=False):
+                for begin, carry in zip(call.node.inputs, found, strict=False):
                     if begin in made and uses[begin] == 1 and begin not in kept and begin not in self.places:
                         self.places[begin] = carry.begin
 

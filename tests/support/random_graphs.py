@@ -252,7 +252,7 @@ class _Grower:
     def state_like(self, value: Tensor) -> Tensor:
         """A parameter of a tensor's type that nothing has read yet."""
         start = self.numbers.integers(0, 2, self.counts(value.shape)).astype(value.dtype.numpy)
-        return leaf.parameter(f"state{value.node.serial}", value.shape, start, value.dtype)
+        return leaf.parameter(f"state{value.node.serial}_{value.index}", value.shape, start, value.dtype)
 
     def replacement(self, target: Tensor, gradients: list[Tensor]) -> Tensor | None:
         """Any tensor of a parameter's type: computed, fed, constant, a gradient, another parameter; or one of
