@@ -69,13 +69,14 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class Bound:
-    """Integers of an input or a constant, those that a view shows, must lie in [0, limit): they select rows or classes
-    at `origin`."""
+    """Integers of an input or a constant, those that a view shows, must lie in [lowest, limit): they select rows or
+    classes at `origin`."""
 
     limit: Size
     op: str
     origin: Origin
     view: View
+    lowest: int = 0
 
 
 @dataclass(frozen=True)
@@ -404,13 +405,13 @@ def _check_bound(name: str, array: np.ndarray, bound: Bound, sizes: Sizes) -> No
 
     with np.errstate(invalid="ignore"):  # NaN, to be cast to an integer, is bad
         seen = bound.view.of(array, with_sizes)
-    bad = ~((seen >= 0) & (seen < limit))
+    bad = ~((seen >= bound.lowest) & (seen < limit))
     if bad.any():
         places = replace(bound.view, ops=tuple(op for op in bound.view.ops if not isinstance(op, Cast)))
         numbers = places.of(np.arange(array.size).reshape(array.shape), with_sizes)
         place = tuple(int(k) for k in np.unravel_index(int(numbers[bad].min()), array.shape))
         shown = f"[{', '.join(map(str, place))}]" if place else ""
-        allowed = f"takes integers from 0 to {limit - 1}" if limit else "has no rows"
+        allowed = f"takes integers from {bound.lowest} to {limit - 1}" if limit else "has no rows"
         count = f" ({int(bad.sum())} of {seen.size} are out of range)" if array.ndim else ""
         declared = bound.origin.lines[0].short if bound.origin.lines else "the op"
         raise InputError(
@@ -432,9 +433,10 @@ def index_bounds(*graphs: Graph) -> dict[Tensor, list[Bound]]:
             view = view_of_input(node.inputs[operand])
             if view is None:
                 continue
-            bound = Bound(limit, node.op.display, node.origin, view)
+            bound = Bound(limit, node.op.display, node.origin, view, getattr(node.op, "lowest", 0))
             known = found.setdefault(view.source, [])
-            same = next((k for k, b in enumerate(known) if (b.limit, b.view) == (limit, view)), None)
+            alike = [(b.limit, b.view, b.lowest) == (limit, view, bound.lowest) for b in known]
+            same = alike.index(True) if any(alike) else None
             if same is None:
                 known.append(bound)
             elif known[same].origin.passes and not bound.origin.passes:

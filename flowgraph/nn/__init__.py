@@ -4,5 +4,9 @@ from flowgraph.nn import init
 from flowgraph.nn.layers import Dense
 from flowgraph.nn.metrics import accuracy
 from flowgraph.nn.normalise import batch_norm, layer_norm, rms_norm
+from flowgraph.nn.recurrent import GRU, LSTM, RNN, Bidirectional, BiLSTM, Recurrent
 
-__all__ = ["Dense", "accuracy", "batch_norm", "init", "layer_norm", "rms_norm"]
+__all__ = [
+    "GRU", "LSTM", "RNN", "BiLSTM", "Bidirectional", "Dense", "Recurrent",
+    "accuracy", "batch_norm", "init", "layer_norm", "rms_norm",
+]  # fmt: skip

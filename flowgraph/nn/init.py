@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from flowgraph.errors import ShapeError
+from flowgraph.graph.size import show_shape
 from flowgraph.ops.leaf import Initializer
 
 
@@ -72,6 +74,23 @@ def he_normal() -> Initializer:
     He, Zhang, Ren and Sun 2015, equation 10.
     """
     return lambda shape, generator: generator.normal(0.0, math.sqrt(2.0 / _fans(shape)[0]), shape)
+
+
+def orthogonal(gain: float = 1.0) -> Initializer:
+    """A matrix with orthonormal rows or columns, whichever are fewer, times `gain`: a product with it keeps lengths.
+
+    Saxe, McClelland and Ganguli 2014. Axes further left count as rows.
+    """
+
+    def draw(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+        if len(shape) < 2:
+            raise ShapeError(f"an orthogonal first value needs at least two axes, got shape {show_shape(shape)}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        q, r = np.linalg.qr(generator.normal(size=(max(rows, columns), min(rows, columns))))
+        q *= np.sign(np.diag(r))  # without this the signs are not evenly distributed (Mezzadri 2007)
+        return gain * (q if rows >= columns else q.T).reshape(shape)
+
+    return draw
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -17,6 +17,38 @@ from flowgraph.ops.indexing import require_integers
 
 
 @dataclass(frozen=True)
+class Lengths(Op):
+    """How long sequences are, each from 1 to `limit`, the length of the axis they are padded to: checked where they are
+    fed."""
+
+    name: ClassVar[str] = "lengths"
+    family: ClassVar[str] = "indexing"
+    lowest: ClassVar[int] = 1
+    limit: Size
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        (lengths,) = types
+        require_integers(self, lengths, "numbers of elements")
+        return (lengths,)
+
+    def expand(self, *inputs: Tensor) -> Tensor:
+        return inputs[0]
+
+    def index_bounds(self, *types: TensorType) -> dict[int, Size]:
+        return {0: self.limit + 1}
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        return (None,)
+
+    def reference(self, lengths: np.ndarray) -> np.ndarray:
+        return lengths
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [Sample(cls(9), (values(5, low=1, high=9, dtype=dtype),)) for dtype in ("int32", "int64")]
+
+
+@dataclass(frozen=True)
 class ClipIndex(Op):
     """Row numbers moved into 0 .. limit - 1: what the compiler puts before a lookup whose numbers no input check
     covers.
