@@ -369,7 +369,8 @@ def registry_sources() -> dict[str, BlockLoops]:
         weights = random(*(int(s) for s in tensor.shape), seed=1).astype(tensor.dtype.numpy)  # type: ignore[arg-type]
         cost = sum_(multiply(tensor, constant(weights)))
         graphs.append(Graph((cost, *backward(cost, [list(feeds)[k] for k in sample.operands]))))
-    kernels = [call.kernel for graph in graphs for call in build_kernels(optimise(graph))]
+    optimised = map(optimise, graphs)
+    kernels = [call.kernel for graph in optimised for call in make_plan(graph, build_kernels(graph)).calls]
     kernels += demo_kernels()
     found = {}
     for kernel in kernels:

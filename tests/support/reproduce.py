@@ -89,7 +89,7 @@ def report(case: Case, path_name: str, path: Path) -> str:
                 )
                 parts.append(f"{node.outputs[0].label} = {fed!r}")
     try:
-        parts += ["", "kernels:", *(str(call.kernel) for call in build_kernels(optimise(graph)))]
+        parts += ["", "kernels:", *(str(call.kernel) for call in kernel_calls(build_kernels(optimise(graph))))]
     except Exception as error:  # the failure itself, or a second one: say so
         parts.append(f"no kernels: {type(error).__name__}: {error}")
     parts.append(f"again: random_case({case.seed}), or make fuzz with --seed {case.seed} --count 1")
