@@ -36,6 +36,7 @@ from flowgraph.ops.classification import (
     softmax,
 )
 from flowgraph.ops.contraction import add_bias, mul
+from flowgraph.ops.convolution import conv1d, conv2d
 from flowgraph.ops.distinct import first_equal
 from flowgraph.ops.einsum import einsum, matmul, tensordot
 from flowgraph.ops.elementwise import (
@@ -204,6 +205,8 @@ __all__ = [
     "concat",
     "concatenate",
     "constant",
+    "conv1d",
+    "conv2d",
     "cos",
     "cross_ent",
     "cross_ent_of_logistic",
