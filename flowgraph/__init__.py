@@ -102,6 +102,7 @@ from flowgraph.ops.piecewise import (
     sign,
     trunc,
 )
+from flowgraph.ops.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from flowgraph.ops.random import dropout
 from flowgraph.ops.reduce import all, any, max, mean, min, sum
 from flowgraph.ops.regression import absolute_error, huber, squared_error
@@ -196,6 +197,8 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "avg_pool1d",
+    "avg_pool2d",
     "binary_cross_ent",
     "broadcast_to",
     "cast",
@@ -256,6 +259,8 @@ __all__ = [
     "logsumexp",
     "matmul",
     "max",
+    "max_pool1d",
+    "max_pool2d",
     "maximum",
     "mean",
     "min",
