@@ -22,10 +22,10 @@ WORTH = 0.9  # a change must leave at most this much of what was out of order
 @dataclass(frozen=True)
 class Walk:
     """How a kernel walks memory: by buffer the elements that are fetched or stored one by one, not side by side; and
-    whether it is a product in register tiles, which it had better stay."""
+    what kind of register tiles it is made in, if any, which it had better stay."""
 
     single: Mapping[str, float]
-    tiled: bool
+    tiled: str
 
     @property
     def total(self) -> float:

@@ -104,14 +104,16 @@ def collapse(kernel: Kernel) -> Kernel:
     while changed:
         changed = False
         for first, second in zip(kernel.axes, kernel.axes[1:], strict=False):
-            merged = _merge(kernel, first, second)
+            merged = merge_axes(kernel, first, second)
             if merged is not None:
                 kernel, changed = merged, True
                 break
     return kernel
 
 
-def _merge(kernel: Kernel, first: Axis, second: Axis) -> Kernel | None:
+def merge_axes(kernel: Kernel, first: Axis, second: Axis) -> Kernel | None:
+    """The kernel with two neighbouring outer axes as one, called as the first was; None if an access walks them apart.
+    """
     joint = Axis(first.name, first.extent * second.extent)
     places: dict[str, int] = {}
     for nest in kernel.nests:

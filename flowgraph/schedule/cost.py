@@ -13,7 +13,7 @@ from flowgraph.index_notation import Axis, Expr, Load, Var, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest
 from flowgraph.kernels.layout import Walk
 from flowgraph.schedule.access import accesses, collapse, stride_along, varying
-from flowgraph.schedule.cpu import AcrossLanes, AlongRows, Product, Tile, as_product, choose
+from flowgraph.schedule.cpu import AcrossLanes, AlongRows, Panels, Product, Tile, as_contraction, as_product, choose
 
 TRANSPOSED = 0.25  # an element of a square transposed in registers, of one fetched by itself (measured: 0.2 to 0.3)
 LINE = 0.25  # an element of a vector whose neighbours in the loop lie elsewhere (measured: 0.25)
@@ -26,7 +26,8 @@ def walk_of(kernel: Kernel) -> Walk:
     single = dict.fromkeys((b.name for b in seen.buffers), 0.0)
     for buffer, count in _single_accesses(seen):
         single[buffer.name] += count
-    return Walk(single, as_product(seen) is not None)
+    schedule = choose(seen, REGISTERS)
+    return Walk(single, type(schedule).__name__ if isinstance(schedule, (Tile, Panels)) else "")
 
 
 def _single_accesses(kernel: Kernel) -> Iterator[tuple[Buffer, float]]:
@@ -36,6 +37,10 @@ def _single_accesses(kernel: Kernel) -> Iterator[tuple[Buffer, float]]:
         assert product_ is not None
         yield from _packed(kernel, product_)
         yield from _along(kernel, kernel.nests[1:], product_.j)
+    elif isinstance(schedule, Panels):
+        contraction = as_contraction(kernel)
+        assert contraction is not None
+        yield from _along(contraction.after, contraction.after.nests, contraction.column)
     elif isinstance(schedule, AlongRows):
         for nest in kernel.nests:
             if nest.axes and not nest.in_order:

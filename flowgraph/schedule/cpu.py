@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from flowgraph.graph.size import estimate, product
 from flowgraph.index_notation import Apply, Axis, Expr, Extent, Index, Load, Var, axes_of, reindex, transform, walk
-from flowgraph.kernels.kernel import Kernel
-from flowgraph.schedule.access import coefficient, stride_along, suits_vectors, varying
+from flowgraph.kernels.kernel import Kernel, Nest
+from flowgraph.schedule.access import accesses, coefficient, merge_axes, stride_along, suits_vectors, varying
 
 LANES = 16
 
@@ -18,6 +19,18 @@ class Tile:
     rows: int
     vectors: int
     pack: bool
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Products whose rows, columns and terms are any affine places, convolutions above all: a task computes up to
+    `blocks` register tiles below one another, `depth` terms at a time from a packed panel of the second operand.
+    """
+
+    rows: int
+    vectors: int
+    blocks: int
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Seen:
     """Where each integer comes first: one task that goes through them in order, with a table of those it has seen."""
 
 
-CpuSchedule = Tile | AcrossLanes | AlongRows | Strips | Seen
+CpuSchedule = Tile | Panels | AcrossLanes | AlongRows | Strips | Seen
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,122 @@ def as_product(kernel: Kernel) -> Product | None:
             i = rows[-1]
             return Product(i, j, k, a, b, reduction.name, tuple(x for x in leading if x != i))
     return None
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """The parts of a sum of products over several axes: result[rows, columns] = sum over `summed` of a * b at each
+    point of `others`. `after` is the rest of the kernel, in which the columns are one axis, `column`."""
+
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    summed: tuple[Axis, ...]
+    others: tuple[Axis, ...]
+    a: Load
+    b: Load
+    result: str
+    after: Kernel
+    column: Axis
+    transposed: bool  # whether b's neighbours in memory are terms, not columns
+
+
+def as_contraction(kernel: Kernel) -> Contraction | None:
+    """The kernel as sums of products over several axes with an epilogue, if it is that, with the rows and columns that
+    cost least: a convolution's columns are places of the image, its weights' gradient's are maps."""
+    found = _factors(kernel)
+    if found is None:
+        return None
+    nest, left, right = found
+    choices = []
+    for a, b in ((left, right), (right, left)):
+        rows = tuple(x for x in kernel.axes if x in axes_of(a) - axes_of(b))
+        own = tuple(x for x in kernel.axes if x in axes_of(b) - axes_of(a))
+        if not rows or not own:
+            continue
+        after, column, columns = _columns(kernel, own)
+        others = tuple(x for x in kernel.axes if x not in rows and x not in columns)
+        shape = kernel.buffer(str(b.source)).type.shape
+        steps = [stride_along(shape, b.index, axis) for axis in (nest.axes[-1], columns[-1])]
+        transposed = len(columns) == 1 and steps[0] == 1 and steps[1] != 1
+        name = nest.reductions[0].name
+        made = Contraction(rows, columns, nest.axes, others, a, b, name, after, column, transposed)
+        choices.append((_cycles(kernel, made), made))
+    return min(choices, key=lambda choice: choice[0])[1] if choices else None
+
+
+def _factors(kernel: Kernel) -> tuple[Nest, Load, Load] | None:
+    """The nest that sums products, and their factors, both of which move with every axis of the sum."""
+    if not kernel.nests or any(n.axes for n in kernel.nests[1:]):
+        return None
+    nest = kernel.nests[0]
+    if not nest.axes or len(nest.reductions) != 1 or nest.lets or nest.stores or nest.sorts:
+        return None
+    (reduction,) = nest.reductions
+    if reduction.running or reduction.combiner != "sum" or not reduction.value.dtype.is_float:
+        return None
+    match reduction.value:
+        case Apply("mul", (Load() as left, Load() as right)):
+            affine = all(_is_affine(e) for load in (left, right) for e in load.index)
+            moving = all(axis in axes_of(load) for load in (left, right) for axis in nest.axes)
+            return (nest, left, right) if affine and moving else None
+    return None
+
+
+def _columns(kernel: Kernel, own: tuple[Axis, ...]) -> tuple[Kernel, Axis, tuple[Axis, ...]]:
+    """The kernel without its sum, with as many of the axes `own`, from the last on, made one as it walks together."""
+    after = replace(kernel, nests=kernel.nests[1:])
+    columns: tuple[Axis, ...] = own[-1:]
+    column = own[-1]
+    for axis in reversed(own[:-1]):
+        place = kernel.axes.index(axis)
+        merged = merge_axes(after, axis, column) if kernel.axes[place + 1] == columns[0] else None
+        if merged is None:
+            break
+        after, columns = merged, (axis, *columns)
+        column = next(x for x in after.axes if x.name == axis.name)
+    return after, column, columns
+
+
+CHUNK = 16  # register tiles below one another that share a panel, unless there would be too few tasks
+PIECE, SQUARE, SINGLE = 2.5, 5.0, 18.0  # cycles: a piece of a packed row, a vector transposed, one fetched by elements
+
+
+def _cycles(kernel: Kernel, found: Contraction) -> float:
+    """What a contraction costs, roughly: its sums, what is packed for them, and storing what is not side by side."""
+    rows, columns, summed, others = (
+        estimate(product(x.extent for x in axes)) for axes in (found.rows, found.columns, found.summed, found.others)
+    )
+    vectors = -(-columns // LANES)
+    panels = others * -(-rows // (8 * CHUNK)) * summed
+    along = stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.columns[-1])
+    if found.transposed:
+        packed = SQUARE * vectors
+    else:
+        last = estimate(found.columns[-1].extent)
+        each = -(-columns // last) * -(-last // LANES) if len(found.columns) > 1 else vectors
+        packed = (PIECE if along == 1 else SINGLE) * each
+    apart = sum(
+        stride_along(b.type.shape, index, found.column) not in (0, 1)
+        for nest in found.after.nests
+        for b, index in accesses(found.after, nest)
+    )
+    sums = others * -(-rows // 8) * 8 * vectors * summed / 2
+    return sums + panels * packed + others * rows * vectors * (4 + SINGLE * apart)
+
+
+def _panels(kernel: Kernel, found: Contraction, tile: tuple[int, int]) -> Panels:
+    """As many tiles to a task as there may be with enough tasks for a team of threads."""
+    narrow = isinstance(found.column.extent, int) and found.column.extent <= LANES
+    rows, vectors = tile[0], 1 if narrow else tile[1]
+    each = estimate(product(x.extent for x in found.others)) * -(-estimate(found.column.extent) // (vectors * LANES))
+    many = -(-estimate(product(x.extent for x in found.rows)) // rows)
+    blocks = next((n for n in (CHUNK, CHUNK // 4) if each * -(-many // n) >= TASKS), 1)
+    itemsize = found.a.dtype.itemsize
+    return Panels(rows, vectors, blocks, PANEL // (vectors * LANES * itemsize))
+
+
+TASKS = 32  # enough for a team, and for its threads to end together
+PANEL = 32768  # bytes of a panel: two thirds of the first level of cache
 
 
 @dataclass(frozen=True)
@@ -139,13 +268,16 @@ def _is_affine(expr: Expr) -> bool:
 
 def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     """The schedule of a (collapsed) kernel; `tile` is the register tile that suits this machine and dtype."""
-    product = as_product(kernel)
-    if product is not None:
-        unit = stride_along(kernel.buffer(str(product.b.source)).type.shape, product.b.index, product.j) == 1
-        narrow = isinstance(product.j.extent, int) and product.j.extent <= LANES
+    found = as_product(kernel)
+    if found is not None:
+        unit = stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.j) == 1
+        narrow = isinstance(found.j.extent, int) and found.j.extent <= LANES
         return Tile(tile[0], 1 if narrow else tile[1], pack=not unit)
     if as_first(kernel) is not None:
         return Seen()
+    contraction = as_contraction(kernel)
+    if contraction is not None:
+        return _panels(kernel, contraction, tile)
     inner = [nest for nest in kernel.nests if nest.axes]
     if not kernel.axes:
         return AlongRows()
