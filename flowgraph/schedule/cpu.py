@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from flowgraph.graph.size import estimate, product
 from flowgraph.index_notation import Apply, Axis, Expr, Extent, Index, Load, Var, axes_of, reindex, transform, walk
 from flowgraph.kernels.kernel import Kernel, Nest
-from flowgraph.schedule.access import accesses, coefficient, merge_axes, stride_along, suits_vectors, varying
+from flowgraph.schedule.access import (
+    accesses,
+    coefficient,
+    merge_axes,
+    stride_along,
+    suits_vectors,
+    varying,
+    vector_loads,
+)
 
 LANES = 16
 
@@ -213,12 +221,11 @@ def _panels(kernel: Kernel, found: Contraction, tile: tuple[int, int]) -> Panels
     each = estimate(product(x.extent for x in found.others)) * -(-estimate(found.column.extent) // (vectors * LANES))
     many = -(-estimate(product(x.extent for x in found.rows)) // rows)
     blocks = next((n for n in (CHUNK, CHUNK // 4) if each * -(-many // n) >= TASKS), 1)
-    itemsize = found.a.dtype.itemsize
-    return Panels(rows, vectors, blocks, PANEL // (vectors * LANES * itemsize))
+    return Panels(rows, vectors, blocks, DEPTH)
 
 
 TASKS = 32  # enough for a team, and for its threads to end together
-PANEL = 32768  # bytes of a panel: two thirds of the first level of cache
+DEPTH = 256  # terms of a panel: 32 KiB, which stay in the first level of cache; the same on every machine, as bits are
 
 
 @dataclass(frozen=True)
@@ -288,6 +295,8 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if any(nest.sorts for nest in inner):
         return AlongRows()
     last = kernel.axes[-1]
+    if _fills_more_lanes(kernel, inner, last):
+        return AcrossLanes(block=0 if len(kernel.axes) > 1 else LANES)
     if any(nest.running for nest in inner):
         return AcrossLanes(block=LANES) if _stores_follow(kernel, last) else AlongRows()
     along = sum(suits_vectors(kernel, nest.axes[-1]) for nest in inner)
@@ -295,6 +304,24 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if along >= across or not _stores_are_apart(kernel, last):
         return AlongRows()
     return AcrossLanes(block=LANES)
+
+
+HORIZONTAL = 4  # what combining the lanes of a vector costs, in vector loads
+
+
+def _fills_more_lanes(kernel: Kernel, inner: list[Nest], last: Axis) -> bool:
+    """Whether vectors along the last outer axis do more at once than vectors along inner axes that are known to be
+    short: a window of a pool fills two or three lanes."""
+    short = [nest.axes[-1].extent for nest in inner if not nest.in_order]
+    if len(short) < len(inner) or not _stores_are_apart(kernel, last):
+        return False
+    known = [n for n in short if isinstance(n, int) and 0 < n < LANES]
+    if len(known) < len(short):
+        return False
+    points = [estimate(product(a.extent for a in nest.axes)) for nest in inner]
+    combined = sum(len(nest.reductions) * HORIZONTAL / n for nest, n in zip(inner, points, strict=True))
+    along = combined + sum(vector_loads(kernel, nest.axes[-1]) / n for nest, n in zip(inner, known, strict=True))
+    return vector_loads(kernel, last) / min(estimate(last.extent) or 1, LANES) < along
 
 
 def _stores_are_apart(kernel: Kernel, axis: Axis) -> bool:
