@@ -76,7 +76,9 @@ def agree(outputs: list[Tensor], feeds: dict[Tensor, np.ndarray], **sizes: int) 
     ("image", "weights", "options"),
     [
         ((2, 20, 9, 9), (33, 20, 4, 4), {}),  # terms of two panels, rows of two tasks' columns
-        ((1, 1, 40, 41), (1, 1, 3, 3), {}),  # one row
+        ((1, 1, 40, 41), (1, 1, 3, 3), {}),  # one row: no tile
+        ((2, 9, 12, 20), (9, 1, 3, 3), {"groups": 9}),  # the same, of one channel a group
+        ((2, 4, 7, 6), (5, 4, 7, 2), {}),
         ((3, 2, 5, 5), (150, 2, 5, 5), {}),  # one column; more rows than a task takes
         ((2, 3, 21, 19), (17, 3, 3, 2), {"stride": 2, "dilation": 2}),
         ((2, 6, 9, 20), (8, 3, 3, 3), {"groups": 2, "padding": "same"}),

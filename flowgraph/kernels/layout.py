@@ -93,6 +93,8 @@ def _names(call: KernelCall, tensor: Tensor) -> Iterator[str]:
 def _loop_orders(kernel: Kernel) -> Iterator[Kernel]:
     """The kernel with each of its outer loops innermost."""
     for axis in kernel.axes[:-1]:
+        if axis.extent == 1:
+            continue
         axes = (*(a for a in kernel.axes if a != axis), axis)
         yield replace(kernel, axes=axes, reason=f"{kernel.reason}; {axis.name} innermost: memory is walked in order")
 

@@ -13,7 +13,17 @@ from flowgraph.index_notation import Axis, Expr, Load, Var, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest
 from flowgraph.kernels.layout import Walk
 from flowgraph.schedule.access import accesses, collapse, stride_along, varying
-from flowgraph.schedule.cpu import AcrossLanes, AlongRows, Panels, Product, Tile, as_contraction, as_product, choose
+from flowgraph.schedule.cpu import (
+    LANES,
+    AcrossLanes,
+    AlongRows,
+    Panels,
+    Product,
+    Tile,
+    as_contraction,
+    as_product,
+    choose,
+)
 
 TRANSPOSED = 0.25  # an element of a square transposed in registers, of one fetched by itself (measured: 0.2 to 0.3)
 LINE = 0.25  # an element of a vector whose neighbours in the loop lie elsewhere (measured: 0.25)
@@ -45,6 +55,7 @@ def _single_accesses(kernel: Kernel) -> Iterator[tuple[Buffer, float]]:
         for nest in kernel.nests:
             if nest.axes and not nest.in_order:
                 yield from _along(kernel, [nest], nest.axes[-1])
+                yield from _half_empty(kernel, nest)
     elif kernel.axes:
         yield from _along(kernel, kernel.nests, kernel.axes[-1])
         if isinstance(schedule, AcrossLanes):
@@ -58,6 +69,14 @@ def _packed(kernel: Kernel, found: Product) -> Iterator[tuple[Buffer, float]]:
         return
     each = TRANSPOSED if stride_along(buffer.type.shape, found.b.index, found.k) == 1 else 1.0
     yield buffer, each * _count((*found.others, found.k, found.j))
+
+
+def _half_empty(kernel: Kernel, nest: Nest) -> Iterator[tuple[Buffer, float]]:
+    """Vectors along an inner axis that is known to be short: a load of one brings a few elements."""
+    length = nest.axes[-1].extent
+    if isinstance(length, int) and 0 < length < LANES:
+        for buffer, _ in accesses(kernel, nest):
+            yield buffer, (1 / length - 1 / LANES) * _count((*kernel.axes, *nest.axes))
 
 
 def _line_by_line(kernel: Kernel, lane: Axis) -> Iterator[tuple[Buffer, float]]:

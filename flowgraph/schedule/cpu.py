@@ -214,6 +214,15 @@ def _cycles(kernel: Kernel, found: Contraction) -> float:
     return sums + panels * packed + others * rows * vectors * (4 + SINGLE * apart)
 
 
+def _fills_a_tile(found: Contraction) -> bool:
+    """Whether there are rows and columns enough for a register tile: of one channel a group, plain loops make more."""
+    sides = (found.rows, found.columns)
+    return all(estimate(product(x.extent for x in axes)) >= LEAST for axes in sides)
+
+
+LEAST = 4  # rows or columns: half of a tile
+
+
 def _panels(kernel: Kernel, found: Contraction, tile: tuple[int, int]) -> Panels:
     """As many tiles to a task as there may be with enough tasks for a team of threads."""
     narrow = isinstance(found.column.extent, int) and found.column.extent <= LANES
@@ -283,7 +292,7 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if as_first(kernel) is not None:
         return Seen()
     contraction = as_contraction(kernel)
-    if contraction is not None:
+    if contraction is not None and _fills_a_tile(contraction):
         return _panels(kernel, contraction, tile)
     inner = [nest for nest in kernel.nests if nest.axes]
     if not kernel.axes:
