@@ -12,8 +12,11 @@ import flowgraph as fg
 from flowgraph.autodiff import backward
 from flowgraph.errors import InputError, ShapeError
 from flowgraph.graph.graph import Graph
+from flowgraph.kernels.build import build_kernels
+from flowgraph.schedule.access import collapse
+from flowgraph.schedule.cuda import choose
 from tests.support.compare import Oracle
-from tests.support.paths import PATHS
+from tests.support.paths import PATHS, optimise
 
 
 def run(outputs: Any, device: str = "reference", **feeds: np.ndarray) -> np.ndarray:
@@ -141,3 +144,15 @@ def test_what_does_not_fit_is_refused_where_it_is_written(make: Any, problem: st
         make()
     assert "test_convolution" in str(caught.value)
     assert "hint" in str(caught.value)
+
+
+@pytest.mark.skipif("cuda" not in PATHS, reason="needs numba-cuda")
+def test_on_a_gpu_each_thread_takes_a_window_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowgraph.schedule.cuda.MANY", 64)
+    x, w = fg.input("x", (4, 3, 20, 22)), fg.input("w", (5, 3, 3, 3))
+    y = fg.max_pool2d(fg.relu(fg.conv2d(x, w)), 2)
+    graph = Graph((y, *backward(fg.sum(y * y), [x, w])))
+    schedules = [type(choose(collapse(call.kernel))).__name__ for call in build_kernels(optimise(graph))]
+    assert schedules.count("Serial") >= 4
+    feeds = {x: random(4, 3, 20, 22), w: random(5, 3, 3, 3, seed=1)}
+    assert not Oracle(graph, feeds, {}).mismatch(PATHS["cuda"](graph, feeds, {}))

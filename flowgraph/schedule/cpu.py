@@ -304,7 +304,7 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if any(nest.sorts for nest in inner):
         return AlongRows()
     last = kernel.axes[-1]
-    if _fills_more_lanes(kernel, inner, last):
+    if fills_more_lanes(kernel, inner, last):
         return AcrossLanes(block=0 if len(kernel.axes) > 1 else LANES)
     if any(nest.running for nest in inner):
         return AcrossLanes(block=LANES) if _stores_follow(kernel, last) else AlongRows()
@@ -318,7 +318,7 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
 HORIZONTAL = 4  # what combining the lanes of a vector costs, in vector loads
 
 
-def _fills_more_lanes(kernel: Kernel, inner: list[Nest], last: Axis) -> bool:
+def fills_more_lanes(kernel: Kernel, inner: list[Nest], last: Axis) -> bool:
     """Whether vectors along the last outer axis do more at once than vectors along inner axes that are known to be
     short: a window of a pool fills two or three lanes."""
     short = [nest.axes[-1].extent for nest in inner if not nest.in_order]
