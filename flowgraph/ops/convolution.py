@@ -2,11 +2,12 @@
 
 One op, whose derivatives are convolutions again: like `einsum`, it names the axes of its operands, and the last ones
 are windows. The gradient of the weights slides the gradient of the result over the image, strides and dilations
-exchanged; that of the image slides the flipped weights over the gradient with zeros between its elements.
+exchanged; that of the image slides the flipped weights over the gradient of the result.
 """
 
 from __future__ import annotations
 
+import itertools
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +17,15 @@ import numpy as np
 
 from flowgraph.errors import DTypeError, ShapeError
 from flowgraph.graph import origin as origins
-from flowgraph.graph.size import Shape, Size, evaluate, exact_quotient, show_shape
+from flowgraph.graph.size import Shape, Size, evaluate, exact_quotient, floor_divide, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Body, Index, call
 from flowgraph.ops.base import Cotangents, Op, Sample, load, require_float, values
+from flowgraph.ops.elementwise import Copy
 from flowgraph.ops.leaf import as_operands
-from flowgraph.ops.shape import reshape
-from flowgraph.ops.slicing import Flip
+from flowgraph.ops.shape import reshape, transpose
+from flowgraph.ops.slicing import Flip, Slice
 from flowgraph.ops.windows import (
     fitting,
     moved,
@@ -122,16 +124,47 @@ class Convolution(Op):
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,), (x, w) = cotangents, inputs
         assert g is not None
-        image, kernel, extents = self._image(x.type), self._kernel(w.type), self._extents(w.type)
+        kernel = self._kernel(w.type)
         by_w = Convolution(self.first, self.result, self.second, kernel, self.dilations, self.strides)(x, g)
+        residues = any(s != 1 for s in self.strides) and all(d == 1 for d in self.dilations)
+        residues = residues and all(isinstance(n, int) for n in kernel)
+        return (self._by_residues(x, w, g) if residues else self._by_image(x, w, g)), by_w
+
+    def _by_image(self, x: Tensor, w: Tensor, g: Tensor) -> Tensor:
+        """The gradient of the image: flipped weights slide over g, zeros between its elements."""
+        image, extents = self._image(x.type), self._extents(w.type)
         margin = tuple(n - 1 for n in extents)  # every window that an element of the image is in
         whole = tuple(n + m for n, m in zip(image, margin, strict=True))
         around = spread_out(g, margin, self.strides, whole, 0.0)
-        longer = tuple(len(self.second) + k for k, n in enumerate(kernel) if n != 1)
-        flipped = Flip(longer)(w) if longer else w
-        ones = (1,) * len(kernel)
-        by_x = Convolution(self.result, self.second, self.first, image, ones, self.dilations)(around, flipped)
-        return by_x, by_w
+        ones = (1,) * len(image)
+        flipped = _flipped(w, len(image))
+        return Convolution(self.result, self.second, self.first, image, ones, self.dilations)(around, flipped)
+
+    def _by_residues(self, x: Tensor, w: Tensor, g: Tensor) -> Tensor:
+        """The same where windows are a stride apart, without multiplying zeros between them: element s t + r of the
+        image meets the weights r, r + s, ... only. So those with the same remainder slide over g by themselves, the
+        remainders are labels more, and their results lie interleaved."""
+        rank, lead = len(self.counts), len(self.second)
+        image, strides = self._image(x.type), self.strides
+        labels = "".join([c for c in string.ascii_lowercase if c not in self.first + self.second][:rank])
+        every = tuple(-(-int(n) // s) for n, s in zip(self._kernel(w.type), strides, strict=True))  # type: ignore[arg-type]
+        filled = tuple(n * s for n, s in zip(every, strides, strict=True))
+        w = spread_out(w, (0,) * rank, (1,) * rank, filled, 0.0)
+        w = reshape(w, (*w.shape[:lead], *itertools.chain(*zip(every, strides, strict=True))))
+        places = range(lead, lead + 2 * rank)
+        w = transpose(w, (*range(lead), *places[1::2], *places[::2]))
+        count = tuple(floor_divide(n + (s - 1), s) for n, s in zip(image, strides, strict=True))
+        whole = tuple(n + m - 1 for n, m in zip(count, every, strict=True))
+        around = spread_out(g, tuple(n - 1 for n in every), (1,) * rank, whole, 0.0)
+        ones = (1,) * rank
+        convolved = Convolution(self.result, self.second + labels, self.first + labels, count, ones, ones)
+        found = convolved(around, _flipped(w, rank))
+        front = len(self.first)
+        order = itertools.chain(*zip(range(front + rank, front + 2 * rank), range(front, front + rank), strict=True))
+        found = Copy()(transpose(found, (*range(front), *order)))  # in memory, so that what is read of it is affine
+        joined = tuple(n * s for n, s in zip(count, strides, strict=True))
+        found = reshape(found, (*found.shape[:front], *joined))
+        return found if joined == image else Slice((0,) * found.rank, x.shape, (1,) * found.rank)(found)
 
     def reference(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
         rank = len(self.counts)
@@ -153,6 +186,7 @@ class Convolution(Op):
             (layer, (3, 2, 24), (17, 2, 3), 2, 3),
             (layer, (2, 3, 9, 21), (5, 3, 3, 3), 1, 1),
             (layer, (2, 2, 11, 8), (3, 2, 3, 2), 2, 1),
+            (layer, (1, 2, 10, 12), (2, 2, 2, 5), 3, 1),
             (layer, (1, 2, 9, 19), (18, 2, 2, 3), 1, 2),
             (layer, (1, 1, 5, 5), (1, 1, 5, 5), 1, 1),
             (layer, (2, 5, 6, 7), (3, 5, 1, 1), 1, 1),
@@ -171,6 +205,12 @@ class Convolution(Op):
             made.append(Sample(op, (values(*image), values(*kernel, seed=1))))
         wide = cls(*layer, (3,), (2,), (1,))  # fewer windows than there are
         return [*made, Sample(wide, (values(2, 2, 12, dtype="float64"), values(3, 2, 4, dtype="float64", seed=1)))]
+
+
+def _flipped(w: Tensor, rank: int) -> Tensor:
+    """w with its last axes in reverse order."""
+    longer = tuple(k for k in range(w.rank - rank, w.rank) if w.shape[k] != 1)
+    return Flip(longer)(w) if longer else w
 
 
 def conv1d(

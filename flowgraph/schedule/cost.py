@@ -15,6 +15,7 @@ from flowgraph.kernels.layout import Walk
 from flowgraph.schedule.access import accesses, collapse, stride_along, varying
 from flowgraph.schedule.cpu import (
     LANES,
+    SINGLE,
     AcrossLanes,
     AlongRows,
     Panels,
@@ -23,6 +24,7 @@ from flowgraph.schedule.cpu import (
     as_contraction,
     as_product,
     choose,
+    cycles,
 )
 
 TRANSPOSED = 0.25  # an element of a square transposed in registers, of one fetched by itself (measured: 0.2 to 0.3)
@@ -50,14 +52,18 @@ def _single_accesses(kernel: Kernel) -> Iterator[tuple[Buffer, float]]:
     elif isinstance(schedule, Panels):
         contraction = as_contraction(kernel)
         assert contraction is not None
+        packed = kernel.buffer(str(contraction.b.source))
+        yield packed, cycles(kernel, contraction) * LANES / SINGLE  # its sums, too: an order may change how many
         yield from _along(contraction.after, contraction.after.nests, contraction.column)
     elif isinstance(schedule, AlongRows):
         for nest in kernel.nests:
             if nest.axes and not nest.in_order:
                 yield from _along(kernel, [nest], nest.axes[-1])
-                yield from _half_empty(kernel, nest)
+                yield from _half_empty(kernel, nest, nest.axes[-1])
     elif kernel.axes:
         yield from _along(kernel, kernel.nests, kernel.axes[-1])
+        for nest in kernel.nests:
+            yield from _half_empty(kernel, nest, kernel.axes[-1])
         if isinstance(schedule, AcrossLanes):
             yield from _line_by_line(kernel, kernel.axes[-1])
 
@@ -71,9 +77,9 @@ def _packed(kernel: Kernel, found: Product) -> Iterator[tuple[Buffer, float]]:
     yield buffer, each * _count((*found.others, found.k, found.j))
 
 
-def _half_empty(kernel: Kernel, nest: Nest) -> Iterator[tuple[Buffer, float]]:
-    """Vectors along an inner axis that is known to be short: a load of one brings a few elements."""
-    length = nest.axes[-1].extent
+def _half_empty(kernel: Kernel, nest: Nest, lane: Axis) -> Iterator[tuple[Buffer, float]]:
+    """Vectors along an axis that is known to be short: a load of one brings a few elements."""
+    length = lane.extent
     if isinstance(length, int) and 0 < length < LANES:
         for buffer, _ in accesses(kernel, nest):
             yield buffer, (1 / length - 1 / LANES) * _count((*kernel.axes, *nest.axes))

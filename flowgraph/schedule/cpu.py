@@ -150,7 +150,7 @@ def as_contraction(kernel: Kernel) -> Contraction | None:
         transposed = len(columns) == 1 and steps[0] == 1 and steps[1] != 1
         name = nest.reductions[0].name
         made = Contraction(rows, columns, nest.axes, others, a, b, name, after, column, transposed)
-        choices.append((_cycles(kernel, made), made))
+        choices.append((cycles(kernel, made) + _apart(made), made))
     return min(choices, key=lambda choice: choice[0])[1] if choices else None
 
 
@@ -191,27 +191,30 @@ CHUNK = 16  # register tiles below one another that share a panel, unless there 
 PIECE, SQUARE, SINGLE = 2.5, 5.0, 18.0  # cycles: a piece of a packed row, a vector transposed, one fetched by elements
 
 
-def _cycles(kernel: Kernel, found: Contraction) -> float:
-    """What a contraction costs, roughly: its sums, what is packed for them, and storing what is not side by side."""
+def cycles(kernel: Kernel, found: Contraction) -> float:
+    """What a contraction costs, roughly, but for stores that are not side by side: its sums, and what is packed."""
     rows, columns, summed, others = (
         estimate(product(x.extent for x in axes)) for axes in (found.rows, found.columns, found.summed, found.others)
     )
     vectors = -(-columns // LANES)
-    panels = others * -(-rows // (8 * CHUNK)) * summed
+    sums = others * -(-rows // 8) * 8 * vectors * summed / 2
+    lines = others * -(-rows // (8 * _blocks(found, 8, 2 * LANES))) * summed
+    last = max(estimate(found.columns[-1].extent), 1)
+    pieces = -(-columns // last) * -(-last // LANES)
     along = stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.columns[-1])
-    if found.transposed:
-        packed = SQUARE * vectors
-    else:
-        last = estimate(found.columns[-1].extent)
-        each = -(-columns // last) * -(-last // LANES) if len(found.columns) > 1 else vectors
-        packed = (PIECE if along == 1 else SINGLE) * each
-    apart = sum(
-        stride_along(b.type.shape, index, found.column) not in (0, 1)
+    packed = SQUARE * vectors if found.transposed else (PIECE if along == 1 else SINGLE) * pieces
+    return sums + lines * packed + 4 * others * rows * vectors
+
+
+def _apart(found: Contraction) -> float:
+    """The cycles of accesses after the sums that are not side by side."""
+    points = estimate(product(x.extent for x in (*found.others, *found.rows, *found.columns)))
+    steps = (
+        stride_along(b.type.shape, index, found.column)
         for nest in found.after.nests
         for b, index in accesses(found.after, nest)
     )
-    sums = others * -(-rows // 8) * 8 * vectors * summed / 2
-    return sums + panels * packed + others * rows * vectors * (4 + SINGLE * apart)
+    return sum(step not in (0, 1) for step in steps) * points * SINGLE / LANES
 
 
 def _fills_a_tile(found: Contraction) -> bool:
@@ -227,10 +230,14 @@ def _panels(kernel: Kernel, found: Contraction, tile: tuple[int, int]) -> Panels
     """As many tiles to a task as there may be with enough tasks for a team of threads."""
     narrow = isinstance(found.column.extent, int) and found.column.extent <= LANES
     rows, vectors = tile[0], 1 if narrow else tile[1]
-    each = estimate(product(x.extent for x in found.others)) * -(-estimate(found.column.extent) // (vectors * LANES))
+    return Panels(rows, vectors, _blocks(found, rows, vectors * LANES), DEPTH)
+
+
+def _blocks(found: Contraction, rows: int, width: int) -> int:
+    """How many tiles of so many rows and columns a task has."""
+    each = estimate(product(x.extent for x in found.others)) * -(-estimate(found.column.extent) // width)
     many = -(-estimate(product(x.extent for x in found.rows)) // rows)
-    blocks = next((n for n in (CHUNK, CHUNK // 4) if each * -(-many // n) >= TASKS), 1)
-    return Panels(rows, vectors, blocks, DEPTH)
+    return next((n for n in (CHUNK, CHUNK // 4) if each * -(-many // n) >= TASKS), 1)
 
 
 TASKS = 32  # enough for a team, and for its threads to end together
