@@ -51,6 +51,14 @@ def test_the_columns_of_the_gradient_of_weights_are_maps_whose_places_are_transp
     assert [a.extent for a in found.columns] == [50] and [a.extent for a in found.rows] == [20, 5, 5]
 
 
+def test_terms_that_lie_together_by_three_are_not_transposed_by_sixteen() -> None:
+    """A convolution of the batch innermost, whose windows' places lie apart: what a layout may make of one."""
+    x, w = fg.input("x", (64, 9, 9, 32)), fg.input("w", (48, 64, 3, 3))
+    (kernel,) = kernels(fg.conv2d(fg.transpose(x, (3, 0, 1, 2)), w, stride=2))
+    found = as_contraction(kernel)
+    assert found is not None and (not found.transposed or [a.extent for a in found.columns] == [48])
+
+
 def test_an_epilogue_that_walks_the_axes_of_places_apart_leaves_them_apart() -> None:
     x, w = layer(2)
     b = fg.input("b", (8, 1))  # a bias for each row of the image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from flowgraph.graph.size import estimate, product
+from flowgraph.graph.size import Shape, Size, estimate, product
 from flowgraph.index_notation import Apply, Axis, Expr, Extent, Index, Load, Var, axes_of, reindex, transform, walk
 from flowgraph.kernels.kernel import Kernel, Nest
 from flowgraph.schedule.access import (
@@ -146,8 +146,8 @@ def as_contraction(kernel: Kernel) -> Contraction | None:
         after, column, columns = _columns(kernel, own)
         others = tuple(x for x in kernel.axes if x not in rows and x not in columns)
         shape = kernel.buffer(str(b.source)).type.shape
-        steps = [stride_along(shape, b.index, axis) for axis in (nest.axes[-1], columns[-1])]
-        transposed = len(columns) == 1 and steps[0] == 1 and steps[1] != 1
+        apart = stride_along(shape, b.index, columns[-1]) != 1
+        transposed = len(columns) == 1 and apart and _run(shape, b, nest.axes) >= LANES
         name = nest.reductions[0].name
         made = Contraction(rows, columns, nest.axes, others, a, b, name, after, column, transposed)
         choices.append((cycles(kernel, made) + _apart(made), made))
@@ -185,6 +185,16 @@ def _columns(kernel: Kernel, own: tuple[Axis, ...]) -> tuple[Kernel, Axis, tuple
         after, columns = merged, (axis, *columns)
         column = next(x for x in after.axes if x.name == axis.name)
     return after, column, columns
+
+
+def _run(shape: Shape, load: Load, summed: tuple[Axis, ...]) -> int:
+    """How many terms, one after the other, lie side by side in memory."""
+    length: Size = 1
+    for axis in reversed(summed):
+        if stride_along(shape, load.index, axis) != length:
+            break
+        length = length * axis.extent
+    return estimate(length)
 
 
 CHUNK = 16  # register tiles below one another that share a panel, unless there would be too few tasks
