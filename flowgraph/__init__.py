@@ -36,6 +36,7 @@ from flowgraph.ops.classification import (
     softmax,
 )
 from flowgraph.ops.contraction import add_bias, mul
+from flowgraph.ops.convolution import conv1d, conv2d
 from flowgraph.ops.distinct import first_equal
 from flowgraph.ops.einsum import einsum, matmul, tensordot
 from flowgraph.ops.elementwise import (
@@ -101,6 +102,7 @@ from flowgraph.ops.piecewise import (
     sign,
     trunc,
 )
+from flowgraph.ops.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from flowgraph.ops.random import dropout
 from flowgraph.ops.reduce import all, any, max, mean, min, sum
 from flowgraph.ops.regression import absolute_error, huber, squared_error
@@ -196,6 +198,8 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "avg_pool1d",
+    "avg_pool2d",
     "binary_cross_ent",
     "broadcast_to",
     "cast",
@@ -205,6 +209,8 @@ __all__ = [
     "concat",
     "concatenate",
     "constant",
+    "conv1d",
+    "conv2d",
     "cos",
     "cross_ent",
     "cross_ent_of_logistic",
@@ -254,6 +260,8 @@ __all__ = [
     "logsumexp",
     "matmul",
     "max",
+    "max_pool1d",
+    "max_pool2d",
     "maximum",
     "mean",
     "min",

@@ -27,6 +27,7 @@ from flowgraph.ops.elementwise import multiply
 from flowgraph.ops.leaf import constant
 from flowgraph.ops.reduce import sum as sum_
 from flowgraph.passes.pipeline import OPTIMISE, run_passes
+from flowgraph.plan.plan import make_plan
 from flowgraph.schedule.access import collapse
 from flowgraph.schedule.cuda import (
     LARGE,

@@ -17,7 +17,7 @@ from flowgraph.graph.types import float32, float64, int32
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Index, Load, cast, walk
 from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.fuse import CHEAP, body_of, fuse, is_contraction, reads_of
-from flowgraph.kernels.kernel import Kernel, KernelCall, Let, Nest, Store, verify_kernel
+from flowgraph.kernels.kernel import Kernel, KernelCall, Let, Nest, Store, kernel_calls, verify_kernel
 from flowgraph.ops.leaf import Leaf
 from flowgraph.ops.shape import Injective, Reshape
 from tests.support.compare import Oracle

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,7 +13,7 @@ from flowgraph.compile import arrange
 from flowgraph.graph.graph import Graph
 from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.horizontal import join_side_by_side
-from flowgraph.kernels.kernel import KernelCall
+from flowgraph.kernels.kernel import Call, kernel_calls
 from flowgraph.schedule.access import collapse
 from flowgraph.schedule.cost import walk_of
 from flowgraph.schedule.cpu import Tile, choose

@@ -20,7 +20,7 @@ _FILES = (*_NAMED, *sorted((_HERE / "cpu").glob("*.py")))
 PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES)).hexdigest()
 """Changes with any file of the prelude; part of the key of a kept kernel."""
 
-_TILE = re.compile(r"\btile_(head_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
+_TILE = re.compile(r"\btile_(?:(head|at)_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
 
 
 @cache
@@ -31,10 +31,10 @@ def _fixed_names() -> dict[str, object]:
 
 
 @cache
-def _tile(head: bool, dtype: str, rows: int, vectors: int) -> object:
+def _tile(how: str, dtype: str, rows: int, vectors: int) -> object:
     from flowgraph.codegen.cpu.tile import tile
 
-    return tile(dtype, rows, vectors, head)
+    return tile(dtype, rows, vectors, how)
 
 
 def namespace() -> dict[str, object]:
@@ -45,8 +45,9 @@ def namespace() -> dict[str, object]:
 def namespace_for(source_text: str) -> dict[str, object]:
     """The namespace to run `source_text` in: the prelude, with the tiles that the text mentions."""
     names = namespace()
-    for head, dtype, rows, vectors in set(_TILE.findall(source_text)):
-        names[f"tile_{head}{dtype}_{rows}x{vectors}"] = _tile(bool(head), dtype, int(rows), int(vectors))
+    for how, dtype, rows, vectors in set(_TILE.findall(source_text)):
+        name = f"tile_{how}{'_' if how else ''}{dtype}_{rows}x{vectors}"
+        names[name] = _tile(how, dtype, int(rows), int(vectors))
     return names
 
 

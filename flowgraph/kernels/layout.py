@@ -22,10 +22,10 @@ WORTH = 0.9  # a change must leave at most this much of what was out of order
 @dataclass(frozen=True)
 class Walk:
     """How a kernel walks memory: by buffer the elements that are fetched or stored one by one, not side by side; and
-    whether it is a product in register tiles, which it had better stay."""
+    what kind of register tiles it is made in, if any, which it had better stay."""
 
     single: Mapping[str, float]
-    tiled: bool
+    tiled: str
 
     @property
     def total(self) -> float:
@@ -97,6 +97,8 @@ def _names(call: KernelCall, tensor: Tensor) -> Iterator[str]:
 def _loop_orders(kernel: Kernel) -> Iterator[Kernel]:
     """The kernel with each of its outer loops innermost."""
     for axis in kernel.axes[:-1]:
+        if axis.extent == 1:
+            continue
         axes = (*(a for a in kernel.axes if a != axis), axis)
         yield replace(kernel, axes=axes, reason=f"{kernel.reason}; {axis.name} innermost: memory is walked in order")
 

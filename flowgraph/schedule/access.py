@@ -78,6 +78,13 @@ def accesses(kernel: Kernel, nest: Nest) -> Iterator[tuple[Buffer, tuple[Expr, .
 GATHER = 4  # what gathering a vector costs, in loads of consecutive elements
 
 
+def vector_loads(kernel: Kernel, axis: Axis) -> int:
+    """What the accesses of the inner loops cost as vectors along an axis, in loads of consecutive elements."""
+    inner = [nest for nest in kernel.nests if nest.axes]
+    strides = [stride_along(b.type.shape, index, axis) for nest in inner for b, index in accesses(kernel, nest)]
+    return sum(0 if s == 0 else 1 if s == 1 else GATHER for s in strides)
+
+
 def suits_vectors(kernel: Kernel, axis: Axis) -> int:
     """How well the accesses of the inner loops suit vectors along an axis: those of consecutive elements count for it,
     those of elements apart against it. What stands outside of the inner loops is done once, so how counts for little.
@@ -104,14 +111,16 @@ def collapse(kernel: Kernel) -> Kernel:
     while changed:
         changed = False
         for first, second in zip(kernel.axes, kernel.axes[1:], strict=False):
-            merged = _merge(kernel, first, second)
+            merged = merge_axes(kernel, first, second)
             if merged is not None:
                 kernel, changed = merged, True
                 break
     return kernel
 
 
-def _merge(kernel: Kernel, first: Axis, second: Axis) -> Kernel | None:
+def merge_axes(kernel: Kernel, first: Axis, second: Axis) -> Kernel | None:
+    """The kernel with two neighbouring outer axes as one, called as the first was; None if an access walks them apart.
+    """
     joint = Axis(first.name, first.extent * second.extent)
     places: dict[str, int] = {}
     for nest in kernel.nests:

@@ -13,7 +13,19 @@ from flowgraph.index_notation import Axis, Expr, Load, Var, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest
 from flowgraph.kernels.layout import Walk
 from flowgraph.schedule.access import accesses, collapse, stride_along, varying
-from flowgraph.schedule.cpu import AcrossLanes, AlongRows, Product, Tile, as_product, choose
+from flowgraph.schedule.cpu import (
+    LANES,
+    SINGLE,
+    AcrossLanes,
+    AlongRows,
+    Panels,
+    Product,
+    Tile,
+    as_contraction,
+    as_product,
+    choose,
+    cycles,
+)
 
 TRANSPOSED = 0.25  # an element of a square transposed in registers, of one fetched by itself (measured: 0.2 to 0.3)
 LINE = 0.25  # an element of a vector whose neighbours in the loop lie elsewhere (measured: 0.25)
@@ -26,7 +38,8 @@ def walk_of(kernel: Kernel) -> Walk:
     single = dict.fromkeys((b.name for b in seen.buffers), 0.0)
     for buffer, count in _single_accesses(seen):
         single[buffer.name] += count
-    return Walk(single, as_product(seen) is not None)
+    schedule = choose(seen, REGISTERS)
+    return Walk(single, type(schedule).__name__ if isinstance(schedule, (Tile, Panels)) else "")
 
 
 def _single_accesses(kernel: Kernel) -> Iterator[tuple[Buffer, float]]:
@@ -36,12 +49,21 @@ def _single_accesses(kernel: Kernel) -> Iterator[tuple[Buffer, float]]:
         assert product_ is not None
         yield from _packed(kernel, product_)
         yield from _along(kernel, kernel.nests[1:], product_.j)
+    elif isinstance(schedule, Panels):
+        contraction = as_contraction(kernel)
+        assert contraction is not None
+        packed = kernel.buffer(str(contraction.b.source))
+        yield packed, cycles(kernel, contraction) * LANES / SINGLE  # its sums, too: an order may change how many
+        yield from _along(contraction.after, contraction.after.nests, contraction.column)
     elif isinstance(schedule, AlongRows):
         for nest in kernel.nests:
             if nest.axes and not nest.in_order:
                 yield from _along(kernel, [nest], nest.axes[-1])
+                yield from _half_empty(kernel, nest, nest.axes[-1])
     elif kernel.axes:
         yield from _along(kernel, kernel.nests, kernel.axes[-1])
+        for nest in kernel.nests:
+            yield from _half_empty(kernel, nest, kernel.axes[-1])
         if isinstance(schedule, AcrossLanes):
             yield from _line_by_line(kernel, kernel.axes[-1])
 
@@ -53,6 +75,14 @@ def _packed(kernel: Kernel, found: Product) -> Iterator[tuple[Buffer, float]]:
         return
     each = TRANSPOSED if stride_along(buffer.type.shape, found.b.index, found.k) == 1 else 1.0
     yield buffer, each * _count((*found.others, found.k, found.j))
+
+
+def _half_empty(kernel: Kernel, nest: Nest, lane: Axis) -> Iterator[tuple[Buffer, float]]:
+    """Vectors along an axis that is known to be short: a load of one brings a few elements."""
+    length = lane.extent
+    if isinstance(length, int) and 0 < length < LANES:
+        for buffer, _ in accesses(kernel, nest):
+            yield buffer, (1 / length - 1 / LANES) * _count((*kernel.axes, *nest.axes))
 
 
 def _line_by_line(kernel: Kernel, lane: Axis) -> Iterator[tuple[Buffer, float]]:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from flowgraph.graph.size import Shape, Size, estimate, product
 from flowgraph.index_notation import Apply, Axis, Expr, Extent, Index, Load, Var, axes_of, reindex, transform, walk
-from flowgraph.kernels.kernel import Kernel
-from flowgraph.schedule.access import coefficient, stride_along, suits_vectors, varying
+from flowgraph.kernels.kernel import Kernel, Nest
+from flowgraph.schedule.access import (
+    accesses,
+    coefficient,
+    merge_axes,
+    stride_along,
+    suits_vectors,
+    varying,
+    vector_loads,
+)
 
 LANES = 16
 
@@ -18,6 +27,18 @@ class Tile:
     rows: int
     vectors: int
     pack: bool
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Products whose rows, columns and terms are any affine places, convolutions above all: a task computes up to
+    `blocks` register tiles below one another, `depth` terms at a time from a packed panel of the second operand.
+    """
+
+    rows: int
+    vectors: int
+    blocks: int
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -46,7 +67,7 @@ class Seen:
     """Where each integer comes first: one task that goes through them in order, with a table of those it has seen."""
 
 
-CpuSchedule = Tile | AcrossLanes | AlongRows | Strips | Seen
+CpuSchedule = Tile | Panels | AcrossLanes | AlongRows | Strips | Seen
 
 
 @dataclass(frozen=True)
@@ -90,6 +111,147 @@ def as_product(kernel: Kernel) -> Product | None:
             i = rows[-1]
             return Product(i, j, k, a, b, reduction.name, tuple(x for x in leading if x != i))
     return None
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """The parts of a sum of products over several axes: result[rows, columns] = sum over `summed` of a * b at each
+    point of `others`. `after` is the rest of the kernel, in which the columns are one axis, `column`."""
+
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    summed: tuple[Axis, ...]
+    others: tuple[Axis, ...]
+    a: Load
+    b: Load
+    result: str
+    after: Kernel
+    column: Axis
+    transposed: bool  # whether b's neighbours in memory are terms, not columns
+
+
+def as_contraction(kernel: Kernel) -> Contraction | None:
+    """The kernel as sums of products over several axes with an epilogue, if it is that, with the rows and columns that
+    cost least: a convolution's columns are places of the image, its weights' gradient's are maps."""
+    found = _factors(kernel)
+    if found is None:
+        return None
+    nest, left, right = found
+    choices = []
+    for a, b in ((left, right), (right, left)):
+        rows = tuple(x for x in kernel.axes if x in axes_of(a) - axes_of(b))
+        own = tuple(x for x in kernel.axes if x in axes_of(b) - axes_of(a))
+        if not rows or not own:
+            continue
+        after, column, columns = _columns(kernel, own)
+        others = tuple(x for x in kernel.axes if x not in rows and x not in columns)
+        shape = kernel.buffer(str(b.source)).type.shape
+        apart = stride_along(shape, b.index, columns[-1]) != 1
+        transposed = len(columns) == 1 and apart and _run(shape, b, nest.axes) >= LANES
+        name = nest.reductions[0].name
+        made = Contraction(rows, columns, nest.axes, others, a, b, name, after, column, transposed)
+        choices.append((cycles(kernel, made) + _apart(made), made))
+    return min(choices, key=lambda choice: choice[0])[1] if choices else None
+
+
+def _factors(kernel: Kernel) -> tuple[Nest, Load, Load] | None:
+    """The nest that sums products, and their factors, both of which move with every axis of the sum."""
+    if not kernel.nests or any(n.axes for n in kernel.nests[1:]):
+        return None
+    nest = kernel.nests[0]
+    if not nest.axes or len(nest.reductions) != 1 or nest.lets or nest.stores or nest.sorts:
+        return None
+    (reduction,) = nest.reductions
+    if reduction.running or reduction.combiner != "sum" or not reduction.value.dtype.is_float:
+        return None
+    match reduction.value:
+        case Apply("mul", (Load() as left, Load() as right)):
+            affine = all(_is_affine(e) for load in (left, right) for e in load.index)
+            moving = all(axis in axes_of(load) for load in (left, right) for axis in nest.axes)
+            return (nest, left, right) if affine and moving else None
+    return None
+
+
+def _columns(kernel: Kernel, own: tuple[Axis, ...]) -> tuple[Kernel, Axis, tuple[Axis, ...]]:
+    """The kernel without its sum, with as many of the axes `own`, from the last on, made one as it walks together."""
+    after = replace(kernel, nests=kernel.nests[1:])
+    columns: tuple[Axis, ...] = own[-1:]
+    column = own[-1]
+    for axis in reversed(own[:-1]):
+        place = kernel.axes.index(axis)
+        merged = merge_axes(after, axis, column) if kernel.axes[place + 1] == columns[0] else None
+        if merged is None:
+            break
+        after, columns = merged, (axis, *columns)
+        column = next(x for x in after.axes if x.name == axis.name)
+    return after, column, columns
+
+
+def _run(shape: Shape, load: Load, summed: tuple[Axis, ...]) -> int:
+    """How many terms, one after the other, lie side by side in memory."""
+    length: Size = 1
+    for axis in reversed(summed):
+        if stride_along(shape, load.index, axis) != length:
+            break
+        length = length * axis.extent
+    return estimate(length)
+
+
+CHUNK = 16  # register tiles below one another that share a panel, unless there would be too few tasks
+PIECE, SQUARE, SINGLE = 2.5, 5.0, 18.0  # cycles: a piece of a packed row, a vector transposed, one fetched by elements
+
+
+def cycles(kernel: Kernel, found: Contraction) -> float:
+    """What a contraction costs, roughly, but for stores that are not side by side: its sums, and what is packed."""
+    rows, columns, summed, others = (
+        estimate(product(x.extent for x in axes)) for axes in (found.rows, found.columns, found.summed, found.others)
+    )
+    vectors = -(-columns // LANES)
+    sums = others * -(-rows // 8) * 8 * vectors * summed / 2
+    lines = others * -(-rows // (8 * _blocks(found, 8, 2 * LANES))) * summed
+    last = max(estimate(found.columns[-1].extent), 1)
+    pieces = -(-columns // last) * -(-last // LANES)
+    along = stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.columns[-1])
+    packed = SQUARE * vectors if found.transposed else (PIECE if along == 1 else SINGLE) * pieces
+    return sums + lines * packed + 4 * others * rows * vectors
+
+
+def _apart(found: Contraction) -> float:
+    """The cycles of accesses after the sums that are not side by side."""
+    points = estimate(product(x.extent for x in (*found.others, *found.rows, *found.columns)))
+    steps = (
+        stride_along(b.type.shape, index, found.column)
+        for nest in found.after.nests
+        for b, index in accesses(found.after, nest)
+    )
+    return sum(step not in (0, 1) for step in steps) * points * SINGLE / LANES
+
+
+def _fills_a_tile(found: Contraction) -> bool:
+    """Whether there are rows and columns enough for a register tile: of one channel a group, plain loops make more."""
+    sides = (found.rows, found.columns)
+    return all(estimate(product(x.extent for x in axes)) >= LEAST for axes in sides)
+
+
+LEAST = 4  # rows or columns: half of a tile
+
+
+def _panels(kernel: Kernel, found: Contraction, tile: tuple[int, int]) -> Panels:
+    """As many tiles to a task as there may be with enough tasks for a team of threads."""
+    narrow = isinstance(found.column.extent, int) and found.column.extent <= LANES
+    rows, vectors = tile[0], 1 if narrow else tile[1]
+    return Panels(rows, vectors, _blocks(found, rows, vectors * LANES), DEPTH)
+
+
+def _blocks(found: Contraction, rows: int, width: int) -> int:
+    """How many tiles of so many rows and columns a task has."""
+    each = estimate(product(x.extent for x in found.others)) * -(-estimate(found.column.extent) // width)
+    many = -(-estimate(product(x.extent for x in found.rows)) // rows)
+    return next((n for n in (CHUNK, CHUNK // 4) if each * -(-many // n) >= TASKS), 1)
+
+
+TASKS = 32  # enough for a team, and for its threads to end together
+DEPTH = 256  # terms of a panel: 32 KiB, which stay in the first level of cache; the same on every machine, as bits are
 
 
 @dataclass(frozen=True)
@@ -139,13 +301,16 @@ def _is_affine(expr: Expr) -> bool:
 
 def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     """The schedule of a (collapsed) kernel; `tile` is the register tile that suits this machine and dtype."""
-    product = as_product(kernel)
-    if product is not None:
-        unit = stride_along(kernel.buffer(str(product.b.source)).type.shape, product.b.index, product.j) == 1
-        narrow = isinstance(product.j.extent, int) and product.j.extent <= LANES
+    found = as_product(kernel)
+    if found is not None:
+        unit = stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.j) == 1
+        narrow = isinstance(found.j.extent, int) and found.j.extent <= LANES
         return Tile(tile[0], 1 if narrow else tile[1], pack=not unit)
     if as_first(kernel) is not None:
         return Seen()
+    contraction = as_contraction(kernel)
+    if contraction is not None and _fills_a_tile(contraction):
+        return _panels(kernel, contraction, tile)
     inner = [nest for nest in kernel.nests if nest.axes]
     if not kernel.axes:
         return AlongRows()
@@ -156,6 +321,8 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if any(nest.sorts for nest in inner):
         return AlongRows()
     last = kernel.axes[-1]
+    if fills_more_lanes(kernel, inner, last):
+        return AcrossLanes(block=0 if len(kernel.axes) > 1 else LANES)
     if any(nest.running for nest in inner):
         return AcrossLanes(block=LANES) if _stores_follow(kernel, last) else AlongRows()
     along = sum(suits_vectors(kernel, nest.axes[-1]) for nest in inner)
@@ -163,6 +330,24 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if along >= across or not _stores_are_apart(kernel, last):
         return AlongRows()
     return AcrossLanes(block=LANES)
+
+
+HORIZONTAL = 4  # what combining the lanes of a vector costs, in vector loads
+
+
+def fills_more_lanes(kernel: Kernel, inner: list[Nest], last: Axis) -> bool:
+    """Whether vectors along the last outer axis do more at once than vectors along inner axes that are known to be
+    short: a window of a pool fills two or three lanes."""
+    short = [nest.axes[-1].extent for nest in inner if not nest.in_order]
+    if len(short) < len(inner) or not _stores_are_apart(kernel, last):
+        return False
+    known = [n for n in short if isinstance(n, int) and 0 < n < LANES]
+    if len(known) < len(short):
+        return False
+    points = [estimate(product(a.extent for a in nest.axes)) for nest in inner]
+    combined = sum(len(nest.reductions) * HORIZONTAL / n for nest, n in zip(inner, points, strict=True))
+    along = combined + sum(vector_loads(kernel, nest.axes[-1]) / n for nest, n in zip(inner, known, strict=True))
+    return vector_loads(kernel, last) / min(estimate(last.extent) or 1, LANES) < along
 
 
 def _stores_are_apart(kernel: Kernel, axis: Axis) -> bool:

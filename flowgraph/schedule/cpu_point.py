@@ -6,11 +6,12 @@ count or the first few. May not know which task has which point.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flowgraph.graph.size import Size
-from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of, walk
+from flowgraph.graph.types import int64
+from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of, reindex, walk
 from flowgraph.kernels.kernel import Kernel, Nest
 from flowgraph.schedule.access import coefficient, stride_along
 from flowgraph.schedule.loops import (
@@ -108,6 +109,23 @@ class Scope:
         finally:
             self.lane_axis = lane_axis
         return plus(*terms)
+
+    def step(self, load: Load, axis: Axis) -> Value:
+        """Elements between an operand's neighbours along an axis in which it is affine."""
+        shape = self.kernel.buffer(str(load.source)).type.shape
+        terms = []
+        for place, expr in enumerate(load.index):
+            by = coefficient(expr, axis)
+            assert isinstance(by, int)  # see as_product
+            if by:
+                terms.append(times(number(by), self.sizes.product(shape[place + 1 :])))
+        return plus(*terms)
+
+    def first(self, load: Load, axes: Iterable[Axis]) -> Value:
+        """The flat index of an operand's element where these axes begin."""
+        zeros = dict.fromkeys(axes, Const(0, int64))
+        shape = self.kernel.buffer(str(load.source)).type.shape
+        return self.offset(shape, [reindex(e, zeros) for e in load.index])
 
     # statements
 

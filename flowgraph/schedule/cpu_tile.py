@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowgraph.graph.size import Size, floor_divide, product
-from flowgraph.graph.types import int64
-from flowgraph.index_notation import Axis, Const, Load, reindex
-from flowgraph.schedule.access import coefficient
+from flowgraph.index_notation import Axis, Load
 from flowgraph.schedule.cpu import LANES, Product, Tile
 from flowgraph.schedule.cpu_point import FULL, Scope, point_of
 from flowgraph.schedule.loops import (
@@ -176,18 +174,9 @@ class _Tiles:
         return made
 
     def _stride(self, load: Load, axis: Axis) -> Value:
-        shape = self.scope.kernel.buffer(str(load.source)).type.shape
-        terms = []
-        for place, expr in enumerate(load.index):
-            step = coefficient(expr, axis)
-            assert isinstance(step, int)  # see as_product
-            if step:
-                terms.append(times(number(step), self.scope.sizes.product(shape[place + 1 :])))
-        return plus(*terms)
+        return self.scope.step(load, axis)
 
     def _address(self, load: Load, further: Value) -> Value:
         """So many elements further than where the operand of this batch begins."""
-        first = dict.fromkeys((self.found.i, self.found.j, self.found.k), Const(0, int64))
-        shape = self.scope.kernel.buffer(str(load.source)).type.shape
-        start = self.scope.offset(shape, [reindex(e, first) for e in load.index])
+        start = self.scope.first(load, (self.found.i, self.found.j, self.found.k))
         return Call(f"at_{self.dtype.code}", (variable(str(load.source)), plus(start, further)))

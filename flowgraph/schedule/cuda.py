@@ -12,9 +12,11 @@ from flowgraph.graph.types import float32, float64, int32
 from flowgraph.index_notation import Axis, Expr, Index, Load, axes_of, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest
 from flowgraph.schedule.access import accesses, stride_along, suits_vectors
-from flowgraph.schedule.cpu import as_product
+from flowgraph.schedule.cpu import as_product, fills_more_lanes
 
 WARP = 32
+MANY = 16384  # points that occupy a device with a thread each
+LONG = 4096  # elements of which one thread makes its own sum, at most
 THREADS = 256
 VECTOR = 4  # elements a thread takes at once: 16 bytes of float32
 VECTOR_DTYPES = frozenset({float32, float64, int32})  # what the prelude has wide loads for
@@ -29,8 +31,8 @@ class Elementwise:
 
 @dataclass(frozen=True)
 class Serial:
-    """One thread a point of the outer axes; inner axes are loops: scatters (their order is fixed), and
-    whatever no other schedule is sure to do right."""
+    """One thread a point of the outer axes; inner axes are loops: scatters (their order is fixed), the windows of
+    convolutions and pools, and whatever no other schedule is sure to do right."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def choose(kernel: Kernel) -> CudaSchedule:
     points = estimate(product(a.extent for a in kernel.axes))
     along = sum(suits_vectors(kernel, nest.axes[-1]) for nest in inner)
     across = suits_vectors(kernel, kernel.axes[-1]) if kernel.axes else along
+    if kernel.axes and points >= MANY and longest <= LONG and fills_more_lanes(kernel, inner, kernel.axes[-1]):
+        return Serial()  # windows: threads that are neighbours read neighbours, a warp would have lanes to spare
     if across > along:
         return Columns(WARP, THREADS // WARP)
     if longest <= 64:

@@ -18,6 +18,6 @@ def kind_of(kernel: Kernel) -> Hashable | None:
         return None
     collapsed = collapse(kernel)
     schedules = cpu.choose(collapsed, TILE), cuda.choose(collapsed)
-    if isinstance(schedules[0], (cpu.Tile, cpu.Seen)) or isinstance(schedules[1], cuda.Tile):
+    if isinstance(schedules[0], (cpu.Tile, cpu.Panels, cpu.Seen)) or isinstance(schedules[1], cuda.Tile):
         return None
     return (*schedules, tuple(a.extent for a in collapsed.axes))

@@ -11,7 +11,20 @@ from flowgraph.index_notation import Axis, Const, Load, Var, walk
 from flowgraph.kernels.kernel import Kernel, Let, Nest, Reduction
 from flowgraph.schedule.access import collapse, varying
 from flowgraph.schedule.ahead import ask_ahead
-from flowgraph.schedule.cpu import LANES, AcrossLanes, CpuSchedule, Seen, Strips, Tile, as_first, as_product, choose
+from flowgraph.schedule.cpu import (
+    LANES,
+    AcrossLanes,
+    CpuSchedule,
+    Panels,
+    Seen,
+    Strips,
+    Tile,
+    as_contraction,
+    as_first,
+    as_product,
+    choose,
+)
+from flowgraph.schedule.cpu_panels import MEMORY, lower_panels
 from flowgraph.schedule.cpu_point import FULL, Scope, point_of
 from flowgraph.schedule.cpu_seen import lower_seen
 from flowgraph.schedule.cpu_tile import lower_tile
@@ -58,6 +71,11 @@ def lower_with(kernel: Kernel, schedule: CpuSchedule) -> Loops:
         found = as_product(kernel)
         assert found is not None
         body, tasks, scratch = lower_tile(scope, schedule, found)
+    elif isinstance(schedule, Panels):
+        contraction = as_contraction(kernel)
+        assert contraction is not None
+        scope = Scope(kernel, SizeTable(dict.fromkeys((*kernel.sizes(), *contraction.after.sizes()))))
+        body, tasks = lower_panels(scope, schedule, contraction)
     elif isinstance(schedule, AcrossLanes):
         body, tasks = _across(scope, schedule)
     elif isinstance(schedule, Strips):
@@ -69,7 +87,7 @@ def lower_with(kernel: Kernel, schedule: CpuSchedule) -> Loops:
     else:
         body, tasks = _along(scope)
     buffers = tuple(b.name for b in kernel.buffers) + (("panel",) if scratch != 0 else ())
-    working = ("tile",) if isinstance(schedule, Tile) else ()  # memory of its own, on the stack
+    working = {Tile: ("tile",), Panels: MEMORY}.get(type(schedule), ())  # memory of its own, on the stack
     verify_statements(kernel.name, body, (*buffers, *working), ("lo", "hi", *scope.sizes.names))
     return Loops(kernel.name, buffers, scope.sizes.sizes, scope.sizes.names, tuple(body), tasks, scratch)
 

@@ -12,6 +12,7 @@ from flowgraph.graph.graph import Graph, substitute
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.text import to_text
 from flowgraph.kernels.build import build_kernels
+from flowgraph.kernels.kernel import kernel_calls
 from flowgraph.ops.leaf import Input, Leaf, Parameter, input
 from tests.support.compare import Oracle, evaluate
 from tests.support.paths import Path, optimise

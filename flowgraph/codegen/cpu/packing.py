@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 from numba.core import types
 
-from flowgraph.codegen.cpu.memory import fixed, load_head, store_head, strided
+from flowgraph.codegen.cpu.memory import fixed, lane_numbers, load, load_head, store_head, strided
 from flowgraph.codegen.cpu.value import LANES, Value
-from flowgraph.codegen.cpu.vector import ALL, KernelOnly, define_function
+from flowgraph.codegen.cpu.vector import ALL, FLOATS, KernelOnly, define_function
 
 
 def pack(dtype: str) -> KernelOnly:
@@ -50,6 +50,77 @@ def pack_transposed(dtype: str) -> KernelOnly:
     return define_function(f"pack_transposed_{dtype}", fixed(types.void, *[types.int64] * 7), emit)
 
 
+def pack_pieces(dtype: str) -> KernelOnly:
+    """`pack_pieces_{dtype}(dst, dst_k, src, at, K, stride, pieces, columns, offsets, lengths)`, a panel of rows that
+    lie in pieces, the same for each k < K: dst[k dst_k + columns[p] + j] = src[at[k] + offsets[p] + j stride] for
+    j < lengths[p], at most 16, and each p < pieces. `at` and those three are addresses of tables (int64)."""
+
+    def emit(sig: object, dst: Value, dst_k: Value, src: Value, at: Value, depth: Value, stride: Value,
+             pieces: Value, columns: Value, offsets: Value, lengths: Value) -> None:  # fmt: skip
+        def piece(p: Value, fetch: Callable[[Value, Value], Value]) -> None:
+            column, offset, length = (load(table, p, "i64", False) for table in (columns, offsets, lengths))
+
+            def row(k: Value) -> None:
+                source = load(at, k, "i64", False) + offset
+                store_head(dst, k * dst_k + column, fetch(source, length), length)
+
+            each(depth.constant(0), depth, 1, row)
+
+        def all_pieces(fetch: Callable[[Value, Value], Value]) -> Value:
+            each(pieces.constant(0), pieces, 1, lambda p: piece(p, fetch))
+            return pieces
+
+        (stride == 1).branch(
+            lambda: all_pieces(lambda source, length: load_head(src, source, length, dtype)),
+            lambda: all_pieces(lambda source, length: strided(src, source, stride, length, dtype)),
+        )
+
+    return define_function(f"pack_pieces_{dtype}", fixed(types.void, *[types.int64] * 10), emit)
+
+
+def pack_at(dtype: str) -> KernelOnly:
+    """`pack_at_{dtype}(dst, dst_k, src, at, K, j_stride, n, width)`: dst[k dst_k + j] = src[at[k] + j j_stride] for
+    j < n, 0 for n <= j < width, for each k < K; `at` is the address of a table (int64).
+
+    16 rows that lie side by side in memory are transposed in registers.
+    """
+
+    def emit(sig: object, dst: Value, dst_k: Value, src: Value, at: Value, depth: Value, j_stride: Value,
+             n: Value, width: Value) -> None:  # fmt: skip
+        def rows(k: Value) -> Value:
+            first = load(at, k, "i64", False)
+            number = (k + LANES).minimum(depth) - LANES  # the table ends where the rows do
+            nearby = load(at, number.maximum(0), "i64", True)
+            apart = nearby != lane_numbers(k.builder) + first
+            together = (k + LANES <= depth) & ~apart.any_lane()
+            return together.branch(lambda: square(k, first), lambda: single(k, first))
+
+        def square(k: Value, first: Value) -> Value:
+            def block(j: Value) -> None:
+                lines = []
+                for row in range(LANES):
+                    there = (j + row < n).select(depth.constant(LANES), depth.constant(0))
+                    lines.append(load_head(src, (j + row) * j_stride + first, there, dtype))
+                for step, column in enumerate(transpose(lines)):
+                    store_head(dst, (k + step) * dst_k + j, column, width - j)
+
+            each(k.constant(0), width, LANES, block)
+            return k.constant(LANES)
+
+        def single(k: Value, first: Value) -> Value:
+            def block(j: Value) -> None:
+                count = (n - j).maximum(0)
+                fetched = strided(src, j * j_stride + first, j_stride, count, dtype)
+                store_head(dst, k * dst_k + j, fetched, width - j)
+
+            each(k.constant(0), width, LANES, block)
+            return k.constant(1)
+
+        stepping(depth.constant(0), depth, rows)
+
+    return define_function(f"pack_at_{dtype}", fixed(types.void, *[types.int64] * 8), emit)
+
+
 def _gathered(dtype: str, dst: Value, dst_k: Value, src: Value, k_stride: Value, j_stride: Value,
               first: Value, depth: Value, n: Value, width: Value) -> None:  # fmt: skip
     """Rows `first` to `depth`, each element fetched by itself."""
@@ -73,6 +144,16 @@ def transpose(rows: Sequence[Value]) -> list[Value]:
 
 def each(start: Value, stop: Value, step: int, body: Callable[[Value], None]) -> None:
     """body(start), body(start + step), ... below `stop`."""
+
+    def one(counter: Value) -> Value:
+        body(counter)
+        return counter.constant(step)
+
+    stepping(start, stop, one)
+
+
+def stepping(start: Value, stop: Value, body: Callable[[Value], Value]) -> None:
+    """body(start) and so on below `stop`; each says how far it is to the next."""
     builder = stop.builder
     before, test = builder.block, builder.append_basic_block("each")
     inside, after = builder.append_basic_block("each.body"), builder.append_basic_block("each.done")
@@ -82,8 +163,8 @@ def each(start: Value, stop: Value, step: int, body: Callable[[Value], None]) ->
     counter.ir.add_incoming(start.ir, before)
     builder.cbranch((counter < stop).ir, inside, after)
     builder.position_at_end(inside)
-    body(counter)
-    counter.ir.add_incoming((counter + step).ir, builder.block)
+    following = counter + body(counter)
+    counter.ir.add_incoming(following.ir, builder.block)
     builder.branch(test)
     builder.position_at_end(after)
 
@@ -91,4 +172,6 @@ def each(start: Value, stop: Value, step: int, body: Callable[[Value], None]) ->
 FUNCTIONS = {
     **{f"pack_{dtype}": pack(dtype) for dtype in ALL},
     **{f"pack_transposed_{dtype}": pack_transposed(dtype) for dtype in ALL},
+    **{f"pack_pieces_{dtype}": pack_pieces(dtype) for dtype in FLOATS},
+    **{f"pack_at_{dtype}": pack_at(dtype) for dtype in FLOATS},
 }

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.typing.templates import Signature, signature
 
-from flowgraph.codegen.cpu.memory import fixed, store
+from flowgraph.codegen.cpu.memory import fixed, load, store
 from flowgraph.codegen.cpu.value import LANES, SCALAR, Value
 from flowgraph.codegen.cpu.vector import FLOATS, VECTORS, KernelOnly, define_function
 
@@ -30,8 +30,9 @@ def stack(dtype: str) -> KernelOnly:
     return define_function(f"stack_{dtype}", fixed(types.int64, types.int64), emit)
 
 
-def spill(dtype: str) -> KernelOnly:
-    """`spill_{dtype}(p, vectors)`: the vectors of a tuple one after another from address p."""
+def spill(dtype: str, added: bool) -> KernelOnly:
+    """`spill_{dtype}(p, vectors)`: the vectors of a tuple one after another from address p; `spill_add_...` adds them
+    to what is there."""
 
     def rule(*operands: types.Type) -> Signature | None:
         match operands:
@@ -41,9 +42,11 @@ def spill(dtype: str) -> KernelOnly:
 
     def emit(sig: object, address: Value, vectors: tuple[Value, ...]) -> None:
         for k, vector in enumerate(vectors):
-            store(address, address.constant(LANES * k), vector)
+            place = address.constant(LANES * k)
+            store(address, place, load(address, place, dtype, True) + vector if added else vector)
 
-    return define_function(f"spill_{dtype}", rule, emit)
+    return define_function(f"spill_{'add_' if added else ''}{dtype}", rule, emit)
 
 
-FUNCTIONS = {function.__name__: function for t in FLOATS for function in (stack(t), spill(t))}
+_EVERY = [f for t in FLOATS for f in (stack(t), spill(t, False), spill(t, True))] + [stack("i64")]
+FUNCTIONS = {function.__name__: function for function in _EVERY}

@@ -20,25 +20,29 @@ from flowgraph.codegen.cpu.vector import VECTORS, KernelOnly, define_function
 BLOCK = 512  # terms, as in every long sum
 
 
-def tile(dtype: str, rows: int, vectors: int, head: bool) -> KernelOnly:
-    """`tile_{dtype}_{rows}x{vectors}(A, rows, a_row, a_k, B, b_k, K)`, or `tile_head_...(..., n)`.
+def tile(dtype: str, rows: int, vectors: int, how: str) -> KernelOnly:
+    """`tile_{dtype}_{rows}x{vectors}(A, rows, a_row, a_k, B, b_k, K)`, `tile_head_...(..., n)`, or `tile_at_...`.
 
     A(i, k) is at A + i a_row + k a_k, in elements; B(k, 16 j ...) at B + k b_k + 16 j. Rows from `rows` on
     repeat the last one, so they read nothing new and their results mean nothing. With `head`, the last vector
-    has n valid columns.
+    has n valid columns. With `at`, a_row and a_k are the addresses of tables (int64): A(i, k) is at
+    A + a_row[i] + a_k[k], which makes a convolution of a product.
     """
     result = types.UniTuple(VECTORS[dtype], rows * vectors)
-    name = f"tile_{'head_' if head else ''}{dtype}_{rows}x{vectors}"
-    rule = fixed(result, *[types.int64] * (8 if head else 7))
-    return define_function(name, rule, lambda sig, *operands: _emit(dtype, rows, vectors, operands))
+    name = f"tile_{how}{'_' if how else ''}{dtype}_{rows}x{vectors}"
+    rule = fixed(result, *[types.int64] * (8 if how == "head" else 7))
+    return define_function(name, rule, lambda sig, *operands: _emit(dtype, rows, vectors, how == "at", operands))
 
 
-def _emit(dtype: str, rows: int, vectors: int, operands: Sequence[Value]) -> tuple[Value, ...]:
+def _emit(dtype: str, rows: int, vectors: int, tables: bool, operands: Sequence[Value]) -> tuple[Value, ...]:
     a, valid, a_row, a_k, b, b_k, depth, *columns = operands
     builder = a.builder
     # Row i starts at min(i, valid - 1) rows from the first: a read past the matrix is impossible, without a
     # branch.
-    starts = [depth.constant(0)] + [(valid - 1).minimum(i) * a_row for i in range(1, rows)]
+    if tables:
+        starts = [load(a_row, (valid - 1).minimum(i), "i64", False) for i in range(rows)]
+    else:
+        starts = [depth.constant(0)] + [(valid - 1).minimum(i) * a_row for i in range(1, rows)]
     zero = Value(builder, dtype, ir.Constant(ir.VectorType(SCALAR[dtype], LANES), None))
 
     before = builder.block
@@ -71,7 +75,7 @@ def _emit(dtype: str, rows: int, vectors: int, operands: Sequence[Value]) -> tup
         else load(b, row_of_b + LANES * j, dtype, True)
         for j in range(vectors)
     ]
-    column_of_a = k * a_k
+    column_of_a = load(a_k, k, "i64", False) if tables else k * a_k
     updated = []
     for i in range(rows):
         left = load(a, starts[i] + column_of_a, dtype, False).splat()

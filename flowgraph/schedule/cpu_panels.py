@@ -1,0 +1,291 @@
+"""Contractions over several axes on the CPU, convolutions above all: register tiles without an image of columns.
+
+Comes in: a kernel's sum of products at affine places, and `Panels`. Goes out: L for a range of tasks. A task computes
+some rows of some columns of one point of the other axes. Where a row or a term lies in the first operand is looked up
+in a table; of the second one, the task's columns are packed, some terms at a time, into a panel that stays in the cache
+and that all its rows use. What the tables and the panel need is on the stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flowgraph.graph.size import Size, floor_divide, product
+from flowgraph.graph.types import boolean, int64
+from flowgraph.index_notation import Axis, Const
+from flowgraph.schedule.cpu import LANES, Contraction, Panels
+from flowgraph.schedule.cpu_point import FULL, Scope, point_of
+from flowgraph.schedule.loops import (
+    Call,
+    Comment,
+    Do,
+    For,
+    If,
+    Read,
+    Set,
+    Statement,
+    Value,
+    Write,
+    binary,
+    ceil_div,
+    minus,
+    number,
+    operation,
+    plus,
+    times,
+    variable,
+)
+
+TABLES = ("row_at", "a_at", "b_at", "piece_column", "piece_at", "piece_length")
+MEMORY = ("tile", "panel", *TABLES)
+
+
+def lower_panels(scope: Scope, schedule: Panels, found: Contraction) -> tuple[list[Statement], Size]:
+    """The statements of a range of tasks, and how many tasks there are."""
+    return _Panels(scope, schedule, found).lower()
+
+
+def _either(a: Value, b: Value) -> Value:
+    return operation("or", (a, b), boolean)
+
+
+@dataclass
+class _Panels:
+    scope: Scope
+    schedule: Panels
+    found: Contraction
+
+    def __post_init__(self) -> None:
+        found, sizes = self.found, self.scope.sizes
+        self.dtype = found.a.dtype
+        self.code = self.dtype.code
+        self.width = self.schedule.vectors * LANES
+        self.chunk = self.schedule.blocks * self.schedule.rows
+        self.m, self.n, self.depth = (
+            sizes.product([x.extent for x in axes]) for axes in (found.rows, found.columns, found.summed)
+        )
+        self.moving = (*found.rows, *found.columns, *found.summed)
+
+    def lower(self) -> tuple[list[Statement], Size]:
+        found = self.found
+        rows, columns = (product(x.extent for x in axes) for axes in (found.rows, found.columns))
+        chunks = floor_divide(rows + (self.chunk - 1), self.chunk)
+        across = floor_divide(columns + (self.width - 1), self.width)
+        tasks = product([*(x.extent for x in found.others), chunks, across])
+        body = [
+            *self._task(),
+            *self._places_of_rows(),
+            *([] if found.transposed else self._pieces()),
+            *self._sums(),
+            *self._epilogue(),
+        ]
+        return [*self._memory(), For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
+
+    def _memory(self) -> list[Statement]:
+        schedule, code = self.schedule, self.code
+        elements = {"tile": self.chunk * self.width, "panel": schedule.depth * self.width}
+        lengths = {"row_at": self.chunk, "a_at": schedule.depth, "b_at": schedule.depth}
+        made: list[Statement] = [Set((n,), Call(f"stack_{code}", (number(size),))) for n, size in elements.items()]
+        lengths |= dict.fromkeys(TABLES[3:], self.width)
+        made += [Set((name,), Call("stack_i64", (number(size),))) for name, size in lengths.items()]
+        clear = Write("panel", variable("place"), self._zeros(), self.dtype, "v")
+        stop = number(elements["panel"])
+        return [*made, Comment("columns that do not exist are zeros"),
+                For("place", number(0), stop, number(LANES), (clear,))]  # fmt: skip
+
+    def _zeros(self) -> Value:
+        return Call(f"splat_{self.code}", (Const(0.0, self.dtype),), self.dtype)
+
+    def _task(self) -> list[Statement]:
+        """Which rows, which columns, of which of the other points."""
+        found = self.found
+        across = ceil_div(self.n, self.width)
+        return [
+            Set(("across",), across),
+            Set(("each",), times(ceil_div(self.m, self.chunk), variable("across"))),
+            Set(("local",), binary("mod", variable("task"), variable("each"))),
+            *point_of(found.others, self.scope.sizes, binary("floordiv", variable("task"), variable("each"))),
+            Set(("first_row",), times(binary("floordiv", variable("local"), variable("across")), number(self.chunk))),
+            Set(("first_column",), times(binary("mod", variable("local"), variable("across")), number(self.width))),
+            Set(("rows",), Call("min", (number(self.chunk), minus(self.m, variable("first_row"))))),
+            Set(("columns",), Call("min", (number(self.width), minus(self.n, variable("first_column"))))),
+            Set(("a_first",), self.scope.first(found.a, self.moving)),
+            Set(("b_first",), self.scope.first(found.b, self.moving)),
+        ]
+
+    # counting through several axes, without a division a step
+
+    def _begin(self, axes: Sequence[Axis], flat: Value, moved: dict[str, Callable[[Axis], Value]]) -> list[Statement]:
+        """Where each axis stands at a flat number, and the places of operands there: names -> their steps."""
+        own = tuple(Axis(f"{a.name}_now", a.extent) for a in axes)
+        at = {
+            name: plus(*(times(variable(o.name), step(a)) for o, a in zip(own, axes, strict=True)))
+            for name, step in moved.items()
+        }
+        return [*point_of(own, self.scope.sizes, flat), *(Set((name,), place) for name, place in at.items())]
+
+    def _forward(self, axes: Sequence[Axis], moved: dict[str, Callable[[Axis], Value]]) -> list[Statement]:
+        """One further: the last axis, and where it ends, the one before it."""
+        *earlier, axis = axes
+        now = variable(f"{axis.name}_now")
+        made: list[Statement] = [
+            *(Set((name,), plus(variable(name), step(axis))) for name, step in moved.items()),
+            Set((now.name,), plus(now, number(1))),
+        ]
+        if earlier:
+            extent = self.scope.sizes(axis.extent)
+            back = [
+                Set((name,), minus(variable(name), times(extent, step(axis)))) for name, step in moved.items()
+            ]
+            carry = (Set((now.name,), number(0)), *back, *self._forward(earlier, moved))
+            made.append(If(binary("eq", now, extent), carry))
+        return made
+
+    def _places_of_rows(self) -> list[Statement]:
+        found = self.found
+        moved = {"place": lambda axis: self.scope.step(found.a, axis)}
+        return [
+            Comment("where each row begins in the first operand"),
+            *self._begin(found.rows, variable("first_row"), moved),
+            For("row", number(0), variable("rows"), number(1), (
+                Write("row_at", variable("row"), variable("place"), int64),
+                *self._forward(found.rows, moved),
+            )),
+        ]  # fmt: skip
+
+    def _pieces(self) -> list[Statement]:
+        """The columns of the second operand in pieces that lie evenly in memory, 16 at most."""
+        found = self.found
+        moved = {"place": lambda axis: self.scope.step(found.b, axis)}
+        last, piece, length = variable(f"{found.columns[-1].name}_now"), variable("pieces"), variable("length")
+        new = _either(binary("eq", length, number(LANES)), binary("eq", last, number(0)))
+        latest = minus(piece, number(1))
+        return [
+            Comment("columns that lie evenly in the second operand, a vector of them at most"),
+            Set(("pieces",), number(0)),
+            Set(("length",), number(LANES)),
+            *self._begin(found.columns, variable("first_column"), moved),
+            For("column", number(0), variable("columns"), number(1), (
+                If(new, (
+                    Write("piece_column", piece, variable("column"), int64),
+                    Write("piece_at", piece, variable("place"), int64),
+                    Set(("pieces",), plus(piece, number(1))),
+                    Set(("length",), number(0)),
+                )),
+                Set(("length",), plus(length, number(1))),
+                Write("piece_length", latest, length, int64),
+                *self._forward(found.columns, moved),
+            )),
+        ]  # fmt: skip
+
+    # the sums
+
+    def _sums(self) -> list[Statement]:
+        """A panel of terms after the other, each multiplied by all rows of the task."""
+        found, schedule = self.found, self.schedule
+        moved = {
+            "a_place": lambda axis: self.scope.step(found.a, axis),
+            "b_place": lambda axis: self.scope.step(found.b, axis),
+        }
+        tables = [
+            *self._begin(found.summed, variable("start"), moved),
+            For("term", number(0), variable("terms"), number(1), (
+                Write("a_at", variable("term"), variable("a_place"), int64),
+                Write("b_at", variable("term"), variable("b_place"), int64),
+                *self._forward(found.summed, moved),
+            )),
+        ]  # fmt: skip
+        once = binary("le", self.depth, number(schedule.depth))  # all terms at once: one table for all tasks
+        known = binary("gt", variable("task"), variable("lo"))
+        nothing = Write("tile", variable("place"), self._zeros(), self.dtype, "v")
+        stop = times(number(self.chunk), number(self.width))
+        return [
+            If(binary("le", self.depth, number(0)), (For("place", number(0), stop, number(LANES), (nothing,)),)),
+            For("start", number(0), self.depth, number(schedule.depth), (
+                Set(("terms",), Call("min", (number(schedule.depth), minus(self.depth, variable("start"))))),
+                If(operation("and", (once, known), boolean), (), tuple(tables)),
+                Do(self._pack()),
+                For("block", number(0), variable("rows"), number(schedule.rows), tuple(self._block())),
+            )),
+        ]  # fmt: skip
+
+    def _pack(self) -> Call:
+        found = self.found
+        source = Call(f"at_{self.code}", (variable(str(found.b.source)), variable("b_first")))
+        step = self.scope.step(found.b, found.columns[-1])
+        panel = (variable("panel"), number(self.width))
+        if found.transposed:
+            start = plus(variable("b_first"), times(variable("first_column"), step))
+            source = Call(f"at_{self.code}", (variable(str(found.b.source)), start))
+            where = (source, variable("b_at"), variable("terms"), step, variable("columns"), number(self.width))
+            return Call(f"pack_at_{self.code}", (*panel, *where))
+        pieces = (variable("pieces"), *(variable(name) for name in TABLES[3:]))
+        return Call(f"pack_pieces_{self.code}", (*panel, source, variable("b_at"), variable("terms"), step, *pieces))
+
+    def _block(self) -> list[Statement]:
+        """One register tile: the sums of its terms, stored or, if there were terms before, added."""
+        schedule, found, code = self.schedule, self.found, self.code
+        first = Call(f"at_{code}", (variable(str(found.a.source)), variable("a_first")))
+        valid = Call("min", (number(schedule.rows), minus(variable("rows"), variable("block"))))
+        place = Call(f"at_{code}", (variable("tile"), times(variable("block"), number(self.width))))
+        rows_at = Call("at_i64", (variable("row_at"), variable("block")))
+
+        def of(vectors: int) -> tuple[Statement, ...]:
+            operands = (
+                first, variable("valid"), variable("table"), variable("a_at"), variable("panel"), number(self.width),
+                variable("terms"),
+            )  # fmt: skip
+            sums = Call(f"tile_at_{code}_{schedule.rows}x{vectors}", operands, self.dtype)
+
+            def spilled(how: str) -> tuple[Statement, ...]:
+                return (Do(Call(f"spill_{how}{code}", (variable("there"), sums))),)
+
+            added = If(binary("eq", variable("start"), number(0)), spilled(""), spilled("add_"))
+            return (Set(("pitch",), number(vectors * LANES)), added)
+
+        narrow = binary("le", variable("columns"), number(LANES))
+        whole = of(schedule.vectors)
+        return [
+            Set(("valid",), valid),
+            Set(("table",), rows_at),
+            Set(("there",), place),
+            *(whole if schedule.vectors == 1 else (If(narrow, of(1), whole),)),
+        ]
+
+    # what follows the sums
+
+    def _epilogue(self) -> list[Statement]:
+        """What the kernel makes of each vector of results."""
+        found, schedule, sizes = self.found, self.schedule, self.scope.sizes
+        column = found.column.name
+        whole = binary("ge", variable("lanes"), number(LANES))
+        pitch = [Set(("pitch",), number(self.width))]
+        if schedule.vectors > 1:
+            narrow = binary("le", variable("columns"), number(LANES))
+            pitch = [If(narrow, (Set(("pitch",), number(LANES)),), (Set(("pitch",), number(self.width)),))]  # type: ignore[list-item]
+        block = binary("floordiv", variable("row"), number(schedule.rows))
+        inside = binary("mod", variable("row"), number(schedule.rows))
+        line = plus(times(block, number(schedule.rows * self.width)), times(inside, variable("pitch")))
+        flat = plus(variable("first_row"), variable("row"))
+        return [
+            *pitch,
+            For("row", number(0), variable("rows"), number(1), (
+                *point_of(found.rows, sizes, flat),
+                Set(("line",), line),
+                For("lane", number(0), variable("columns"), number(LANES), (
+                    Set((column,), plus(variable("first_column"), variable("lane"))),
+                    Set(("lanes",), minus(variable("columns"), variable("lane"))),
+                    If(whole, tuple(self._vector(FULL)), tuple(self._vector(variable("lanes")))),
+                )),
+            )),
+        ]  # fmt: skip
+
+    def _vector(self, lanes: Value | None) -> list[Statement]:
+        found = self.found
+        scope = Scope(found.after, self.scope.sizes, {found.result}, found.column, lanes)
+        place = plus(variable("line"), variable("lane"))
+        made: list[Statement] = [Set((found.result,), Read("tile", place, self.dtype, "v"))]
+        for nest in found.after.nests:
+            made += [*scope.lets(nest), *scope.stores(nest)]
+        return made
