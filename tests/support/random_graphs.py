@@ -292,7 +292,8 @@ COVERED_BY_STEP = {
     "arange", "min", "any", "all", "argmax", "argmin", "logsumexp", "log_softmax", "cross_ent_of_logistic",
     "binary_cross_ent", "random_uniform", "bernoulli", "dropout",
     "logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient",
-    *random_shapes.COVERED, *random_lookups.COVERED, *random_products.COVERED, *random_loops.COVERED, *random_windows.COVERED,
+    *random_shapes.COVERED, *random_lookups.COVERED, *random_products.COVERED, *random_loops.COVERED,
+    *random_windows.COVERED,
 }  # fmt: skip
 
 
@@ -624,7 +625,8 @@ def _sizes(g: _Grower) -> Tensor | None:
 
 STEPS: tuple[Step, ...] = (
     *(_elementwise,) * 6, *(_with_number,) * 2, *(_product,) * 3, *(_reduction,) * 3, *(_view,) * 2,
-    *random_shapes.STEPS, *random_lookups.STEPS, *random_products.STEPS, *random_loops.STEPS, *random_windows.STEPS,
+    *random_shapes.STEPS, *random_lookups.STEPS, *random_products.STEPS, *random_loops.STEPS,
+    *random_windows.STEPS,
     _choose, _choose, _bias, _softmax, _cross_entropy, _yes_or_no, _whole_reduction, _lookup, _lookup,
     _accumulate, _accumulate, _classes, _draw,
     _sizes, _integers, _integers, _compare, _compare, _logic, _logic, _convert, _clip,

@@ -39,8 +39,10 @@ def pool(g: Any) -> Tensor | None:
     stride = g.random.choice((None, None, 1, 2))
     widths = [(0, n - 1) if g.random.random() < 0.3 else (0, 0) for n in window]
     if g.random.random() < 0.4:
-        return (pooling.avg_pool1d, pooling.avg_pool2d)[rank - 1](x, window, stride, widths)
-    made = (pooling.max_pool1d, pooling.max_pool2d)[rank - 1](x, window, stride, widths)
+        average: Any = (pooling.avg_pool1d, pooling.avg_pool2d)[rank - 1]
+        return average(x, window, stride, widths)
+    largest: Any = (pooling.max_pool1d, pooling.max_pool2d)[rank - 1]
+    made = largest(x, window, stride, widths)
     ordered = np.sort(made.op._windows(g.value(made.node.inputs[0])), -1)
     return None if ordered.shape[-1] > 1 and (ordered[..., -1] - ordered[..., -2] < MARGIN).any() else made
 
