@@ -200,7 +200,8 @@ def test_what_a_kernel_stores_is_asked_for_or_read_by_another() -> None:
         calls = build_kernels(graph)
         read = {t for call in calls for t in call.inputs} | set(graph.roots)
         for call in calls:
-            assert set(call.outputs) <= read, call.kernel
+            if isinstance(call, KernelCall):  # a loop's results may go unread
+                assert set(call.outputs) <= read, call.kernel
 
 
 def test_no_value_is_stored_by_two_kernels() -> None:

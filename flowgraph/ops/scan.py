@@ -212,8 +212,8 @@ def _map(turns: int, width: int) -> Scan:
 def _with_sizes(body: Body, sizes: tuple[tuple[str, int], ...]) -> Body:
     """Every node anew, of ops and types without names."""
     known = dict(sizes)
-    shapes = (s for n in body.graph.nodes() for t in n.outputs for s in t.shape)
-    if not any(names_in(s) for s in shapes):
+    inside = (t for node in body.graph.all_nodes() for t in node.outputs)
+    if not any(names_in(s) for t in (*body.slots, *inside) for s in t.shape):
         return body
 
     def fixed(type_: TensorType) -> TensorType:

@@ -78,9 +78,9 @@ def _packed(kernel: Kernel, found: Product) -> Iterator[tuple[Buffer, float]]:
 
 
 def _half_empty(kernel: Kernel, nest: Nest, lane: Axis) -> Iterator[tuple[Buffer, float]]:
-    """Vectors along an axis that is known to be short: a load of one brings a few elements."""
+    """Vectors along an axis that is known to fill less than half of one: a load brings a few elements."""
     length = lane.extent
-    if isinstance(length, int) and 0 < length < LANES:
+    if isinstance(length, int) and 0 < length < LANES // 2:
         for buffer, _ in accesses(kernel, nest):
             yield buffer, (1 / length - 1 / LANES) * _count((*kernel.axes, *nest.axes))
 

@@ -341,11 +341,11 @@ def fills_more_lanes(kernel: Kernel, inner: list[Nest], last: Axis) -> bool:
     short = [nest.axes[-1].extent for nest in inner if not nest.in_order]
     if len(short) < len(inner) or not _stores_are_apart(kernel, last):
         return False
-    known = [n for n in short if isinstance(n, int) and 0 < n < LANES]
+    known = [n for n in short if isinstance(n, int) and 0 < n < LANES // 2]
     if len(known) < len(short):
         return False
     points = [estimate(product(a.extent for a in nest.axes)) for nest in inner]
-    combined = sum(len(nest.reductions) * HORIZONTAL / n for nest, n in zip(inner, points, strict=True))
+    combined = sum(len(nest.reductions) * HORIZONTAL / max(n, 1) for nest, n in zip(inner, points, strict=True))
     along = combined + sum(vector_loads(kernel, nest.axes[-1]) / n for nest, n in zip(inner, known, strict=True))
     return vector_loads(kernel, last) / min(estimate(last.extent) or 1, LANES) < along
 
