@@ -129,3 +129,10 @@ def test_a_parameter_that_is_read_at_other_points_stays_in_place(view: str) -> N
     updates = {a: a - 0.1 * (fg.transpose(x) @ d) - 0.1 * moved}
     program = fg.compile(outputs=[fg.sum(moved, axis=1)], updates=updates, device="cpu")
     assert [p.label for p, _ in program.plan.in_place] == ["a"]
+
+
+def test_what_a_running_sum_that_updates_a_parameter_reads_is_stored_or_not_but_is_right() -> None:
+    x, w = fg.input("x", (5,)), fg.parameter("w", (5,), np.arange(5))
+    program = fg.compile(updates={w: fg.cumulative_sum(x - w)}, device="cpu", check=True)
+    program(x=np.ones(5, np.float32))
+    np.testing.assert_array_equal(w.value, np.cumsum(1.0 - np.arange(5)))

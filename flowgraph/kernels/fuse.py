@@ -402,6 +402,8 @@ class _Recompute:
     def _reads_at_own_points(self, tensor: Tensor, group: Group) -> bool:
         """Whether all nodes of a group that read a value read it at their own points."""
         for node in group.nodes:
+            if node.op.meaning() != "body":
+                return False
             own = indices(body_of(node).axes)
             if any(t is tensor and place != own for t, place in reads_of(node, self.inlined)):
                 return False

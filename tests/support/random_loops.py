@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from flowgraph.graph.tensor import Tensor
-from flowgraph.ops import contraction, elementwise, functions, indexing, random, reduce, scan, shape
+from flowgraph.ops import bounds, contraction, elementwise, functions, indexing, random, reduce, scan, shape
 
-COVERED = {"scan", "slot", "turn_states"}
+COVERED = {"scan", "slot", "turn_states", "lengths"}
 
 
 def loop(g: Any) -> Tensor | None:
@@ -55,4 +55,9 @@ def loop(g: Any) -> Tensor | None:
     return results[0]
 
 
-STEPS = (loop,)
+def lengths(g: Any) -> Tensor:
+    """How long some sequences are."""
+    return bounds.Lengths(6)(elementwise.add(g.new_integers(g.some_shape(), 5), 1))
+
+
+STEPS = (loop, lengths)
