@@ -321,15 +321,15 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if any(nest.sorts for nest in inner):
         return AlongRows()
     last = kernel.axes[-1]
-    if fills_more_lanes(kernel, inner, last):
-        return AcrossLanes(block=0 if len(kernel.axes) > 1 else LANES)
     if any(nest.running for nest in inner):
         return AcrossLanes(block=LANES) if _stores_follow(kernel, last) else AlongRows()
     along = sum(suits_vectors(kernel, nest.axes[-1]) for nest in inner)
     across = suits_vectors(kernel, last)
-    if along >= across or not _stores_are_apart(kernel, last):
-        return AlongRows()
-    return AcrossLanes(block=LANES)
+    if along < across and _stores_are_apart(kernel, last):
+        return AcrossLanes(block=LANES)
+    if fills_more_lanes(kernel, inner, last):
+        return AcrossLanes(block=0 if len(kernel.axes) > 1 else LANES)
+    return AlongRows()
 
 
 HORIZONTAL = 4  # what combining the lanes of a vector costs, in vector loads

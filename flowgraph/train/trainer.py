@@ -138,6 +138,7 @@ class Trainer:
         self._epoch = 0  # epochs begun, in all fits
         self._partial: Partial | None = None  # of the last epoch, if it was cut short
         self._stop = False
+        self._sound: dict[Tensor, int] = {}  # the versions of parameters after a fit that found nothing wrong
         self._predictors: dict[Tensor, Program] = {}
 
     def _require_fit_to_sweep(self) -> None:
@@ -249,6 +250,7 @@ class Trainer:
         if on_nan == "raise":
             self._require_finite_state()
         last = epochs if resumed else self._epoch + epochs - (self._partial is not None)
+        self._sound = {}
         history, first, start = self.history, len(self.history), time.perf_counter()
         history.interrupted = False
         for callback in self.callbacks:
@@ -261,6 +263,7 @@ class Trainer:
                 history.interrupted = True
                 if saved is not None:
                     self._save(saved)
+        self._sound = {w: w.op.storage.version for w in self.updates}
         for callback in self.callbacks:
             callback.on_fit_end(self, history)
         bars.finish(history, len(history) - first, time.perf_counter() - start)
@@ -524,8 +527,11 @@ class Trainer:
         warnings.warn(problem, RuntimeWarning, stacklevel=5)
 
     def _require_finite_state(self) -> None:
-        """Raise NumericsError where what is to be trained is lost already."""
+        """Raise NumericsError where what is to be trained is lost already. (What a fit has left is not looked through
+        again, unless that fit has failed: tables are large.)"""
         for w in self.updates:
+            if self._sound.get(w) == w.op.storage.version:
+                continue
             array = w.op.storage.read()
             if not is_finite(array):
                 place = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
