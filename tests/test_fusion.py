@@ -13,10 +13,11 @@ import pytest
 import flowgraph as fg
 from flowgraph.errors import VerificationError
 from flowgraph.graph.graph import Graph
+from flowgraph.graph.size import estimate
 from flowgraph.graph.types import float32, float64, int32
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Index, Load, cast, walk
 from flowgraph.kernels.build import build_kernels
-from flowgraph.kernels.fuse import CHEAP, body_of, fuse, is_contraction, reads_of
+from flowgraph.kernels.fuse import CHEAP, _points, body_of, fuse, is_contraction, reads_of
 from flowgraph.kernels.kernel import Kernel, KernelCall, Let, Nest, Store, kernel_calls, verify_kernel
 from flowgraph.ops.leaf import Leaf
 from flowgraph.ops.shape import Injective, Reshape
@@ -168,6 +169,8 @@ def test_no_kernel_reads_what_it_could_recompute_by_one_cheap_op() -> None:
                 continue
             if any(c in fusion.inlined and not isinstance(c.op, Injective) for c in consumers[tensor]):
                 continue
+            if any(_points(c) > estimate(tensor.type.count) for c in _through_views(tensor, consumers)):
+                continue  # a reader that repeats it along an axis would compute it again at every point of that
             functions = {e.function for e in walk(body.value) if isinstance(e, Apply)}
             sources = [t for t, _ in reads_of(tensor.node, fusion.inlined)]
             large = [t.dtype.itemsize for t in sources if t.type.count == tensor.type.count]
@@ -175,6 +178,14 @@ def test_no_kernel_reads_what_it_could_recompute_by_one_cheap_op() -> None:
                 continue  # to read two arrays wherever it is needed may cost more than to store one
             free = all(isinstance(t.op, Leaf) or t in fusion.stored for t in sources)
             assert not (functions <= CHEAP and free), tensor
+
+
+def _through_views(tensor: fg.Tensor, consumers: dict) -> list:
+    """What reads a value, directly or through views of it."""
+    found = []
+    for node in consumers[tensor]:
+        found += _through_views(node.outputs[0], consumers) if isinstance(node.op, Injective) else [node]
+    return found
 
 
 def _read_by_a_template(tensor: fg.Tensor, consumers: dict) -> bool:
