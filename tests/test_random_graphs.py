@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgraph.compile import grad
-from flowgraph.graph.graph import Graph, verify
+from flowgraph.graph.graph import Graph, topological, verify
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.fuse import fuse
@@ -24,6 +24,7 @@ from flowgraph.ops.pooling import MaxPool
 from flowgraph.ops.reduce import Selection
 from flowgraph.ops.shape import broadcast_to
 from flowgraph.ops.statistics import Place
+from flowgraph.passes.guard import READERS
 from tests.support import random_graphs
 from tests.support.compare import Oracle, evaluate
 from tests.support.paths import PATHS, PROGRAMS, fused, optimise, runner
@@ -87,7 +88,7 @@ def test_a_second_step_goes_on_from_what_the_first_one_left(path: str, first: in
     """
     for seed in range(first, first + (20 if path != "cuda" else 4)):
         case = random_case(seed)
-        if not case.graph.updates:
+        if not case.graph.updates or updates_rows(case):
             continue
         run = runner(PROGRAMS[path], case.graph, case.feeds, case.sizes)
         together, apart = run(2), run(1, 1)
@@ -106,6 +107,13 @@ def test_a_second_step_goes_on_from_what_the_first_one_left(path: str, first: in
         finally:
             for storage, value in zip(storages, before, strict=True):
                 storage.write(value)
+
+
+def updates_rows(case: Case) -> bool:
+    """Whether a step changes row numbers, which may then be out of range."""
+    changed = {p for p, _ in case.graph.updates}
+    ids = [n.inputs[1] for n in case.graph.all_nodes() if isinstance(n.op, READERS)]
+    return any(t in changed for node in topological(ids) for t in node.outputs)
 
 
 def jumps(case: Case) -> bool:
