@@ -1,10 +1,12 @@
 """How compile time grows: `python -m benchmarks.compile_time`. Chains and deep networks, stage by stage, in seconds.
 
-Declaring includes the backward graph. Nothing is measured twice: read the curve, not the digits.
+Declaring includes the backward graph. Stages are measured once: read the curve, not the digits. Of the kernels, what
+seems slow is measured three times.
 """
 
 from __future__ import annotations
 
+import gc
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain as chain_iterables
@@ -14,7 +16,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import flowgraph as fg
-from flowgraph.backends.cpu.executor import CpuExecutor, planned
+from flowgraph.backends.cpu.executor import Compiled, CpuExecutor, planned
 from flowgraph.backends.cpu.store import KernelSource, KernelStore
 from flowgraph.compile import arrange
 from flowgraph.graph.graph import Graph
@@ -81,18 +83,29 @@ def programs(count: int) -> Iterator[tuple[str, Graph]]:
         yield f"random graph {seed}", random_case(40_000 + seed, 60).graph
 
 
+AGAIN = 0.3  # seconds: what took longer is compiled twice more, and the least counts
+
+
 def kernel_times(graphs: Iterable[tuple[str, Graph]]) -> list[tuple[float, int, str, str]]:
     """Of every distinct kernel, slowest first: seconds from source to machine code, lines of source, name, graph."""
     found: dict[str, tuple[float, int, str, str]] = {}
-    with TemporaryDirectory() as folder:
-        store = KernelStore(Path(folder))
-        for where, declared in graphs:
-            graph = run_passes(declared, OPTIMISE)[0]
-            for made in planned(graph, arrange(build_kernels(graph), graph))[1]:
-                if made.source not in found:
-                    start = perf_counter()
-                    store.load([KernelSource(made.loops.name, made.source, made.loops.name)])
-                    found[made.source] = perf_counter() - start, made.source.count("\n"), made.loops.name, where
+
+    def seconds(made: Compiled) -> float:
+        with TemporaryDirectory() as folder:
+            gc.collect()
+            gc.freeze()  # what thousands of kernels left behind, no user's process has
+            start = perf_counter()
+            KernelStore(Path(folder)).load([KernelSource(made.loops.name, made.source, made.loops.name)])
+            return perf_counter() - start
+
+    for where, declared in graphs:
+        graph = run_passes(declared, OPTIMISE)[0]
+        for made in planned(graph, arrange(build_kernels(graph), graph))[1]:
+            if made.source not in found:
+                least = seconds(made)
+                if least > AGAIN:
+                    least = min(least, seconds(made), seconds(made))
+                found[made.source] = least, made.source.count("\n"), made.loops.name, where
     return sorted(found.values(), reverse=True)
 
 

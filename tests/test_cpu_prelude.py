@@ -527,12 +527,14 @@ class TestWhole:
             """
             memory = stack_f32(32)
             spill_f32(memory, (vload_f32(p1, 32 * t), vload_f32(p1, 32 * t + 16)))
+            for start in range(2):
+                spill_sum_f32(memory, start, (vload_f32(p1, 32 * t), vload_f32(p1, 32 * t + 16)))
             for k in range(32):
                 store_f32(p0, 32 * t + k, load_f32(memory, 31 - k))
             """,
             out, a, tasks=2,
         )  # fmt: skip
-        same(out, a.reshape(2, 32)[:, ::-1].ravel())
+        same(out, (a + a).reshape(2, 32)[:, ::-1].ravel())
 
     def test_loop_bounds_are_pythons(self) -> None:
         out = np.zeros(1, np.int64)

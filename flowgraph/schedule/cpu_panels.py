@@ -237,12 +237,8 @@ class _Panels:
                 variable("terms"),
             )  # fmt: skip
             sums = Call(f"tile_at_{code}_{schedule.rows}x{vectors}", operands, self.dtype)
-
-            def spilled(how: str) -> tuple[Statement, ...]:
-                return (Do(Call(f"spill_{how}{code}", (variable("there"), sums))),)
-
-            added = If(binary("eq", variable("start"), number(0)), spilled(""), spilled("add_"))
-            return (Set(("pitch",), number(vectors * LANES)), added)
+            spilled = Do(Call(f"spill_sum_{code}", (variable("there"), variable("start"), sums)))
+            return (Set(("pitch",), number(vectors * LANES)), spilled)
 
         narrow = binary("le", variable("columns"), number(LANES))
         whole = of(schedule.vectors)

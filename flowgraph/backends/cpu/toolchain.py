@@ -8,7 +8,9 @@ must be compiled: a warm start does without numba.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType
 
@@ -53,12 +55,25 @@ def compile_kernel(text: str, path: Path | str, entry: str, symbol: str,
     function = scope.get(entry)
     if not isinstance(function, FunctionType):
         raise KernelCompileError(f"{path} defines no function {entry}")
-    with global_compiler_lock:
+    with global_compiler_lock, _collector_at_rest():
         module = (lower or lower_by_numba)(function, symbol)
         _optimise(module)
     if "call void @llvm.trap" in str(module):
         raise KernelCompileError(f"{path}: {entry} may raise an exception, and nobody could catch it")
     return bytes(target_machine().emit_object(module))
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """numba makes some 100,000 objects a kernel, nearly all of which die with their last reference: to look for
+    circles among them, and through all that the user holds, took up to a quarter of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class KernelPasses(compiler.CompilerBase):

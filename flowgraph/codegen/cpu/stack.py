@@ -6,6 +6,8 @@ function. May not know what is kept there.
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 from numba.core import types
 from numba.core.typing.templates import Signature, signature
@@ -31,21 +33,26 @@ def stack(dtype: str) -> KernelOnly:
 
 
 def spill(dtype: str, added: bool) -> KernelOnly:
-    """`spill_{dtype}(p, vectors)`: the vectors of a tuple one after another from address p; `spill_add_...` adds them
-    to what is there."""
+    """`spill_{dtype}(p, vectors)`: the vectors of a tuple one after another from address p. `spill_sum_{dtype}(p,
+    start, vectors)` adds them to what is there, unless start is 0: one tile serves the first terms and the others."""
+    scalars = [types.int64] * (2 if added else 1)
 
     def rule(*operands: types.Type) -> Signature | None:
-        match operands:
-            case [types.Integer(), types.UniTuple() as vectors] if vectors.dtype == VECTORS[dtype]:
-                return signature(types.void, types.int64, vectors)
+        *places, vectors = operands
+        integers = len(places) == len(scalars) and all(isinstance(p, types.Integer) for p in places)
+        if integers and isinstance(vectors, types.UniTuple) and vectors.dtype == VECTORS[dtype]:
+            return signature(types.void, *scalars, vectors)
         return None
 
-    def emit(sig: object, address: Value, vectors: tuple[Value, ...]) -> None:
+    def emit(sig: object, address: Value, *operands: Any) -> None:
+        *start, vectors = operands
         for k, vector in enumerate(vectors):
             place = address.constant(LANES * k)
-            store(address, place, load(address, place, dtype, True) + vector if added else vector)
+            if added:
+                vector = (start[0] == 0).select(vector, load(address, place, dtype, True) + vector)
+            store(address, place, vector)
 
-    return define_function(f"spill_{'add_' if added else ''}{dtype}", rule, emit)
+    return define_function(f"spill_{'sum_' if added else ''}{dtype}", rule, emit)
 
 
 _EVERY = [f for t in FLOATS for f in (stack(t), spill(t, False), spill(t, True))] + [stack("i64")]

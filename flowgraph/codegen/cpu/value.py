@@ -383,19 +383,24 @@ def _indices(lanes: Sequence[int]) -> ir.Constant:
     return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
 
 
-def shared_function(name: str, body: Callable[..., Value], arguments: Sequence[Value]) -> Value:
+def shared_function(
+    name: str, body: Callable[..., Value], arguments: Sequence[Value], result: str = "", inline: bool = True
+) -> Value:
     """Call `body` as a function of its own, built once per module for each combination of operand types.
 
-    LLVM simplifies it once, before it is inlined. Its result has the type of the first operand.
+    LLVM simplifies it once, before it is inlined: everywhere, or where LLVM finds that it pays. `result` is its dtype,
+    by default that of the first operand, which it is as wide as.
     """
     builder, module = arguments[0].builder, arguments[0].builder.module
     full_name = f"flowgraph.{name}." + ".".join(f"{a.dtype}x{LANES if a.is_vector else 1}" for a in arguments)
+    dtype = result or arguments[0].dtype
     function = module.globals.get(full_name)
     if function is None:
-        types = [a.ir.type for a in arguments]
-        function = ir.Function(module, ir.FunctionType(types[0], types), full_name)
+        made = ir.FunctionType(ir_type(dtype, arguments[0].is_vector), [a.ir.type for a in arguments])
+        function = ir.Function(module, made, full_name)
         function.linkage = "internal"
-        function.attributes.add("alwaysinline")
+        if inline:
+            function.attributes.add("alwaysinline")
         inner = ir.IRBuilder(function.append_basic_block("entry"))
         inner.ret(body(*(Value(inner, a.dtype, p) for a, p in zip(arguments, function.args, strict=True))).ir)
-    return Value(builder, arguments[0].dtype, builder.call(function, [a.ir for a in arguments]))
+    return Value(builder, dtype, builder.call(function, [a.ir for a in arguments]))

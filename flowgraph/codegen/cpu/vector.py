@@ -267,13 +267,21 @@ def _functions() -> dict[str, KernelOnly]:
     for function, arity in vector_math.FUNCTIONS.items():
         table.append((function.__name__, elementwise(arity, FLOATS), shared(function)))
     for name, (word, wide) in philox.NAMES.items():
-        table.append((name, randomness("f64" if wide else "f32"), _random(word, wide)))
+        table.append((name, randomness("f64" if wide else "f32"), _random(name, word, wide)))
     return {name: define_function(name, rule, emit) for name, rule, emit in table}
 
 
-def _random(word: int, wide: bool) -> Emitter:
+def _random(name: str, word: int, wide: bool) -> Emitter:
+    """Ten rounds are some 150 instructions, so it is LLVM that says where they are inlined."""
+
+    def body(element: Value, seed: Value, step: Value, stream: Value) -> Value:
+        return philox.uniform(word, wide, seed, step, stream, element)
+
     def emit(sig: Signature, *values: Value) -> Value:
-        return philox.uniform(word, wide, *(v.to("i64") for v in values))
+        wide_any = any(v.is_vector for v in values)
+        seed, step, stream, element = (v.to("i64") for v in values)
+        first = element.splat() if wide_any else element
+        return shared_function(name, body, (first, seed, step, stream), "f64" if wide else "f32", inline=False)
 
     return emit
 
