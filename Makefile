@@ -7,7 +7,7 @@ JOBS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit gpu-check fuzz torture bench bench-peers-env pictures docs lock clean
+.PHONY: help demo test lint unit gpu-check fuzz torture bench bench-peers-env pictures examples docs lock clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -42,6 +42,9 @@ bench-peers-env: .venv-peers/peers.stamp  ## PyTorch and JAX, in a virtual envir
 
 pictures: .venv/demo.stamp  ## the pictures in README and docs, from the code they show
 	@$(BIN)/python -m tools.pictures
+
+examples: .venv/test.stamp  ## run every example of the lecture in full (hours), and write the docs' numbers and pictures
+	@$(BIN)/python -m tools.examples
 
 docs: .venv/docs.stamp  ## the documentation, as HTML
 	@$(BIN)/sphinx-build -W -q docs docs/_build/html && echo "docs/_build/html/index.html"

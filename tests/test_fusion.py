@@ -15,10 +15,12 @@ from flowgraph.errors import VerificationError
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import estimate
 from flowgraph.graph.types import float32, float64, int32
-from flowgraph.index_notation import Apply, Axis, Const, Expr, Index, Load, cast, walk
+from flowgraph.index_notation import CHEAP, Apply, Axis, Const, Expr, Index, Load, cast, walk
 from flowgraph.kernels.build import build_kernels
-from flowgraph.kernels.fuse import CHEAP, _points, body_of, fuse, is_contraction, reads_of
+from flowgraph.kernels.fuse import fuse
+from flowgraph.kernels.group import body_of, is_contraction, reads_of
 from flowgraph.kernels.kernel import Kernel, KernelCall, Let, Nest, Store, kernel_calls, verify_kernel
+from flowgraph.kernels.recompute import points_of
 from flowgraph.ops.leaf import Leaf
 from flowgraph.ops.shape import Injective, Reshape
 from tests.support.compare import Oracle
@@ -169,7 +171,7 @@ def test_no_kernel_reads_what_it_could_recompute_by_one_cheap_op() -> None:
                 continue
             if any(c in fusion.inlined and not isinstance(c.op, Injective) for c in consumers[tensor]):
                 continue
-            if any(_points(c) > estimate(tensor.type.count) for c in _through_views(tensor, consumers)):
+            if any(points_of(c) > estimate(tensor.type.count) for c in _through_views(tensor, consumers)):
                 continue  # a reader that repeats it along an axis would compute it again at every point of that
             functions = {e.function for e in walk(body.value) if isinstance(e, Apply)}
             sources = [t for t, _ in reads_of(tensor.node, fusion.inlined)]

@@ -16,7 +16,8 @@ from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.text import show_op
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Index, Load, Var, reindex, transform
-from flowgraph.kernels.fuse import Fusion, Group, body_of, fuse
+from flowgraph.kernels.fuse import Fusion, fuse
+from flowgraph.kernels.group import Group, body_of
 from flowgraph.kernels.kernel import (
     Buffer,
     Call,

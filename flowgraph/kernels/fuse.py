@@ -13,53 +13,32 @@ reads, that is recorded, too (`Apart`): the explanation is what was decided, not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.order import stable_order
-from flowgraph.graph.size import Shape, Size, estimate, product
+from flowgraph.graph.size import Shape, Size, product
 from flowgraph.graph.tensor import Node, Tensor
-from flowgraph.graph.types import TensorType
-from flowgraph.index_notation import (
-    CHEAP,
-    FREE,
-    Apply,
-    Axis,
-    Body,
-    Expr,
-    Index,
-    Load,
-    axes_of,
-    reindex,
-    transform,
-    walk,
+from flowgraph.index_notation import Body, Index
+from flowgraph.kernels.group import (
+    MAX_INPUTS,
+    MAX_NODES,
+    Group,
+    Read,
+    body_of,
+    costs_nothing,
+    is_contraction,
+    needs_arrays,
+    reads_of,
 )
-from flowgraph.ops.base import Op, axes_for, indices
-from flowgraph.ops.leaf import Constant, Leaf
+from flowgraph.kernels.recompute import Recompute
+from flowgraph.ops.leaf import Leaf
 from flowgraph.ops.shape import Injective, Reshape
-from flowgraph.ops.slicing import memory_of
 
-Read = tuple[Tensor, tuple[Expr, ...]]
-MAX_INPUTS = 24  # a kernel's argument table stays small enough to read
-MAX_NODES = 40  # compile time grows faster than a kernel's length
 MAX_INLINED = 16  # nodes read through one another: beyond, one of them is stored
 SHORT_ROW = 2048  # elements that one thread reads sooner than others wake up
 MAX_DEPTH = 60  # values written into one another in a kernel: expressions stay short enough to walk
-
-
-@dataclass
-class Group:
-    """Nodes that will be one kernel, in order. `shape` are its outer loops; in rows, nodes have axes beyond them."""
-
-    shape: Shape
-    kind: str  # "pointwise", "row", "reduction", "contraction"; "scatter", "pieces", "running", "sorting", "loop"
-    nodes: list[Node] = field(default_factory=list)
-    inputs: set[Tensor] = field(default_factory=set)  # what it reads from elsewhere
-    waits: set[int] = field(default_factory=set)  # groups whose results it reads
-    ancestors: int = 0  # bit k: it waits, directly or not, for group k
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,39 +61,6 @@ class Fusion:
     inlined: frozenset[Node]
     recomputed: frozenset[Node] = frozenset()  # of these, what could have been stored and is cheaper to compute again
     apart: tuple[Apart, ...] = ()
-
-
-def is_contraction(body: Body) -> bool:
-    """A sum of products of two loads that do not share all their axes: worth a register tile."""
-    if body.combiner != "sum" or not isinstance(body.value, Apply) or body.value.function != "mul":
-        return False
-    left, right = body.value.arguments
-    if not (isinstance(left, Load) and isinstance(right, Load)):
-        return False
-    reduced = set(body.reduce)
-    both = reduced <= axes_of(left) and reduced <= axes_of(right)
-    return both and bool(axes_of(left) - axes_of(right)) and bool(axes_of(right) - axes_of(left))
-
-
-def body_of(node: Node) -> Body:
-    """The meaning of a node's op for the types it is applied to."""
-    return _body(node.op, tuple(t.type for t in node.inputs))
-
-
-@lru_cache(maxsize=4096)
-def _body(op: Op, types: tuple[TensorType, ...]) -> Body:
-    return op.body(*types)
-
-
-def costs_nothing(node: Node) -> bool:
-    """No reduction, and no arithmetic but on integers: loads, sizes, row numbers, comparisons and choices."""
-    if node.op.meaning() != "body":
-        return False
-    body = body_of(node)
-    if body.reduce:
-        return False
-    floats = {e.function for e in walk(body.value) if isinstance(e, Apply) and e.dtype.kind != "int"}
-    return floats <= FREE
 
 
 def fuse(graph: Graph) -> Fusion:
@@ -165,7 +111,7 @@ def fuse(graph: Graph) -> Fusion:
 
     stored = _stored(groups, member_of, inlined, roots)
     read_through = frozenset(inlined)
-    _Recompute(graph, groups, member_of, inlined, stored, consumers).run()
+    Recompute(graph, groups, member_of, inlined, stored, consumers).run()
     order = [number for number in stable_order([g.waits for g in groups]) if groups[number].nodes]
     position = {old: new for new, old in enumerate(order)}
     member_of = {t: position[g] for t, g in member_of.items()}
@@ -237,7 +183,7 @@ def _inlined(nodes: Sequence[Node], consumers: dict[Tensor, list[Node]], roots: 
             continue
         readers = [c for t in node.outputs for c in consumers[t]]
         if isinstance(node.op, Injective) or node in prologues or (
-            costs_nothing(node) and not any(_needs_arrays(c, consumers) for c in readers)
+            costs_nothing(node) and not any(needs_arrays(c, consumers) for c in readers)
         ):
             found.add(node)
     return found
@@ -264,272 +210,6 @@ def _prologues(nodes: Sequence[Node], consumers: dict[Tensor, list[Node]], roots
 def _share_loops(node: Node) -> bool:
     _, pieces = node.op.pieces(*(t.type for t in node.inputs))
     return len({tuple(a.extent for a in piece.axes) for piece in pieces}) == 1
-
-
-MAX_RECOMPUTED = 6  # operations: kernels stay short
-MAX_SEEN = 32  # those and what is read through, row numbers included
-OPERATION = 1.0  # bytes: a vector's operation takes about as long as a quarter of its load from L2
-SMALL = 8  # times smaller than a value: what is worth storing so that the value need not be
-
-
-@dataclass
-class _Recomputation:
-    """How a value would be computed where it is read."""
-
-    chain: dict[Node, None] = field(default_factory=dict)  # the operations made again
-    seen: set[Node] = field(default_factory=set)  # these, and what is read through
-    kept: dict[Tensor, None] = field(default_factory=dict)  # small values that would be stored for it
-
-
-class _Recompute:
-    """Recompute in the reader what is cheaper to compute there than to store: 1 - h*h from h; the gradient of the rows
-    of a table from one number a row, where the outer product would be as large as all those rows."""
-
-    def __init__(
-        self,
-        graph: Graph,
-        groups: list[Group],
-        member_of: dict[Tensor, int],
-        inlined: set[Node],
-        stored: set[Tensor],
-        consumers: dict[Tensor, list[Node]],
-    ) -> None:
-        self.groups, self.member_of, self.inlined, self.stored = groups, member_of, inlined, stored
-        self.consumers = consumers
-        self.roots = set(graph.roots)
-        self.writers = {p: member_of[new] for p, new in graph.updates if new in member_of}
-        self.written: dict[int, list[Tensor]] = {}
-        for p, number in self.writers.items():
-            self.written.setdefault(number, []).append(p)
-        self.all_writers = sum(1 << number for number in self.written)
-        self.readers: dict[Tensor, set[int]] = {p: set() for p in self.writers}
-        for number, group in enumerate(groups):
-            for p in self.readers.keys() & group.inputs:
-                self.readers[p].add(number)
-
-    def run(self) -> None:
-        for tensor in sorted(self.stored, key=lambda t: -t.node.serial):
-            if tensor in self.roots or not self._may_move(tensor):
-                continue
-            found = _Recomputation()
-            if not self._is_cheap(tensor, found):
-                continue
-            readers = self._points_of_readers(tensor)
-            if self._pays(tensor, found, readers) and self._stays_in_place(tensor, found, readers.keys()):
-                self._move(tensor, found, readers.keys())
-
-    def _may_move(self, tensor: Tensor) -> bool:
-        """Whether everything that reads a value can compute it. What is read through already may not grow without end,
-        and a row number is found once, not by every task that writes a part of the row."""
-        for node in self.consumers[tensor]:
-            if _needs_arrays(node, self.consumers) or node.op.meaning() == "pieces":
-                return False
-            if node in self.inlined and not (isinstance(node.op, Injective) and self._may_move(node.outputs[0])):
-                return False
-            if node.op.meaning() == "scatter":
-                scatter = node.op.scatter(*(t.type for t in node.inputs))
-                added = {e.source for e in walk(scatter.value) if isinstance(e, Load)}
-                if any(t is tensor and k not in added for k, t in enumerate(node.inputs)):
-                    return False
-        return True
-
-    def _is_cheap(self, tensor: Tensor, found: _Recomputation, least: float = 0) -> bool:
-        """Whether a value is a few cheap operations on leaves, stored values and those of fewer elements than `least`;
-        collects them."""
-        node = tensor.node
-        if isinstance(node.op, Leaf) or (tensor in self.stored and least) or node in found.seen:
-            return True  # (seen: looked at already; had it failed, so had everything)
-        if len(found.seen) >= MAX_SEEN:
-            return False
-        if node not in self.inlined:
-            if estimate(tensor.type.count) < least:
-                found.kept.setdefault(tensor)
-                return True
-            if node.op.meaning() != "body" or tensor in self.roots or len(found.chain) >= MAX_RECOMPUTED:
-                return False
-            body = body_of(node)
-            functions = {e.function for e in walk(body.value) if isinstance(e, Apply)}
-            if body.reduce or not functions <= CHEAP:
-                return False
-            found.chain.setdefault(node)
-        found.seen.add(node)
-        return all(self._is_cheap(t, found, least or estimate(tensor.type.count) / SMALL) for t in node.inputs)
-
-    def _operands(self, found: _Recomputation) -> dict[Tensor, float]:
-        """What the operations read, and of how much of it they make something, in elements."""
-        read: dict[Tensor, float] = {}
-        for node in found.seen:
-            for t in node.inputs:
-                if t.node not in found.chain and t.node not in self.inlined:
-                    read[t] = max(read.get(t, 0), estimate(node.outputs[0].type.count))
-        return {t: min(estimate(t.type.count), most) for t, most in read.items()}
-
-    def _pays(self, tensor: Tensor, found: _Recomputation, readers: Mapping[int, float]) -> bool:
-        """Whether computing a value again in each kernel that reads it moves fewer bytes, operations included, than
-        storing it and reading it there. A kernel that repeats the value along an axis computes it at all its points.
-        Operands of the chain cost bytes, too, in every kernel that does not read them anyway; so does storing what was
-        not stored."""
-        of = estimate(tensor.type.count)
-        sizes = {t: count * t.dtype.itemsize for t, count in self._operands(found).items()}
-        again = sum(readers.values()) * len(found.chain) * OPERATION + sum(sizes[t] for t in found.kept)
-        for k in readers:
-            have = self.groups[k].inputs | {t for n in self.groups[k].nodes for t in n.outputs}
-            more = sizes.keys() - have
-            if len(self.groups[k].inputs) + len(more) > MAX_INPUTS:
-                return False
-            again += sum(sizes[t] for t in more)
-        once: float = (1 + len(readers)) * of * tensor.dtype.itemsize
-        if set(self.groups[self.member_of[tensor]].nodes) <= set(found.chain):  # its kernel is needed for nothing else
-            once += sum(sizes.values())
-        return again <= once
-
-    def _stays_in_place(self, tensor: Tensor, found: _Recomputation, readers: Collection[int]) -> bool:
-        """Whether every parameter can still be updated in place: a kernel that is to read its old value must not wait
-        for the one that writes the new value, nor be that one and read other elements than it writes."""
-        read = {t for node in found.seen for t in node.inputs if t in self.writers}
-        for p in read:
-            writer = self.writers[p]
-            if writer in readers and (
-                self.groups[writer].kind == "scatter"
-                or not all(map(_reads_own_points, found.seen))
-                or not self._reads_at_own_points(tensor, self.groups[writer])
-            ):
-                return False
-            if any(self._waits(k, writer, read, readers) for k in readers if k != writer):
-                return False
-        return True
-
-    def _reads_at_own_points(self, tensor: Tensor, group: Group) -> bool:
-        """Whether all nodes of a group that read a value read it at their own points."""
-        for node in group.nodes:
-            if node.op.meaning() != "body":
-                return False
-            own = indices(body_of(node).axes)
-            if any(t is tensor and place != own for t, place in reads_of(node, self.inlined)):
-                return False
-        return True
-
-    def _waits(self, number: int, goal: int, more: set[Tensor], readers: Collection[int]) -> bool:
-        """Whether a group waits for another one: for its results, or to read a parameter before it is written. (Those
-        in `more` will have these readers, too.)"""
-        reached = 1 << number | self.groups[number].ancestors
-        visited = 0
-        while new := reached & self.all_writers & ~visited:
-            if reached >> goal & 1:
-                return True
-            visited |= new
-            for writer in (k for k in self.written if new >> k & 1):
-                for p in self.written[writer]:
-                    for k in self.readers[p] | (set(readers) if p in more else set()):
-                        if k != writer:
-                            reached |= 1 << k | self.groups[k].ancestors
-        return bool(reached >> goal & 1)
-
-    def _move(self, tensor: Tensor, found: _Recomputation, readers: Collection[int]) -> None:
-        for node in found.chain:
-            self.inlined.add(node)
-            for output in node.outputs:
-                self.groups[self.member_of.pop(output)].nodes.remove(node)
-        self.stored.discard(tensor)
-        self.stored.update(found.kept)
-        operands = self._operands(found)
-        for k in readers:
-            mine = {t for n in self.groups[k].nodes for t in n.outputs}
-            self.groups[k].inputs = (self.groups[k].inputs - {tensor}) | (operands.keys() - mine)
-        for p in operands.keys() & self.writers.keys():
-            self.readers[p].update(readers)
-
-    def _points_of_readers(self, tensor: Tensor) -> dict[int, float]:
-        """The kernels that read a value, through what they inline too, and at how many points."""
-        found: dict[int, float] = {}
-        stack, seen = [tensor], {tensor}
-        while stack:
-            for node in self.consumers[stack.pop()]:
-                for t in node.outputs:
-                    if node not in self.inlined:
-                        number = self.member_of[t]
-                        found[number] = max(found.get(number, 0), _points(node))
-                    elif t not in seen:
-                        seen.add(t)
-                        stack.append(t)
-        return found
-
-
-def _points(node: Node) -> float:
-    """At how many points a node computes."""
-    if node.op.meaning() == "body":
-        body = body_of(node)
-        return estimate(product(a.extent for a in (*body.axes, *body.reduce)))
-    if node.op.meaning() == "scatter":
-        scatter = node.op.scatter(*(t.type for t in node.inputs))
-        return estimate(product(a.extent for a in (*scatter.parallel, *scatter.sequential)))
-    return max(estimate(t.type.count) for t in (*node.inputs, *node.outputs))
-
-
-def _reads_own_points(node: Node) -> bool:
-    """Whether a node reads its operands where it computes, or scalars."""
-    body = body_of(node)
-    own = indices(body.axes)
-    return all(e.index in ((), own) for e in walk(body.value) if isinstance(e, Load))
-
-
-def _needs_arrays(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:
-    """Contractions (through views), reshapes, sorts and loops read arrays, nothing computed on the way."""
-    if isinstance(node.op, Reshape) or node.op.meaning() in ("sorting", "loop"):
-        return True
-    if isinstance(node.op, Injective):
-        return any(_needs_arrays(c, consumers) for t in node.outputs for c in consumers[t])
-    return node.op.meaning() == "body" and is_contraction(body_of(node))
-
-
-def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
-    """What a node reads through inlined nodes: (tensor, index in terms of the node's own axes)."""
-    found: dict[Read, None] = {}
-    known: dict[Read, Expr] = {}  # a value that is read twice is followed once
-
-    def follow(current: Node, expr: Expr) -> Expr:
-        """The expression with its operands followed to what is not inlined; those are called by name from there on, so
-        that an index computed from one node's operands is not taken for another's."""
-
-        def rule(e: Expr) -> Expr | None:
-            if not (isinstance(e, Load) and isinstance(e.source, int)):
-                return None
-            tensor = current.inputs[e.source]
-            index = tuple(i if isinstance(i, Index) else follow(current, i) for i in e.index)
-            read = (tensor, index)
-            if tensor.node in inlined:
-                if read not in known:
-                    body = body_of(tensor.node)
-                    places = dict(zip(body.axes, index, strict=True))
-                    follow(tensor.node, reindex(body.value, places))
-                    known[read] = Load(f"t{tensor.node.serial}_{tensor.index}", index, tensor.dtype)
-                return known[read]
-            if not (isinstance(tensor.op, Constant) and tensor.type.count == 1):
-                found.setdefault(read)
-            return Load(f"t{tensor.node.serial}_{tensor.index}", index, tensor.dtype)
-
-        return transform(expr, rule)
-
-    if node.op.meaning() == "scatter":
-        scatter, base = node.op.scatter(*(t.type for t in node.inputs)), node.inputs[0]
-        outer = tuple(map(Index, scatter.parallel))
-        row = Index(Axis("row", base.shape[scatter.axis]))
-        start = Load(0, (*outer[: scatter.axis], row, *outer[scatter.axis :]), base.dtype)
-        for expr in (*scatter.index, scatter.value, start):
-            follow(node, expr)
-    elif node.op.meaning() == "pieces":
-        for piece in node.op.pieces(*(t.type for t in node.inputs))[1]:
-            follow(node, piece.value)
-    elif node.op.meaning() == "sorting":
-        follow(node, node.op.sorting(*(t.type for t in node.inputs)).key)
-    elif node.op.meaning() == "loop":
-        for tensor in (memory_of(t)[0] for t in node.inputs):
-            found.setdefault((tensor, indices(axes_for(tensor.shape))))
-    elif node.op.meaning() == "running":
-        follow(node, node.op.running(*(t.type for t in node.inputs)).value)
-    else:
-        follow(node, body_of(node).value)
-    return list(found)
 
 
 def _new_group(node: Node, reads: list[Read], refused: dict[int, str], groups: list[Group]) -> Group:

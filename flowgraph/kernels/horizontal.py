@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from flowgraph.graph.order import reaches, stable_order
 from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import Axis, Expr, Index, Load, Var, transform
-from flowgraph.kernels.fuse import MAX_INPUTS, MAX_NODES
+from flowgraph.kernels.group import MAX_INPUTS, MAX_NODES
 from flowgraph.kernels.kernel import (
     Buffer,
     Call,

@@ -13,7 +13,8 @@ from flowgraph.graph.graph import Graph
 from flowgraph.graph.names import names
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.text import show_op
-from flowgraph.kernels.fuse import Fusion, Group, fuse, reads_of
+from flowgraph.kernels.fuse import Fusion, fuse
+from flowgraph.kernels.group import Group, reads_of
 from flowgraph.ops.leaf import Parameter
 from flowgraph.ops.shape import Injective
 from flowgraph.passes.pipeline import Record

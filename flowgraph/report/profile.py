@@ -18,7 +18,8 @@ from flowgraph.graph.origin import SourceLine
 from flowgraph.graph.size import evaluate
 from flowgraph.graph.tensor import Node
 from flowgraph.index_notation import CHEAP, DIVIDING, FREE, RANDOM, Apply, Axis, Expr, walk
-from flowgraph.kernels.fuse import Fusion, body_of, is_contraction
+from flowgraph.kernels.fuse import Fusion
+from flowgraph.kernels.group import body_of, is_contraction
 from flowgraph.kernels.kernel import KernelCall
 from flowgraph.kernels.work import Work, operations_in, points, work_of
 from flowgraph.ops.leaf import Leaf

@@ -1,0 +1,60 @@
+"""What the examples share: their command line, their file of results, the style of their plots."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Results = dict[str, Any]
+"""What an example found, by name: numbers, texts and lists of them. Its docs page quotes them."""
+
+Main = Callable[[bool, Path], Results]
+
+
+def run(main: Main) -> None:
+    """The command line of an example. Results are printed and written to `results.json` beside the pictures."""
+    name = Path(sys.argv[0]).stem
+    parser = argparse.ArgumentParser(prog=f"python -m examples.{name}", description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--quick", action="store_true", help="half a minute on small data, to see that it works")
+    parser.add_argument("--out", type=Path, default=Path("out") / name, help="folder for pictures and results")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    results = main(asked.quick, asked.out)
+    results["seconds"] = round(time.perf_counter() - start, 1)
+    results["cores"] = len(os.sched_getaffinity(0))
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    (asked.out / "results.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def figure(rows: int = 1, columns: int = 1, width: float = 4.0, height: float = 3.0, **settings: Any) -> Any:
+    """A figure and its axes, as of `matplotlib.pyplot.subplots`; each of the axes is `width` by `height` inches."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({
+        "svg.hashsalt": "flowgraph",  # the same picture, the same file
+        "svg.fonttype": "none",  # text stays text
+        "font.family": "sans-serif",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": plt.cycler(color=["#2a6f97", "#d1495b", "#66a182", "#edae49", "#6c4f9c", "#777777"]),
+    })  # fmt: skip
+    return plt.subplots(rows, columns, figsize=(width * columns, height * rows), constrained_layout=True, **settings)
+
+
+def save(picture: Any, path: Path) -> None:
+    """Write a figure as SVG, and forget it."""
+    import matplotlib.pyplot as plt
+
+    picture.savefig(path, metadata={"Date": None})
+    plt.close(picture)
