@@ -119,8 +119,8 @@ def test_make_lists_every_command_a_person_may_give() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     named = re.findall(r"^  make (\S+)", listed, flags=re.MULTILINE)
     assert named == [
-        "help", "demo", "test", "gpu-check", "fuzz", "torture", "bench", "bench-peers-env", "pictures", "examples", "docs",
-        "lock", "clean",
+        "help", "demo", "test", "gpu-check", "fuzz", "torture", "bench", "bench-peers-env", "pictures", "examples",
+        "docs", "lock", "clean",
     ]  # fmt: skip
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from flowgraph.errors import GraphError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import scope
 from flowgraph.graph.tensor import Tensor
-from flowgraph.nn.init import glorot_uniform
+from flowgraph.nn.init import glorot_uniform, normal
 from flowgraph.ops.contraction import add_bias, mul
+from flowgraph.ops.indexing import gather
 from flowgraph.ops.leaf import Initializer, parameter
 
 
@@ -58,3 +62,32 @@ class Dense:
             if self.b is not None:
                 z = add_bias(z, self.b)
             return z if self.activation is None else self.activation(z)
+
+
+class Embedding:
+    """A vector (size,) for each of `count` numbers, a row of w (count, size): numbers (...) to (..., size).
+
+    Rows begin with length 1 on average, N(0, 1/size), or as `init` says, which may be an array of vectors. The gradient
+    touches the rows that were read, whatever the count. What is a number too large or negative, is said in `gather`.
+
+    >>> import flowgraph as fg
+    >>> words = fg.nn.Embedding("words", 20_000, 100)
+    >>> words(fg.input("ids", ("batch", "time"), "int32"))
+    <Tensor gather: float32(batch, time, 100)>
+    """
+
+    def __init__(
+        self, name: str, count: int, size: int, *, init: Initializer | np.ndarray | None = None, dtype: str = "float32"
+    ) -> None:
+        self.name = name
+        with scope(name):
+            self.w = parameter("w", (count, size), normal(size**-0.5) if init is None else init, dtype)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [self.w]
+
+    def __call__(self, ids: Any) -> Tensor:
+        """Integers of any shape (...) to (..., size)."""
+        with scope(self.name):
+            return gather(self.w, ids)
