@@ -96,7 +96,7 @@ def test_every_pin_is_exact(name: str) -> None:
     assert all(re.fullmatch(r"\d[\w.]*", version) for version in pins(name).values())
 
 
-EXTRAS = {"demo": ["viz"], "test": ["viz", "cuda", "examples", "test"], "docs": ["examples", "docs"]}
+EXTRAS = {"demo": ["viz"], "test": ["viz", "cuda", "examples", "docs", "test"], "docs": ["examples", "docs"]}
 
 
 @pytest.mark.parametrize(("name", "extras"), EXTRAS.items())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import xml.etree.ElementTree as ET
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +26,7 @@ from flowgraph.graph.types import TensorType
 from flowgraph.notation import parse
 from flowgraph.ops import Op
 from flowgraph.ops.scan import slot
-from flowgraph.viz import Edge, Picture, Vertex, from_graph, show, show_memory
+from flowgraph.viz import Edge, Picture, Shown, Vertex, from_graph, show, show_memory
 from flowgraph.viz import svg as svg_room
 from flowgraph.viz.dot import to_dot
 from flowgraph.viz.mermaid import to_mermaid
@@ -445,3 +449,23 @@ def test_a_picture_is_not_written_into_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(fg.FlowgraphError, match=r"cannot write .*No such file") as caught:
         fg.show(fg.tanh(fg.input("x", (2,))), tmp_path / "none" / "x.dot")
     assert "make the folder" in str(caught.value) and "test_viz.py" in str(caught.value)
+
+
+def test_the_notebook_runs_and_draws() -> None:
+    """Each cell in order; what a cell ends in is shown as a notebook would."""
+    cells = json.loads((Path(__file__).parent.parent / "docs" / "notebooks" / "graphs.ipynb").read_text())["cells"]
+    names: dict[str, Any] = {}
+    drawn = 0
+    with redirect_stdout(StringIO()) as printed:
+        for cell in cells:
+            if cell["cell_type"] == "code":
+                assert cell["outputs"] == []
+                *body, last = ast.parse("".join(cell["source"])).body
+                exec(compile(ast.Module(body, []), "cell", "exec"), names)
+                if isinstance(last, ast.Expr):
+                    value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+                    drawn += isinstance(value, Shown) and "image/svg+xml" in value._repr_mimebundle_()
+                else:
+                    exec(compile(ast.Module([last], []), "cell", "exec"), names)
+    assert drawn == 4 and names["history"][-1]["val_accuracy"] > 0.93
+    assert "def " in printed.getvalue()
