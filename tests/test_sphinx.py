@@ -74,6 +74,7 @@ def test_boxes_name_the_lines_of_the_page(tmp_path: Path) -> None:
 def test_markdown_and_other_formats(tmp_path: Path) -> None:
     status, said, page = build(tmp_path, "index.md", MYST)
     assert (status, said) == (0, "") and page.count("<svg") == 1
+    assert ">cost</text>" in page  # called as on its line of the page
     status, said, text = build(tmp_path, "index.md", MYST, "text")
     assert (status, said) == (0, "") and "kernel mul_" in text and "<svg" not in text
 

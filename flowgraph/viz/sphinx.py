@@ -99,11 +99,15 @@ class GraphDirective(SphinxDirective):
         return str(self.env.doc2path(self.env.docname))
 
     def _execute(self, code: str, names: dict[str, Any]) -> None:
-        """Run the code as lines of the page: errors, origins and tooltips name these."""
+        """Run the code as lines of the page: errors, names and tooltips come from these."""
         file = self._file()
         text = Path(file).read_text(encoding="utf-8")
-        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-        exec(compile("\n" * self.content_offset + code, file, "exec"), names)
+        lines = text.splitlines(keepends=True)
+        linecache.cache[file] = (len(text), None, lines, file)
+        first = self.content[0].strip() if self.content else ""
+        after = self.lineno - 1  # Markdown and reStructuredText count a content's lines differently
+        begin = next((k for k in range(after, len(lines)) if lines[k].strip() == first), after)
+        exec(compile("\n" * begin + code, file, "exec"), names)
 
     def _figure(self, svg: str, text: str) -> nodes.Element:
         """The picture for HTML, the text form for every other output."""
