@@ -141,3 +141,16 @@ def test_a_state_may_be_given() -> None:
     rest, again = program(x=data[:, 4:], h=middle)
     np.testing.assert_allclose(np.concatenate([first, rest], axis=1), whole, rtol=1e-6)
     np.testing.assert_allclose(again, end, rtol=1e-6)
+
+
+def test_every_product_of_a_step_has_strides() -> None:
+    """Batch first is turned into time first once: a product whose rows are found by division would crawl."""
+    layer = fg.nn.LSTM("strides", 5, 4)
+    states, _ = layer(fg.input("x", ("batch", "time", 5)))
+    cost = fg.mean(fg.square(states))
+    program = fg.compile(outputs=fg.grad(cost, layer.parameters), device="cpu")
+    products = [k for k in program.kernels if "sum(x0[" in str(k) and " * " in str(k)]
+    assert len(products) >= 4
+    for kernel in products:
+        assert "//" not in str(kernel) and "%" not in str(kernel), kernel
+    assert sum("transpose" in k.name for k in program.kernels) == 1  # x, for the product and for its gradient

@@ -29,6 +29,7 @@ from flowgraph.kernels.group import (
     body_of,
     costs_nothing,
     is_contraction,
+    is_multiplied,
     needs_arrays,
     reads_of,
 )
@@ -182,7 +183,12 @@ def _inlined(nodes: Sequence[Node], consumers: dict[Tensor, list[Node]], roots: 
         if isinstance(node.op, Leaf) or any(t in roots for t in node.outputs) or length[node] > MAX_INLINED:
             continue
         readers = [c for t in node.outputs for c in consumers[t]]
-        if isinstance(node.op, Injective) or node in prologues or (
+        is_view = isinstance(node.op, Injective)
+        if is_view and not isinstance(node.op, Reshape) and any(
+            isinstance(c.op, Reshape) and is_multiplied(c, consumers) for c in readers
+        ):
+            continue  # rows taken apart by division have no stride, and a product would crawl
+        if is_view or node in prologues or (
             costs_nothing(node) and not any(needs_arrays(c, consumers) for c in readers)
         ):
             found.add(node)

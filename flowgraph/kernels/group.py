@@ -90,6 +90,15 @@ def needs_arrays(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:
     return node.op.meaning() == "body" and is_contraction(body_of(node))
 
 
+def is_multiplied(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:
+    """Whether a contraction reads what a node makes, directly or through views."""
+    return any(
+        is_multiplied(c, consumers) if isinstance(c.op, Injective)
+        else c.op.meaning() == "body" and is_contraction(body_of(c))
+        for t in node.outputs for c in consumers[t]
+    )  # fmt: skip
+
+
 def reads_of(node: Node, inlined: set[Node] | frozenset[Node]) -> list[Read]:
     """What a node reads through inlined nodes: (tensor, index in terms of the node's own axes)."""
     found: dict[Read, None] = {}
