@@ -15,7 +15,7 @@ from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Body, Index, call
 from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, require_float, values
 from flowgraph.ops.reduce import sum as sum_
-from flowgraph.ops.shape import reshape, transpose
+from flowgraph.ops.shape import Reshape, reshape, transpose
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,12 @@ class AddBias(Op):
         return Body(axes, call("add", row, load(1, types[1], (Index(axes[-1]),))))
 
     def over_turns(self, inputs: Sequence[Tensor], stacked: Sequence[bool], turns: Size) -> Tensor | None:
-        return None if stacked[1] else add_bias(*inputs)
+        x, b = inputs
+        if stacked[1]:
+            return None
+        if isinstance(x.op, Reshape) and (rows := x.node.inputs[0]).shape[-1] == b.shape[0]:
+            return reshape(add_bias(rows, b), x.shape)  # beside the product that made the rows
+        return add_bias(x, b)
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents

@@ -243,6 +243,15 @@ def _panels(kernel: Kernel, found: Contraction, tile: tuple[int, int]) -> Panels
     return Panels(rows, vectors, _blocks(found, rows, vectors * LANES), DEPTH)
 
 
+LONG, MANY = 1024, 64
+
+
+def _is_long(found: Product) -> bool:
+    """Whether a product has so many terms that the columns of a tile do not stay in the first level of cache, where
+    each row of tiles reads them again: then they are packed, some terms at a time."""
+    return estimate(found.k.extent) >= LONG and estimate(found.i.extent) >= MANY
+
+
 def _blocks(found: Contraction, rows: int, width: int) -> int:
     """How many tiles of so many rows and columns a task has."""
     each = estimate(product(x.extent for x in found.others)) * -(-estimate(found.column.extent) // width)
@@ -305,6 +314,8 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if found is not None:
         unit = stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.j) == 1
         narrow = isinstance(found.j.extent, int) and found.j.extent <= LANES
+        if unit and _is_long(found) and (contraction := as_contraction(kernel)) is not None:
+            return _panels(kernel, contraction, tile)
         return Tile(tile[0], 1 if narrow else tile[1], pack=not unit)
     if as_first(kernel) is not None:
         return Seen()
