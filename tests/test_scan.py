@@ -231,7 +231,7 @@ def test_a_sum_over_turns_is_made_in_place() -> None:
     program = fg.compile(outputs=total, device="cpu")
     data = rng.normal(size=(6, 4, 3)).astype(np.float32)
     np.testing.assert_allclose(program(x=data)[0], np.einsum("tbi,tbj->ij", data, data), rtol=1e-5)
-    (slot,) = [t for call in program.plan.calls for t in call.inputs if t.label == "carry"]
+    (slot,) = [t for call in program.plan.calls for t in call.inputs if t.label == "s"]
     assert not program.plan.places[slot].steps
 
 

@@ -245,7 +245,8 @@ def test_every_op_can_be_drawn(name: str, detail: bool) -> None:
         arrays = enumerate(sample.arrays)
         value = sample.op(*(fg.input(f"x{k}", a.shape, a.dtype) for k, a in arrays))
     picture = from_graph(Graph((value,)), detail=detail)
-    assert value.node.inputs == () or op.display in " ".join(labels(picture, kind="op"))
+    shown = " ".join(labels(picture, kind="op"))
+    assert value.node.inputs == () or op.display in shown or (picture.frames and op.meaning() == "loop")
     assert len(texts(to_svg(picture))) >= len(picture.vertices)
     assert to_mermaid(picture).count("\n") > len(picture.vertices)
 
@@ -469,3 +470,53 @@ def test_the_notebook_runs_and_draws() -> None:
                     exec(compile(ast.Module([last], []), "cell", "exec"), names)
     assert drawn == 4 and names["history"][-1]["val_accuracy"] > 0.93
     assert "def " in printed.getvalue()
+
+
+def loop_picture() -> tuple[Picture, Picture]:
+    x = fg.input("x", ("time", "batch", 8))
+    u = fg.parameter("u", (8, 8), fg.init.glorot_uniform())
+
+    def step(h: fg.Tensor, x: fg.Tensor) -> tuple[fg.Tensor, fg.Tensor]:
+        h = fg.tanh(x + h @ u)
+        return h, h
+
+    last, _ = fg.scan(step, fg.broadcast_to(fg.constant(0.0), ("batch", 8)), x)
+    cost = fg.mean(fg.square(last))
+    return from_graph(Graph((cost,))), from_graph(Graph((fg.grad(cost, u),)))
+
+
+class TestLoops:
+    def test_a_loop_is_a_frame_around_its_body(self) -> None:
+        picture, _ = loop_picture()
+        (frame,) = picture.frames
+        assert frame.label == "loop, time turns" and frame.phase == "forward"
+        inside = {v.label for v in picture.vertices if v.frame == frame.id}
+        assert inside == {"h", "x", "u", "mul", "+", "tanh", "h_1"}
+        (turn,) = (e for e in picture.edges if e.kind == "turn")
+        assert (picture.vertex(turn.source).label, picture.vertex(turn.target).label) == ("h_1", "h")
+        given = {(picture.vertex(e.source).label, picture.vertex(e.target).label) for e in picture.edges
+                 if picture.vertex(e.target).kind == "slot" and e.kind == "flow"}  # fmt: skip
+        assert {("x", "x"), ("u", "u")} <= given
+
+    def test_the_gradient_has_a_loop_that_runs_backwards(self) -> None:
+        _, picture = loop_picture()
+        assert "loop, time turns, backwards" in [f.label for f in picture.frames if f.phase == "backward"]
+        drawn = to_svg(picture)
+        for frame in picture.frames:
+            assert f">{frame.label}</text>" in drawn
+        ET.fromstring(drawn)
+
+    def test_loops_in_loops_are_frames_in_frames(self) -> None:
+        x = fg.input("x", (3, 4, 5))
+        add = lambda a, b: (a + b, None)  # noqa: E731
+        outer, _ = fg.scan(lambda a, rows: (fg.scan(add, a, rows)[0], None), fg.input("a", (5,)), x)
+        picture = from_graph(Graph((outer,)))
+        first, second = picture.frames
+        assert second.parent == first.id
+        assert to_dot(picture).count("subgraph cluster_") == 2 and to_mermaid(picture).count("subgraph") == 2
+        assert "loop, 4 turns" in to_svg(picture)
+        assert len(from_graph(Graph((outer,)), detail=True).frames) == 2
+
+    def test_what_stands_nowhere_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="stand in no frame"):
+            Picture("p", (Vertex("a", "a", "op", frame="lost"),), ())

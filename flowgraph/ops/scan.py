@@ -312,8 +312,9 @@ def _traced(
     """The loop of a function, called once, on slots."""
     inits, build_carry = flatten(init, lambda v: as_tensor(v, what="scan's init"))
     sequences, build_element = flatten(xs, lambda v: as_tensor(v, what="scan's xs"))
-    carries = [slot(f"carry{k or ''}", t.type) for k, t in enumerate(inits)]
-    elements = [slot(f"element{k or ''}", TensorType(t.shape[1:], t.dtype)) for k, t in enumerate(sequences)]
+    carry, element = _called(step)
+    carries = [slot(f"{carry}{k or ''}", t.type) for k, t in enumerate(inits)]
+    elements = [slot(f"{element}{k or ''}", TensorType(t.shape[1:], t.dtype)) for k, t in enumerate(sequences)]
     begun = slot("begun", TensorType(())).node.serial
     result = step(build_carry(iter(carries)), build_element(iter(elements)))
     if not isinstance(result, tuple) or len(result) != 2:
@@ -337,6 +338,13 @@ def _traced(
     loop = Loop(tuple(carries), tuple(elements), tuple(nexts), tuple(emits))
     made = make_loop(loop, inits, sequences, turns, reverse, frugal, begun)
     return build_carry(iter(made[: len(inits)])), build_emits(iter(made[len(inits) :]))
+
+
+def _called(step: Callable[[Any, Any], tuple[Any, Any]]) -> tuple[str, str]:
+    """What a function calls what a turn is given: for pictures and listings."""
+    code = getattr(step, "__code__", None)
+    names = list(code.co_varnames[: code.co_argcount]) if code is not None else []
+    return (names[-2], names[-1]) if len(names) >= 2 else ("carry", "element")
 
 
 @dataclass(frozen=True)

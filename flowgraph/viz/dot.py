@@ -6,6 +6,7 @@ stands beside the value it belongs to.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
 
 from flowgraph.graph.printable import printable
@@ -24,7 +25,7 @@ def to_dot(picture: Picture) -> str:
     ]
     phases = picture.phases
     for phase in phases:
-        members = [_vertex(v) for v in picture.vertices if v.phase == phase]
+        members = list(_members(picture, phase))
         if len(phases) > 1 and phase != "update":  # updates stand beside their parameters
             shade = style.CLUSTERS[phase]
             look = f'style="rounded,filled", fillcolor="{shade.fill}", color="{shade.line}", margin=14'
@@ -33,12 +34,28 @@ def to_dot(picture: Picture) -> str:
         else:
             lines += [f"  {m}" for m in members]
     phase_of = {v.id: v.phase for v in picture.vertices}
-    lines += [f"  {_edge(e, phase_of)}" for e in picture.edges]
+    lines += [f"  {_edge(e, number, phase_of)}" for number, e in enumerate(picture.edges)]
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def _members(picture: Picture, phase: str, frame: str = "") -> Iterator[str]:
+    """The vertices of a phase that stand in a frame, and the frames in it."""
+    for vertex in picture.vertices:
+        if vertex.phase == phase and vertex.frame == frame:
+            yield _vertex(vertex)
+    for inner in picture.frames:
+        if inner.phase == phase and inner.parent == frame:
+            look = f'style="rounded,filled", fillcolor="{style.FRAME.fill}", color="{style.FRAME.line}", margin=10'
+            yield f"subgraph cluster_{inner.id} {{"
+            yield f"  graph [label=<{escape(printable(inner.label))}>, {look}]"
+            yield from (f"  {line}" for line in _members(picture, phase, inner.id))
+            yield "}"
 
 
 def upwards(edge: Edge, phase_of: dict[str, str]) -> bool:
     """Is the edge ranked against its direction? So is what the backward graph and the updates make."""
+    if edge.kind == "turn":
+        return False
     return edge.kind == "update" or phase_of[edge.source] != "forward" or phase_of[edge.target] == "update"
 
 
@@ -63,10 +80,12 @@ def _vertex(vertex: Vertex) -> str:
     )
 
 
-def _edge(edge: Edge, phase_of: dict[str, str]) -> str:
+def _edge(edge: Edge, number: int, phase_of: dict[str, str]) -> str:
     source, target = phase_of[edge.source], phase_of[edge.target]
-    look = f'color="{style.EDGES["update" if edge.kind == "update" else target]}"'
-    if edge.kind == "update":
+    look = f'id="e{number}", color="{style.EDGES[target if edge.kind == "flow" else edge.kind]}"'
+    if edge.kind == "turn":
+        look += ", style=dashed, constraint=false"
+    elif edge.kind == "update":
         look += ", style=dashed, minlen=0, weight=2"
     elif source == target:
         look += ", weight=4" if source == "forward" else ""

@@ -70,6 +70,10 @@ class Formulas:
         """The drawn tensors that a box reads, each once."""
         return tuple(dict.fromkeys(chain.from_iterable(self._known[t].sources for t in node.inputs)))
 
+    def sources_of(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """The drawn tensors that stand for a value."""
+        return self._known[tensor].sources
+
     def label(self, node: Node, full: bool = False) -> str:
         """A box's text: the op's name; a formula or a call where that says more, or if `full`."""
         display = spelling(node)

@@ -13,10 +13,11 @@ from flowgraph.graph.names import given_names, names
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.text import show_op
+from flowgraph.ops.scan import Scan
 from flowgraph.viz.formula import Formulas, spelling
-from flowgraph.viz.picture import Edge, Picture, Vertex, unique
+from flowgraph.viz.picture import Edge, Frame, Picture, Vertex, unique
 
-_LEAVES = {"input": "input", "parameter": "parameter", "constant": "constant"}
+_LEAVES = {"input": "input", "parameter": "parameter", "constant": "constant", "slot": "slot"}
 _LONGEST_NOTE = 16  # characters of attributes shown in a box
 
 
@@ -24,7 +25,7 @@ def from_graph(graph: Graph, *, detail: bool = False, title: str = "flowgraph") 
     """The picture of a graph, its forward, backward and update parts told apart.
 
     Arithmetic is gathered into formulas, and a value without a name is an arrow between two boxes; with
-    `detail` every node is a box and every value an oval.
+    `detail` every node is a box and every value an oval. A loop is a frame around its body.
     """
     return _Drawing(graph, detail).picture(title)
 
@@ -84,24 +85,30 @@ def type_note(tensor: Tensor) -> str:
 
 
 class _Drawing:
-    def __init__(self, graph: Graph, detail: bool) -> None:
-        self.graph, self.detail = graph, detail
+    """The vertices and edges of a graph, or of a loop's body, which are all of the loop's phase, in its frame."""
+
+    def __init__(self, graph: Graph, detail: bool, frame: str = "", phase: str = "") -> None:
+        self.graph, self.detail, self.frame = graph, detail, frame
         self.names, self.phase = display_names(graph), phases(graph)
         unread = [p.node for p, _ in graph.updates if p.node not in self.phase]
         self.phase |= dict.fromkeys(unread, "forward")
+        if phase:
+            self.phase = dict.fromkeys(self.phase, phase)
         self.nodes = [*unread, *graph.nodes()]
         self.updated: dict[Node, set[Tensor]] = {}  # node -> the parameters whose next value it computes
         for parameter, new in graph.updates:
             self.updated.setdefault(new.node, set()).add(parameter)
         ovals = self._ovals()
-        self.formulas = Formulas(graph, self.names, ovals | {new for _, new in graph.updates}, self.phase)
+        roots = set(graph.roots) if frame else {new for _, new in graph.updates}
+        self.formulas = Formulas(graph, self.names, ovals | roots, self.phase)
         self.drawn = self.nodes if detail else [*unread, *self.formulas.boxes()]
         self.box: dict[Node, str] = {}
         self.oval: dict[Tensor, str] = {}
+        self.made: dict[Tensor, str] = {}  # what a loop makes: where its body does
         for k, node in enumerate(self.drawn):
             if node.op.name not in _LEAVES:
-                self.box[node] = f"op{k}"
-            self.oval |= {t: f"v{k}_{t.index}" for t in node.outputs if t in ovals}
+                self.box[node] = f"{frame}op{k}"
+            self.oval |= {t: f"{frame}v{k}_{t.index}" for t in node.outputs if t in ovals}
 
     def _ovals(self) -> set[Tensor]:
         """The values that are drawn themselves: what has a name, and what is given, but for plain numbers."""
@@ -110,25 +117,55 @@ class _Drawing:
             return everything
         fixed: set[Tensor] = set()  # numbers and sizes, and what is computed from nothing else
         for node in self.nodes:
-            if node.op.name not in ("input", "parameter") and fixed.issuperset(node.inputs):
+            if node.op.name not in ("input", "parameter", "slot") and fixed.issuperset(node.inputs):
                 fixed.update(t for t in node.outputs if node.inputs or t.shape == ())
         named = set(given_names(self.nodes)) | {t for t in everything if t.op.name in _LEAVES}
-        return (named - fixed) | set(self.graph.outputs)
+        return (named - fixed) | (set() if self.frame else set(self.graph.outputs))
 
     def picture(self, title: str) -> Picture:
         vertices: list[Vertex] = []
         edges: list[Edge] = []
+        frames: list[Frame] = []
+        self.draw(vertices, edges, frames)
+        edges += [Edge(self.end(new), self.oval[p], "update") for p, new in self.graph.updates]
+        return Picture(title, tuple(vertices), unique(edges), tuple(frames))
+
+    def draw(self, vertices: list[Vertex], edges: list[Edge], frames: list[Frame]) -> None:
         for node in self.drawn:
-            if node in self.box:
+            if isinstance(node.op, Scan):
+                self._loop(node, vertices, edges, frames)
+            elif node in self.box:
                 label, reads = self._content(node)
                 vertices.append(self._box(node, label))
-                edges += [Edge(self._end(t), self.box[node]) for t in reads]
+                edges += [Edge(self.end(t), self.box[node]) for t in reads]
             for tensor in node.outputs:
                 if tensor in self.oval:
                     vertices.append(self._oval(tensor))
-                    edges += [Edge(self.box[node], self.oval[tensor])] if node in self.box else []
-        edges += [Edge(self._end(new), self.oval[p], "update") for p, new in self.graph.updates]
-        return Picture(title, tuple(vertices), unique(edges))
+                    edges += [Edge(self._maker(tensor), self.oval[tensor])] if node in self.box else []
+
+    def _loop(self, node: Node, vertices: list[Vertex], edges: list[Edge], frames: list[Frame]) -> None:
+        """A loop's body in a frame. What it is given comes to its slots; what it carries goes back to them, dashed."""
+        op, frame = node.op, f"{self.box[node]}_"
+        back = ", backwards" if op.reverse else ""
+        frames.append(Frame(frame, f"loop, {op.length} turns{back}", self.phase[node], self.frame))
+        body = op.inner
+        inside = _Drawing(body.graph, self.detail, frame, self.phase[node])
+        inside.draw(vertices, edges, frames)
+        for slot, operand in zip(body.slots, node.inputs, strict=True):
+            if slot in inside.oval:
+                edges += [Edge(self.end(t), inside.oval[slot]) for t in self._stand_for(operand)]
+        for carry, new in zip(body.carries, body.nexts, strict=True):
+            if carry in inside.oval and new is not carry:
+                edges += [Edge(end, inside.oval[carry], "turn") for end in map(inside.end, inside._stand_for(new))]
+        for made, root in zip(node.outputs, (*body.nexts, *body.emits), strict=True):
+            source = next(iter(inside._stand_for(root)), None)
+            self.made[made] = inside.end(source) if source is not None else self.box[node]
+
+    def _stand_for(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        return (tensor,) if self.detail else self.formulas.sources_of(tensor)
+
+    def _maker(self, tensor: Tensor) -> str:
+        return self.made.get(tensor) or self.box[tensor.node]
 
     def _content(self, node: Node) -> tuple[str, tuple[Tensor, ...]]:
         """A box's text, and what arrows lead to it.
@@ -142,23 +179,24 @@ class _Drawing:
         named = updated if label != spelling(node) else set()
         return label, tuple(t for t in self.formulas.sources(node) if t not in named)
 
-    def _end(self, tensor: Tensor) -> str:
+    def end(self, tensor: Tensor) -> str:
         """Where arrows that carry a tensor start."""
-        return self.oval[tensor] if tensor in self.oval else self.box[tensor.node]
+        return self.oval.get(tensor) or self._maker(tensor)
 
     def _box(self, node: Node, label: str) -> Vertex:
         family = str(getattr(node.op, "family", "other"))
         attributes = node.op.attributes() if hasattr(node.op, "attributes") else ""
         note = attributes if len(attributes) <= _LONGEST_NOTE else ""
-        return Vertex(self.box[node], label, "op", self.phase[node], family, note, self._tooltip(node))
+        return Vertex(self.box[node], label, "op", self.phase[node], family, note, self._tooltip(node), self.frame)
 
     def _oval(self, tensor: Tensor) -> Vertex:
         node = tensor.node
-        kind = _LEAVES.get(node.op.name) or ("output" if tensor in self.graph.outputs else "value")
+        is_output = tensor in self.graph.outputs and not self.frame
+        kind = _LEAVES.get(node.op.name) or ("output" if is_output else "value")
         is_anonymous = kind == "constant" and not tensor.label
         label = node.op.attributes() if is_anonymous else self.names[tensor]
         note, tooltip = type_note(tensor), self._tooltip(node)
-        return Vertex(self.oval[tensor], label, kind, self.phase[node], "", note, tooltip)
+        return Vertex(self.oval[tensor], label, kind, self.phase[node], "", note, tooltip, self.frame)
 
     def _tooltip(self, node: Node) -> str:
         """The node's line in the text form, then the user's lines."""

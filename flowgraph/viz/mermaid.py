@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from flowgraph.graph.printable import printable
 from flowgraph.viz import style
 from flowgraph.viz.picture import Picture, Vertex
@@ -16,13 +18,13 @@ def to_mermaid(picture: Picture) -> str:
     lines = ["flowchart TB"]
     phases = picture.phases
     for phase in phases:
-        members = [f"{_vertex(v)}:::{_style(v)}" for v in picture.vertices if v.phase == phase]
+        members = list(_members(picture, phase))
         lines += (
             [f"  subgraph {phase}", *(f"    {m}" for m in members), "  end"]
             if len(phases) > 1
             else [f"  {m}" for m in members]
         )
-    lines += [f"  {e.source} {'-.->' if e.kind == 'update' else '-->'} {e.target}" for e in picture.edges]
+    lines += [f"  {e.source} {'-->' if e.kind == 'flow' else '-.->'} {e.target}" for e in picture.edges]
     for name, vertex in sorted({_style(v): v for v in picture.vertices}.items()):
         colour = style.colour(vertex.kind, vertex.family)
         lines.append(
@@ -31,11 +33,25 @@ def to_mermaid(picture: Picture) -> str:
     for phase in phases if len(phases) > 1 else ():
         shade = style.CLUSTERS[phase]
         lines.append(f"  style {phase} fill:{shade.fill},stroke:{shade.line},color:{style.MUTED}")
+    lines += [f"  style {f.id} fill:{style.FRAME.fill},stroke:{style.FRAME.line},color:{style.MUTED}"
+              for f in picture.frames]  # fmt: skip
     for position, edge in enumerate(picture.edges):
-        phase = "update" if edge.kind == "update" else picture.vertex(edge.target).phase
+        phase = picture.vertex(edge.target).phase if edge.kind == "flow" else edge.kind
         if phase != "forward":
             lines.append(f"  linkStyle {position} stroke:{style.EDGES[phase]}")
     return "\n".join(lines) + "\n"
+
+
+def _members(picture: Picture, phase: str, frame: str = "") -> Iterator[str]:
+    """The vertices of a phase that stand in a frame, and the frames in it."""
+    for vertex in picture.vertices:
+        if vertex.phase == phase and vertex.frame == frame:
+            yield f"{_vertex(vertex)}:::{_style(vertex)}"
+    for inner in picture.frames:
+        if inner.phase == phase and inner.parent == frame:
+            yield f'subgraph {inner.id}["{_escaped(inner.label)}"]'
+            yield from (f"  {line}" for line in _members(picture, phase, inner.id))
+            yield "end"
 
 
 def _style(vertex: Vertex) -> str:

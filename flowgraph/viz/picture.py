@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 PHASES = ("forward", "backward", "update")  # drawn as clusters of these names
-KINDS = ("input", "parameter", "constant", "value", "output", "op")  # all but "op" are data, drawn as ovals
+KINDS = ("input", "parameter", "constant", "slot", "value", "output", "op")  # all but "op" are data, drawn as ovals
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Vertex:
     family: str = ""
     note: str = ""
     tooltip: str = ""
+    frame: str = ""  # the innermost frame it stands in
 
     @property
     def is_data(self) -> bool:
@@ -34,13 +35,22 @@ class Vertex:
 
 @dataclass(frozen=True)
 class Edge:
-    """From the vertex that makes a value to one that reads it; an "update" edge writes a parameter's next
-    value.
-    """
+    """From the vertex that makes a value to one that reads it; an "update" edge writes a parameter's next value, a
+    "turn" edge gives a value to the next turn of a loop."""
 
     source: str
     target: str
-    kind: str = "flow"  # or "update"
+    kind: str = "flow"  # or "update", or "turn"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame around the body of a loop; inside of another one's, if there is a `parent`."""
+
+    id: str
+    label: str
+    phase: str
+    parent: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class Picture:
     title: str
     vertices: tuple[Vertex, ...]
     edges: tuple[Edge, ...]
+    frames: tuple[Frame, ...] = ()  # outer ones before inner ones
 
     def __post_init__(self) -> None:
         known = [v.id for v in self.vertices]
@@ -57,6 +68,8 @@ class Picture:
             raise ValueError("two vertices of a picture have one id")
         if loose := {end for e in self.edges for end in (e.source, e.target)} - set(known):
             raise ValueError(f"edges of a picture end nowhere: {sorted(loose)}")
+        if lost := {v.frame for v in self.vertices} - {"", *(f.id for f in self.frames)}:
+            raise ValueError(f"vertices of a picture stand in no frame: {sorted(lost)}")
 
     @property
     def phases(self) -> tuple[str, ...]:

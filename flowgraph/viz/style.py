@@ -25,7 +25,7 @@ FAMILIES = {
     "indexing": Colour("#eadff7", "#7d55b3"),
     "shape": Colour("#e9ecef", "#7b8794"),
     "random": Colour("#f7f3c6", "#9a8b1d"),
-    "scan": Colour("#d6eef8", "#2b7fa3"),
+    "loop": Colour("#d6eef8", "#2b7fa3"),
     "kernel": Colour("#dbe4fb", "#4a69bd"),
     "other": Colour("#eef0f2", "#7b8794"),
 }
@@ -33,6 +33,7 @@ DATA = {
     "input": Colour("#e3f1ff", "#2f7fc1"),
     "parameter": Colour("#fff2cc", "#b98a12"),
     "constant": Colour("#f4f5f7", "#9aa5b1"),
+    "slot": Colour("#d6eef8", "#2b7fa3"),
     "value": Colour("#ffffff", "#9aa5b1"),
     "output": Colour("#2d3e50", "#2d3e50"),
 }
@@ -41,7 +42,8 @@ CLUSTERS = {
     "backward": Colour("#fdf6f1", "#ecd3c2"),
     "update": Colour("#f3faf3", "#c8e0c8"),
 }
-EDGES = {"forward": "#66788a", "backward": "#c8672f", "update": "#3d8b40"}
+FRAME = Colour("#eef7fb", "#9cc7da")
+EDGES = {"turn": "#2b7fa3", "forward": "#66788a", "backward": "#c8672f", "update": "#3d8b40"}
 
 
 def colour(kind: str, family: str) -> Colour:

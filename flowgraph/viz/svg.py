@@ -19,7 +19,7 @@ from flowgraph.errors import FlowgraphError
 from flowgraph.graph.printable import printable
 from flowgraph.viz import style
 from flowgraph.viz.dot import to_dot, upwards
-from flowgraph.viz.picture import Edge, Picture, Vertex
+from flowgraph.viz.picture import Edge, Frame, Picture, Vertex
 
 _TIMEOUT = 120.0
 _HEAD = 7.0  # length of an arrow head, points
@@ -83,13 +83,11 @@ def _draw(picture: Picture, layout: dict[str, Any]) -> str:
         for phase in picture.phases
         if f"cluster_{phase}" in placed
     ]
+    parts += [_frame(f, placed[f"cluster_{f.id}"], paper) for f in picture.frames if f"cluster_{f.id}" in placed]
     phase_of = {v.id: v.phase for v in picture.vertices}
-    ends = {index: o["name"] for index, o in ((o["_gvid"], o) for o in objects)}
-    wanted = {
-        ((e.target, e.source) if upwards(e, phase_of) else (e.source, e.target)): e for e in picture.edges
-    }
     for drawn in layout.get("edges", []):
-        parts.append(_edge(wanted[ends[drawn["tail"]], ends[drawn["head"]]], phase_of, drawn["pos"], paper))
+        edge = picture.edges[int(drawn["id"].removeprefix("e"))]
+        parts.append(_edge(edge, phase_of, drawn["pos"], paper))
     parts += [_vertex(v, placed[v.id], paper) for v in picture.vertices]
     w, h = width + 2 * paper.margin, height + 2 * paper.margin
     extent = f'width="{w:.0f}" height="{h:.0f}" viewBox="0 0 {w:.1f} {h:.1f}"'
@@ -103,14 +101,21 @@ def _draw(picture: Picture, layout: dict[str, Any]) -> str:
 
 
 def _cluster(phase: str, placed: dict[str, Any], paper: _Paper) -> str:
+    return _framed(phase, placed, paper, style.CLUSTERS[phase], style.EDGES[phase])
+
+
+def _frame(frame: Frame, placed: dict[str, Any], paper: _Paper) -> str:
+    return _framed(frame.label, placed, paper, style.FRAME, style.EDGES["turn"])
+
+
+def _framed(label: str, placed: dict[str, Any], paper: _Paper, colour: style.Colour, ink: str) -> str:
     x0, y0, x1, y1 = _numbers(placed["bb"])
     left, top = paper.at(x0, y1)
-    colour = style.CLUSTERS[phase]
     extent = f'x="{left}" y="{top}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" rx="10"'
-    text = f'text-anchor="start" font-size="11" letter-spacing="0.06em" fill="{style.EDGES[phase]}"'
+    text = f'text-anchor="start" font-size="11" letter-spacing="0.06em" fill="{ink}"'
     return (
         f'<rect {extent} fill="{colour.fill}" stroke="{colour.line}"/>'
-        f'<text x="{left + 12}" y="{top + 17}" {text}>{phase}</text>'
+        f'<text x="{left + 12}" y="{top + 17}" {text}>{escape(printable(label))}</text>'
     )
 
 
@@ -155,12 +160,12 @@ def _edge(edge: Edge, phase_of: dict[str, str], pos: str, paper: _Paper) -> str:
         curve.reverse()
     start, *rest = curve
     tip = tip or curve[-1]
-    is_update = edge.kind == "update"
-    colour = style.EDGES["update" if is_update else phase_of[edge.target]]
-    crossing = not is_update and phase_of[edge.source] != phase_of[edge.target]
+    is_flow = edge.kind == "flow"
+    colour = style.EDGES[phase_of[edge.target] if is_flow else edge.kind]
+    crossing = is_flow and phase_of[edge.source] != phase_of[edge.target]
     look = (
         'stroke-dasharray="5 3" stroke-width="1.4"'
-        if is_update
+        if not is_flow
         else f'stroke-width="{0.8 if crossing else 1.2}"'
     )
     path = f"M{start[0]},{start[1]} C" + " ".join(f"{x},{y}" for x, y in rest)
