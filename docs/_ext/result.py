@@ -1,7 +1,8 @@
 """The role `{result}`: a number that an example found, read from its `results.json` when the page is built.
 
 On the page `docs/examples/NAME.md`, {result}`spearman.mean:.3f` is `results["spearman"]["mean"]` of
-`docs/examples/NAME/results.json`, in that format.
+`docs/examples/NAME/results.json`, in that format. Of an example that has not been run in full yet, the page says so, in
+place of its numbers and of its pictures.
 """
 
 from __future__ import annotations
@@ -15,11 +16,21 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 
+NOT_YET = "(not yet run in full)"
+
+
+def results_of(app_or_env: Any, page: str) -> Path:
+    """The file of a page's results."""
+    return (Path(app_or_env.srcdir) / page / "results.json").resolve()
+
+
 class Result(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         path, _, form = self.text.partition(":")
-        file = (Path(self.env.srcdir) / self.env.docname / "results.json").resolve()
+        file = results_of(self.env, self.env.docname)
         self.env.note_dependency(str(file))
+        if not file.exists():
+            return [nodes.emphasis(NOT_YET, NOT_YET)], []
         try:
             found: Any = json.loads(file.read_text(encoding="utf-8"))
             for key in path.split("."):
@@ -31,6 +42,15 @@ class Result(SphinxRole):
         return [nodes.Text(text)], []
 
 
+def without_missing_pictures(app: Sphinx, tree: nodes.document) -> None:
+    """Before Sphinx looks for the pictures of a page: of an example without results there are none."""
+    page = app.env.docname
+    if page.startswith("examples/") and not results_of(app, page).exists():
+        for image in list(tree.findall(nodes.image)):
+            image.replace_self(nodes.emphasis(NOT_YET, f"{image.get('alt', 'picture')} {NOT_YET}"))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("result", Result())
+    app.connect("doctree-read", without_missing_pictures, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
