@@ -127,6 +127,7 @@ __version__ = "0.1.0"
 _LATER = {  # name -> module, attribute: imported on first use, so that `import flowgraph` stays quick
     "Callback": ("flowgraph.train.callbacks", "Callback"),
     "Checkpoints": ("flowgraph.train.checkpoint", "Checkpoints"),
+    "Diagnostics": ("flowgraph.train.diagnostics", "Diagnostics"),
     "EarlyStopping": ("flowgraph.train.callbacks", "EarlyStopping"),
     "ReduceOnPlateau": ("flowgraph.train.callbacks", "ReduceOnPlateau"),
     "Trainer": ("flowgraph.train.trainer", "Trainer"),
@@ -148,6 +149,7 @@ if TYPE_CHECKING:
     from flowgraph.train import optim
     from flowgraph.train.callbacks import Callback, EarlyStopping, ReduceOnPlateau
     from flowgraph.train.checkpoint import Checkpoints
+    from flowgraph.train.diagnostics import Diagnostics
     from flowgraph.train.saved import load, save
     from flowgraph.train.trainer import Trainer
     from flowgraph.viz import show
@@ -174,6 +176,7 @@ __all__ = [
     "Checkpoints",
     "DTypeError",
     "DeviceError",
+    "Diagnostics",
     "EarlyStopping",
     "FlowgraphError",
     "Graph",
