@@ -138,6 +138,7 @@ _LATER = {  # name -> module, attribute: imported on first use, so that `import 
     "optim": ("flowgraph.train.optim", None),
     "parse": ("flowgraph.notation", "parse"),
     "parse_file": ("flowgraph.notation", "parse_file"),
+    "plots": ("flowgraph.train.plots", None),
     "save": ("flowgraph.train.saved", "save"),
     "show": ("flowgraph.viz", "show"),
 }
@@ -146,7 +147,7 @@ if TYPE_CHECKING:
     from flowgraph import datasets, nn
     from flowgraph.nn import init
     from flowgraph.notation import parse, parse_file
-    from flowgraph.train import optim
+    from flowgraph.train import optim, plots
     from flowgraph.train.callbacks import Callback, EarlyStopping, ReduceOnPlateau
     from flowgraph.train.checkpoint import Checkpoints
     from flowgraph.train.diagnostics import Diagnostics
@@ -283,6 +284,7 @@ __all__ = [
     "parse",
     "parse_file",
     "permute_dims",
+    "plots",
     "power",
     "random",
     "ravel",

@@ -78,6 +78,18 @@ class Spread:
         inside = (self.edges[:-1] >= low) & (self.edges[1:] <= high)
         return self.counts[:, 1:-1][:, inside].sum(1) / self.counts.sum(1)
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the edges lie alike on both sides of 0, which is none of them."""
+        return len(self.edges) % 2 == 0 and bool(np.array_equal(self.edges, -self.edges[::-1]))
+
+    def magnitudes(self) -> tuple[np.ndarray, np.ndarray]:
+        """(edges, counts) of absolute values, for symmetric edges: what is nearer to 0 than the first is left out."""
+        if not self.is_symmetric:
+            raise GraphError("these edges are not symmetric around 0", where=origins.here(), hint="symmetric_log(...)")
+        half, inner = len(self.edges) // 2, self.counts[:, 1:-1]
+        return self.edges[half:], inner[:, half:] + inner[:, : half - 1][:, ::-1]
+
 
 @dataclass(frozen=True)
 class Measured:
