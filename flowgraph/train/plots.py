@@ -47,7 +47,7 @@ def course(watch: Diagnostics, names: Sequence[str] | None = None, *, of: str = 
         spread = _spread(watch, name, of)
         (line,) = ax.plot(watch.steps, spread.mean, label=name)
         low, high = spread.mean - spread.std, spread.mean + spread.std
-        ax.fill_between(watch.steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        ax.fill_between(watch.steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0.8)
     ax.set(xlabel="steps", ylabel="mean ± standard deviation")
     return ax
 
