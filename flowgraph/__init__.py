@@ -139,8 +139,10 @@ _LATER = {  # name -> module, attribute: imported on first use, so that `import 
     "parse": ("flowgraph.notation", "parse"),
     "parse_file": ("flowgraph.notation", "parse_file"),
     "plots": ("flowgraph.train.plots", None),
+    "receptive_field": ("flowgraph.train.units", "receptive_field"),
     "save": ("flowgraph.train.saved", "save"),
     "show": ("flowgraph.viz", "show"),
+    "strongest": ("flowgraph.train.units", "strongest"),
 }
 
 if TYPE_CHECKING:
@@ -153,6 +155,7 @@ if TYPE_CHECKING:
     from flowgraph.train.diagnostics import Diagnostics
     from flowgraph.train.saved import load, save
     from flowgraph.train.trainer import Trainer
+    from flowgraph.train.units import receptive_field, strongest
     from flowgraph.viz import show
 
 
@@ -288,6 +291,7 @@ __all__ = [
     "power",
     "random",
     "ravel",
+    "receptive_field",
     "reciprocal",
     "relu",
     "remainder",
@@ -316,6 +320,7 @@ __all__ = [
     "stack",
     "std",
     "stop_gradient",
+    "strongest",
     "subtract",
     "sum",
     "swapaxes",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,3 +241,17 @@ def test_diagnostics_belong_to_one_trainer_and_are_nothing_else():
         model.train(watch)
     with pytest.raises(fg.GraphError, match="diagnostics are"):
         model.train({"h": model.h})
+
+
+def test_the_page_shows_what_its_code_prints(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parent.parent / "docs" / "diagnostics.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for code in re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE):
+        exec(compile(code, "docs/diagnostics.md", "exec"), names)
+    (shown,) = re.findall(r"^```\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    found, expected = ([line.split() for line in text.splitlines()] for text in (capsys.readouterr().out, shown))
+    assert [line[:3] for line in found] == [line[:3] for line in expected]
+    stds = [np.array([[line[4], line[7]] for line in lines[1:]], float) for lines in (found, expected)]
+    assert np.allclose(*stds, rtol=0.02)  # means around 0 differ from machine to machine
+    assert (tmp_path / "watch.csv").exists() and names["found"].examples.shape == (9,)

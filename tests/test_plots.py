@@ -59,6 +59,15 @@ def test_the_course_of_means_and_of_saturation_is_drawn_over_the_steps(watch, ax
     assert np.array_equal(line.get_ydata(), watch["h"].saturated)
 
 
+def test_pictures_lie_side_by_side_each_in_its_own_greys(ax):
+    tiles = np.arange(5 * 2 * 3).reshape(5, 2, 3)
+    sheet = fg.plots.images(tiles, columns=3, ax=ax).images[0].get_array()
+    assert sheet.shape == (2 * 3 - 1, 3 * 4 - 1)
+    assert np.allclose(sheet[3:5, 4:7], (tiles[4] - 24) / 5) and sheet.mask[:, 3].all() and sheet.mask[3:, 8:].all()
+    with pytest.raises(fg.ShapeError, match=r"\(n, height, width\), got \(1, 2, 3\)"):
+        fg.plots.images(tiles[:, None], ax=ax)
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgraph.errors import GraphError, listed, shown
+from flowgraph.errors import GraphError, ShapeError, listed, shown
 from flowgraph.graph import origin as origins
 from flowgraph.train.diagnostics import Diagnostics, Spread
 
@@ -58,6 +58,30 @@ def saturation(watch: Diagnostics, names: Sequence[str] | None = None, *, ax: An
     for name in _names(watch, names):
         ax.plot(watch.steps, watch[name].saturated, label=name)
     ax.set(xlabel="steps", ylabel="saturated", ylim=(0, 1))
+    return ax
+
+
+def images(tiles: Any, columns: int | None = None, *, ax: Any = None) -> Any:
+    """Grey pictures side by side: feature maps, patches, filters, (n, height, width). Each has its own scale of greys.
+
+    Of a convolution's maps, `fg.plots.images(trainer.predict(maps, data)[0])`.
+    """
+    arrays = [np.asarray(tile, np.float64) for tile in tiles]
+    if not arrays or any(a.ndim != 2 or a.shape != arrays[0].shape for a in arrays):
+        found = ", ".join(str(a.shape) for a in arrays[:4])
+        problem = f"pictures are (n, height, width), got {found or 'none'}"
+        raise ShapeError(problem, where=origins.here(), hint="take one channel of each, as in x[:, 0]")
+    ax = _axes(ax)
+    (height, width), count = arrays[0].shape, len(arrays)
+    columns = columns or min(count, max(1, round(np.sqrt(count * height / width))))
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    for k, tile in enumerate(arrays):
+        spread = tile.max() - tile.min()
+        top, left = k // columns * (height + 1), k % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = (tile - tile.min()) / (spread or 1.0)
+    ax.imshow(sheet, cmap="gray", interpolation="nearest", vmin=0, vmax=1)
+    ax.set_axis_off()
     return ax
 
 
