@@ -56,7 +56,7 @@ def train(
 
 def main(quick: bool, out: Path) -> Results:
     data = fg.datasets.load_digits().split() if quick else fg.datasets.load_fashion_mnist()
-    width, epochs, seeds = (50, 10, 1) if quick else (100, 20, 3)
+    width, epochs, seeds = (50, 10, 1) if quick else (100, 10, 3)
     results: Results = {"epochs": epochs, "seeds": seeds, "examples": len(data[0].images)}
     for activation, runs_each in ((fg.tanh, seeds), (fg.logistic, 1)):
         picture, axes = figure(1, len(STARTS), width=3, sharey=True)

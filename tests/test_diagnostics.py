@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.backends.cuda.emulator import EmulatedDevice
 from flowgraph.train.diagnostics import symmetric_log
 from flowgraph.train.sweep import CAPACITY
 from tests.support.devices import DEVICES
@@ -81,6 +82,16 @@ def test_a_row_sums_up_so_many_steps_across_epochs(every, device):
     assert np.allclose(watch["h"].values.mean, [r.mean() for r in rows], rtol=1e-5, atol=1e-7)
     assert np.allclose(watch["h"].values.std, [r.std() for r in rows], rtol=1e-5)
     assert watch.steps.tolist() == [every * (k + 1) for k in range(len(rows))]
+
+
+def test_rows_of_a_cuda_device_are_those_of_the_cpu():
+    tables = []
+    for device in ("cpu", EmulatedDevice()):
+        model = Model()
+        watch = fg.Diagnostics({"h": model.h, "w": model.w}, every=3)
+        model.train(watch, rate=0.1, device=device)
+        tables.append([watch["h"].values.std, watch["w"].gradient.std, watch["w"].gradient.counts.sum(1)])
+    assert all(np.allclose(a, b, rtol=1e-4) for a, b in zip(*tables, strict=True))
 
 
 def test_rows_survive_more_steps_than_one_native_call_makes():
