@@ -94,14 +94,16 @@ def test_rows_of_a_cuda_device_are_those_of_the_cpu():
     assert all(np.allclose(a, b, rtol=1e-4) for a, b in zip(*tables, strict=True))
 
 
-def test_rows_survive_more_steps_than_one_native_call_makes():
+@pytest.mark.parametrize("every", [100, 2000])
+def test_rows_survive_more_steps_than_one_native_call_makes(every):
     x, w = fg.input("x", ("batch",)), fg.parameter("w", (), np.float32(0))
-    watch = fg.Diagnostics({"w": w}, every=100, histograms=False)
+    watch = fg.Diagnostics({"w": w}, every=every, histograms=False)
     trainer = fg.Trainer(-fg.mean(x) * w, fg.optim.SGD(1.0), diagnostics=watch, device="cpu", threads=1)
-    steps = 2 * CAPACITY + 352
+    steps = 4 * CAPACITY + 352
     trainer.fit({"x": np.ones(steps, np.float32)}, batch_size=1, progress=False)
-    assert np.array_equal(watch["w"].values.mean, 100 * np.arange(steps // 100) + 49.5)  # w counts the steps
-    assert watch["w"].values.counts.shape == (steps // 100, 0)
+    rows = steps // every
+    assert np.array_equal(watch["w"].values.mean, every * np.arange(rows) + (every - 1) / 2)  # w counts the steps
+    assert watch["w"].values.counts.shape == (rows, 0)
 
 
 def test_statistics_are_those_before_the_update():
@@ -194,6 +196,34 @@ def test_a_training_that_is_resumed_has_the_same_rows(every, tmp_path):
     for other in (second, by_hand):
         assert other.diagnostics.to_dict() == whole.diagnostics.to_dict()
         assert np.array_equal(other.diagnostics["h"].gradient.counts, whole.diagnostics["h"].gradient.counts)
+
+
+@pytest.mark.parametrize("every", [None, 3])
+def test_a_training_that_is_resumed_within_an_epoch_has_the_same_rows(every, tmp_path):
+    class Stop(fg.Callback):
+        def __init__(self, after):
+            self.left = after
+
+        def on_steps(self, trainer, steps):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+    data = {name: np.tile(array, (60, *[1] * (array.ndim - 1))) for name, array in DATA.items()}  # 3,000 examples
+
+    def fit(stop):
+        model = Model()
+        watch = fg.Diagnostics({"h": model.h}, every=every)
+        trainer = fg.Trainer(model.cost, fg.optim.SGD(0.1), diagnostics=watch, device="cpu", threads=1)
+        folder = tmp_path if stop is not None else None
+        history = trainer.fit(data, 2, 2, progress=False, callbacks=Stop(stop or 0), checkpoint=folder)
+        return watch, history
+
+    whole, _ = fit(None)
+    first, history = fit(2)  # told of 1,024 steps, and then of all 1,500: stopped in the first epoch
+    assert history.interrupted and len(first) < len(whole)
+    second, _ = fit(0)
+    assert second.to_dict() == whole.to_dict()
 
 
 def test_the_table_prints_and_is_written(tmp_path):
