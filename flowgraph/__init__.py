@@ -127,6 +127,7 @@ __version__ = "0.1.0"
 _LATER = {  # name -> module, attribute: imported on first use, so that `import flowgraph` stays quick
     "Callback": ("flowgraph.train.callbacks", "Callback"),
     "Checkpoints": ("flowgraph.train.checkpoint", "Checkpoints"),
+    "Diagnostics": ("flowgraph.train.diagnostics", "Diagnostics"),
     "EarlyStopping": ("flowgraph.train.callbacks", "EarlyStopping"),
     "ReduceOnPlateau": ("flowgraph.train.callbacks", "ReduceOnPlateau"),
     "Trainer": ("flowgraph.train.trainer", "Trainer"),
@@ -137,19 +138,24 @@ _LATER = {  # name -> module, attribute: imported on first use, so that `import 
     "optim": ("flowgraph.train.optim", None),
     "parse": ("flowgraph.notation", "parse"),
     "parse_file": ("flowgraph.notation", "parse_file"),
+    "plots": ("flowgraph.train.plots", None),
+    "receptive_field": ("flowgraph.train.units", "receptive_field"),
     "save": ("flowgraph.train.saved", "save"),
     "show": ("flowgraph.viz", "show"),
+    "strongest": ("flowgraph.train.units", "strongest"),
 }
 
 if TYPE_CHECKING:
     from flowgraph import datasets, nn
     from flowgraph.nn import init
     from flowgraph.notation import parse, parse_file
-    from flowgraph.train import optim
+    from flowgraph.train import optim, plots
     from flowgraph.train.callbacks import Callback, EarlyStopping, ReduceOnPlateau
     from flowgraph.train.checkpoint import Checkpoints
+    from flowgraph.train.diagnostics import Diagnostics
     from flowgraph.train.saved import load, save
     from flowgraph.train.trainer import Trainer
+    from flowgraph.train.units import receptive_field, strongest
     from flowgraph.viz import show
 
 
@@ -174,6 +180,7 @@ __all__ = [
     "Checkpoints",
     "DTypeError",
     "DeviceError",
+    "Diagnostics",
     "EarlyStopping",
     "FlowgraphError",
     "Graph",
@@ -280,9 +287,11 @@ __all__ = [
     "parse",
     "parse_file",
     "permute_dims",
+    "plots",
     "power",
     "random",
     "ravel",
+    "receptive_field",
     "reciprocal",
     "relu",
     "remainder",
@@ -311,6 +320,7 @@ __all__ = [
     "stack",
     "std",
     "stop_gradient",
+    "strongest",
     "subtract",
     "sum",
     "swapaxes",

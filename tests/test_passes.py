@@ -21,6 +21,7 @@ from flowgraph.passes.algebra import simplify_algebra
 from flowgraph.passes.cse import eliminate_common_subexpressions
 from flowgraph.passes.expand import expand_composites
 from flowgraph.passes.fold import fold_constants
+from flowgraph.passes.one_hot import look_up_one_hot
 from flowgraph.passes.pipeline import OPTIMISE, Pass, run_passes
 from flowgraph.passes.sparse import sparse_updates
 from flowgraph.passes.stabilise import stabilise
@@ -251,6 +252,36 @@ def test_the_log_of_a_softmax_is_exact_where_the_softmax_underflows() -> None:
     (found,) = evaluate(stabilise(Graph((fg.log(fg.softmax(x)),))), {x: data}, {})
     np.testing.assert_allclose(found[0], [0, -2e4, -1e4])
     np.testing.assert_allclose(np.exp(found[1]).sum(), 1, rtol=1e-6)
+
+
+def test_a_product_with_one_hot_rows_is_a_lookup_and_its_gradient_a_scatter() -> None:
+    w = fg.parameter("w", (7, 3), np.arange(21, dtype=np.float32).reshape(7, 3))
+    for shape in (("n",), ("n", 4)):
+        ids = fg.input("ids", shape, "int32")
+        data = np.random.default_rng(0).integers(0, 7, (5, 4)[: len(shape)]).astype(np.int32)
+        h = fg.one_hot(ids, 7) @ w
+        assert [n.op.name for n in look_up_one_hot(Graph((h,))).nodes()] == ["parameter", "input", "gather"]
+        found, dw = fg.compile(outputs=[h, fg.grad(fg.sum(h * h), w)], device="reference", check=True)(ids=data)
+        np.testing.assert_array_equal(found, w.value[data])
+        expected = np.zeros((7, 3), np.float32)
+        np.add.at(expected, data, 2 * w.value[data])
+        np.testing.assert_array_equal(dw, expected)
+        assert "scatter_add" in ops(fg.compile(outputs=fg.grad(fg.sum(h * h), w), device="reference").graph)
+
+
+def test_one_hot_rows_of_numbers_that_may_be_out_of_range_are_multiplied() -> None:
+    ids, w = fg.input("ids", ("n",), "int32"), fg.parameter("w", (3, 2), fg.init.normal())
+    graph = Graph((fg.one_hot(ids - 1, 3) @ w,))
+    assert look_up_one_hot(graph) is graph
+    found = fg.compile(outputs=graph.outputs, device="reference")(ids=np.array([0, 1], np.int32))[0]
+    np.testing.assert_array_equal(found, [[0, 0], w.value[0]])  # no class, a row of zeros
+
+
+def test_a_gradient_by_one_hot_rows_keeps_the_product() -> None:
+    ids, w = fg.input("ids", ("n",), "int32"), fg.parameter("w", (3, 2), fg.init.normal())
+    rows = fg.one_hot(ids, 3)
+    program = fg.compile([ids], fg.grad(fg.sum(rows @ w), rows), device="reference")
+    np.testing.assert_allclose(program(ids=np.array([1], np.int32))[0], [w.value.sum(1)], rtol=1e-6)
 
 
 def test_the_update_of_a_table_touches_the_rows_that_were_read() -> None:

@@ -21,6 +21,7 @@ from flowgraph.passes.hoist import hoist
 from flowgraph.passes.join_pads import join_pads
 from flowgraph.passes.loops import inside, join_loops, materialise_loops, tidy_loops
 from flowgraph.passes.materialise import materialise_roots
+from flowgraph.passes.one_hot import look_up_one_hot
 from flowgraph.passes.rows import row_updates
 from flowgraph.passes.sparse import sparse_updates
 from flowgraph.passes.stabilise import stabilise
@@ -35,6 +36,7 @@ def before_differentiation(graph: Graph, targets: Sequence[Tensor]) -> Graph:
     `OPTIMISE`.
     """
     stable = stabilise(graph, keep=frozenset(targets))
+    stable = look_up_one_hot(stable, keep=frozenset(stable.outputs[1:]))
     for function in (inside((*SIMPLIFY, stabilise, hoist), "simplify_bodies"), tidy_loops, hoist):
         stable = function(stable)
     return stable
@@ -46,6 +48,7 @@ OPTIMISE: tuple[Pass, ...] = (
     number_streams,
     *SIMPLIFY,
     stabilise,
+    look_up_one_hot,
     inside((*SIMPLIFY, stabilise, hoist), "simplify_bodies"),
     tidy_loops,
     hoist,

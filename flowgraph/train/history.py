@@ -32,19 +32,11 @@ class History:
 
     def to_csv(self, path: str | Path) -> None:
         """Write the table, a line an epoch, under a line of names."""
-        columns = self.to_dict()
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(columns)
-            table.writerows(zip(*columns.values(), strict=True))
+        write_csv(self.to_dict(), path)
 
     def to_pandas(self) -> Any:
         """The table as a `pandas.DataFrame`, a row an epoch. Raises ImportError where pandas is not installed."""
-        try:
-            pandas = import_module("pandas")
-        except ImportError as error:
-            raise ImportError("history.to_pandas() needs pandas: pip install pandas; to_dict() does not") from error
-        return pandas.DataFrame(self.to_dict())
+        return as_frame(self.to_dict(), "history")
 
     def replace(self, rows: Sequence[Row], losses: list[float]) -> None:
         """Become the history that was saved."""
@@ -78,9 +70,7 @@ class History:
     def __str__(self) -> str:
         """A table: a line an epoch."""
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        cells = [columns, *([show(name, row.get(name)) for name in columns] for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        return "\n".join("  ".join(f"{c:>{w}}" for c, w in zip(line, widths, strict=True)) for line in cells)
+        return text_table([columns, *([show(name, row.get(name)) for name in columns] for row in self.rows)])
 
     __repr__ = __str__
 
@@ -90,3 +80,26 @@ def show(name: str, value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.0f}" if name == "epoch" else f"{value:.3f}" if name == "seconds" else f"{value:.4f}"
+
+
+def text_table(cells: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, aligned at the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(f"{c:>{w}}" for c, w in zip(line, widths, strict=True)) for line in cells)
+
+
+def write_csv(columns: Mapping[str, Sequence[Any]], path: str | Path) -> None:
+    """Write a table, given by columns, under a line of names."""
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        table.writerows(zip(*columns.values(), strict=True))
+
+
+def as_frame(columns: Mapping[str, Sequence[Any]], what: str) -> Any:
+    """A table, given by columns, as a `pandas.DataFrame`."""
+    try:
+        pandas = import_module("pandas")
+    except ImportError as error:
+        raise ImportError(f"{what}.to_pandas() needs pandas: pip install pandas; to_dict() does not") from error
+    return pandas.DataFrame(columns)

@@ -41,6 +41,7 @@ from flowgraph.train.callbacks import Callback, as_callbacks
 from flowgraph.train.checkpoint import Checkpoints, as_checkpoints
 from flowgraph.train.costs import WEIGHT, by_name, total_cost, total_weight, unfrozen
 from flowgraph.train.data import Data, as_mapping, check_data, held_out_part, with_weights
+from flowgraph.train.diagnostics import Diagnostics
 from flowgraph.train.history import History
 from flowgraph.train.optim import SGD, Optimizer
 from flowgraph.train.progress import Progress, as_progress
@@ -69,7 +70,8 @@ class Trainer:
     its mean is minimised. Several costs by name are added, multiplied by `loss_weights` where given. `weighted` makes
     the mean one by weights of examples and classes (see `fit`). `freeze` names parameters that stay as they are, as
     tensors or by patterns of names. `detect_anomaly` names the op, its line and the step that first made anything NaN
-    or infinite. `accumulate` makes one update of the mean gradient of so many minibatches.
+    or infinite. `accumulate` makes one update of the mean gradient of so many minibatches. `diagnostics` are
+    filled with statistics of activations, parameters and gradients.
     `metrics` are tensors of these two kinds, recorded beside it. All inputs share their first axis, a named size; a
     scalar is given to every step as it is. Parameters that have no value yet are drawn with `seed`; the order of
     examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the number of
@@ -102,6 +104,7 @@ class Trainer:
         freeze: Tensor | str | Sequence[Tensor | str] = (),
         accumulate: int = 1,
         detect_anomaly: bool = False,
+        diagnostics: Diagnostics | None = None,
     ) -> None:
         if isinstance(optimizer, type) or not hasattr(SGD(0.01) if optimizer is None else optimizer, "updates"):
             problem = f"the optimizer is one such as fg.optim.SGD(0.1), got {shown(optimizer)}"
@@ -131,6 +134,9 @@ class Trainer:
         for p in self.parameters:
             if not p.op.storage.drawn:
                 p.op.storage.draw(self.seed)
+        if diagnostics is not None and not isinstance(diagnostics, Diagnostics):
+            raise GraphError(f"diagnostics are fg.Diagnostics, got {shown(diagnostics)}", where=origins.here())
+        self.diagnostics = diagnostics
         self.updates = self._all_updates()
         self.history = History()
         self.callbacks: list[Callback] = []
@@ -159,10 +165,18 @@ class Trainer:
         return f"<Trainer of {names} by {rule}: {listed(self.values)} after {len(self.history)} epochs>"
 
     def _all_updates(self) -> dict[Tensor, Tensor]:
-        gradients = grad(self.cost, self.parameters)
+        measured = [] if self.diagnostics is None else list(self.diagnostics.tensors.values())
+        gradients = grad(self.cost, [*self.parameters, *measured])
+        own, others = gradients[: len(self.parameters)], gradients[len(self.parameters) :]
         if self.accumulate == 1:
-            return self.optimizer.updates(self.parameters, gradients)
-        return accumulated(self.optimizer, self.parameters, gradients, self.accumulate)
+            updates = self.optimizer.updates(self.parameters, own)
+        else:
+            updates = accumulated(self.optimizer, self.parameters, own, self.accumulate)
+        return updates if self.diagnostics is None else updates | self.diagnostics.updates(others)
+
+    @property
+    def _told(self) -> list[Callback]:
+        return self.callbacks if self.diagnostics is None else [self.diagnostics, *self.callbacks]
 
     @property
     def learning_rate(self) -> float:
@@ -306,14 +320,14 @@ class Trainer:
         known = len(partial.log.sizes)
         order = self._order(examples, shuffle)
         bars.begin(self._epoch, last, -(-examples // batch_size))
-        for callback in self.callbacks:
+        for callback in self._told:
             callback.on_epoch_begin(self, self._epoch)
         written = known
 
         def steps_done(done: int) -> None:
             nonlocal written
             bars.advance(done)
-            for callback in self.callbacks:
+            for callback in self._told:
                 callback.on_steps(self, done)
             if saved is not None and saved.steps is not None and done - written >= saved.steps:
                 written = done
@@ -342,7 +356,7 @@ class Trainer:
             self.history.add_losses(partial.log.values.get("loss", [])[known:])
             partial.counted = len(partial.log.sizes)
             bars.end(row)
-        for callback in self.callbacks:
+        for callback in self._told:
             callback.on_epoch_end(self, row)
         if saved is not None:
             self._save(saved)
@@ -399,13 +413,15 @@ class Trainer:
             own, text = callback.state()
             about["callbacks"].append(text)
             arrays |= {f"callback {number}/{name}": array for name, array in own.items()}
+        if self.diagnostics is not None:
+            arrays |= {f"rows of {name}": array for name, array in self.diagnostics.state()[0].items()}
         return arrays, about
 
     def restore(
         self, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], path: str | Path = "the checkpoint"
     ) -> None:
         """Take up what `state` gave: all of it, or nothing and a CheckpointError."""
-        own = {name: array for name, array in arrays.items() if not name.startswith("callback ")}
+        own = {name: array for name, array in arrays.items() if not name.startswith(("callback ", "rows of "))}
         try:
             seed, epoch, cut = about["seed"], int(about["epoch"]), about["partial"]
             rows, losses = [dict(row) for row in about["rows"]], [float(x) for x in about["losses"]]
@@ -429,6 +445,10 @@ class Trainer:
             self.learning_rate = rate
         self._epoch, self._partial, self._stop = epoch, partial, stopped and bool(self.callbacks)
         self.history.replace(rows, losses)
+        if self.diagnostics is not None:
+            prefix = "rows of "
+            table = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+            self.diagnostics.restore(table, {})
         for number, (callback, text) in enumerate(zip(self.callbacks, texts, strict=False)):
             prefix = f"callback {number}/"
             callback.restore({n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}, text)
