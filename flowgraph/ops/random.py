@@ -408,15 +408,15 @@ def _by_search(weights: Tensor, shape: Any, kind: DType, stream: int, state: Ten
     if not weights.dtype.is_float or not weights.rank:
         problem = f"categorical draws by a float tensor (..., n) of weights, got {weights.type}"
         raise DTypeError(problem, where=origins.here())
-    dims = weights.shape[:-1] if shape is None else known_shape(shape)
+    rows = weights.shape[:-1]
+    dims = rows if shape is None else known_shape(shape)
+    if len(rows) > len(dims) or any(a not in (1, b) for a, b in zip(rows, dims[len(dims) - len(rows) :], strict=True)):
+        problem = f"weights {show_shape(weights.shape)} do not broadcast to draws {show_shape(dims)}"
+        raise ShapeError(problem, where=origins.here(), hint="all axes of the weights but the last are those of a draw")
     sums = cumulative_sum(weights, axis=-1)
     drawn = RandomUniform(stream, dims, 0, weights.dtype is float64, weights.dtype)(state)
     place = multiply(expand_dims(drawn, -1), max_(sums, axis=-1, keepdims=True))
-    below = less_equal(sums, place)
-    if below.shape[:-1] != dims:
-        problem = f"weights {show_shape(weights.shape)} do not broadcast to draws {show_shape(dims)}"
-        raise ShapeError(problem, where=origins.here(), hint="all axes of the weights but the last are those of a draw")
-    return ClipIndex(weights.shape[-1], trusted=True)(sum_(cast(below, kind), axis=-1))
+    return ClipIndex(weights.shape[-1], trusted=True)(sum_(cast(less_equal(sums, place), kind), axis=-1))
 
 
 def _weights(given: Any, kind: DType) -> np.ndarray:
