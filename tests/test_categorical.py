@@ -26,7 +26,7 @@ def drawn(weights: Any, shape: Any, device: str = "cpu", seed: int = 3, **option
 
 
 def chi_square(draws: np.ndarray, weights: np.ndarray) -> float:
-    """Pearson's statistic, in deviations above its mean: of many classes, above 3.1 about once in a thousand samples."""
+    """Pearson's statistic, in deviations above its mean: of many classes, above 3.1 once in a thousand samples."""
     expected = weights / weights.sum() * draws.size
     likely = expected > 0
     counts = np.bincount(draws.ravel(), minlength=len(weights))

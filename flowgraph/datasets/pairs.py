@@ -85,12 +85,14 @@ def cooccurrences(sentences: Sequence[npt.ArrayLike], window: int = 10) -> tuple
     """
     ids, sentence = _flat(sentences, window)
     size = int(ids.max(initial=0)) + 1
-    keys, counts = np.empty(0, np.int64), np.empty(0)
+    found, shares = [], []
     for distance, left in _near(sentence, window):
         one, other = ids[left].astype(np.int64), ids[left + distance].astype(np.int64)
-        found, times = np.unique(np.concatenate([one * size + other, other * size + one]), return_counts=True)
-        keys, place = np.unique(np.concatenate([keys, found]), return_inverse=True)
-        counts = np.bincount(place, np.concatenate([counts, times / distance]))
+        both, times = np.unique(np.concatenate([one * size + other, other * size + one]), return_counts=True)
+        found.append(both)
+        shares.append(times / distance)
+    keys, place = np.unique(np.concatenate(found), return_inverse=True)
+    counts = np.bincount(place, np.concatenate(shares), minlength=len(keys))
     rows, columns = np.divmod(keys, size)
     return rows.astype(np.int32), columns.astype(np.int32), counts.astype(np.float32)
 
