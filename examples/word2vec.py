@@ -9,12 +9,8 @@ native step. The quick mode reads an invented language of word classes, and know
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,20 +131,6 @@ def both_costs(corpus: Corpus, judged: WordPairs, epochs: int) -> Results:
     return found
 
 
-@cache
-def addresses() -> Corpus:
-    return Corpus(state_of_the_union()[0])
-
-
-def one_of_many(epochs: int, seed: int) -> tuple[np.ndarray, list[float]]:
-    """A training in a process of its own: vectors and costs."""
-    start = time.perf_counter()
-    vectors, costs = skipgram(addresses(), epochs, seed)
-    score, seconds = vectors.judge_pairs(fg.datasets.load_wordsim353()).score, time.perf_counter() - start
-    print(f"{epochs} epochs, seed {seed}: rank correlation {score:.4f} after {seconds:.0f} s", flush=True)
-    return np.asarray(vectors.array), costs
-
-
 def summary(scores: list[float]) -> Results:
     """The mean of some seeds, and its standard error."""
     error = float(np.std(scores, ddof=1) / len(scores) ** 0.5) if len(scores) > 1 else 0.0
@@ -164,13 +146,13 @@ def main(quick: bool, out: Path) -> Results:
     print(f"{tokens} words of text, {len(corpus.vocabulary)} different ones, {results['pairs']} pairs an epoch")
     results["both"] = both_costs(corpus, pairs, 10) if quick else both_costs(Corpus(sentences[-LAST:]), pairs, 2)
     asked = [(20, 0)] if quick else [(epochs, seed) for epochs in (5, 15) for seed in range(5)]
-    if quick:
-        trained = [skipgram(corpus, *one) for one in asked]
-    else:  # one training a core: a step is too short to be shared by two
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context) as pool:
-            found = list(pool.map(one_of_many, *zip(*asked, strict=True)))
-        trained = [(WordVectors(corpus.vocabulary, array), costs) for array, costs in found]
+    trained = []
+    for epochs, seed in asked:
+        start = time.perf_counter()
+        vectors, costs = skipgram(corpus, epochs, seed)
+        score, seconds = vectors.judge_pairs(pairs).score, time.perf_counter() - start
+        print(f"{epochs} epochs, seed {seed}: rank correlation {score:.4f} after {seconds:.0f} s", flush=True)
+        trained.append((vectors, costs))
     curves = {}
     for length in dict.fromkeys(epochs for epochs, _ in asked):
         of_length = [made for (epochs, _), made in zip(asked, trained, strict=True) if epochs == length]
