@@ -98,14 +98,14 @@ def trainer(cost: fg.Tensor, steps: int, seed: int, rate: float = RATE) -> fg.Tr
     return fg.Trainer(fg.sum(cost), fg.optim.SGD(falling), {"cost": cost}, device="cpu", threads=1, seed=seed)
 
 
-def skipgram(corpus: Corpus, epochs: int, seed: int, batch: int = BATCH) -> tuple[WordVectors, list[float]]:
-    """Trained vectors, and the mean cost of a pair in each epoch."""
+def skipgram(corpus: Corpus, epochs: int, seed: int, shuffle: bool = False) -> tuple[WordVectors, list[float]]:
+    """Trained vectors, and the mean cost of a pair in each epoch. Pairs come in the order of the text."""
     vectors, cost = with_negatives(corpus.vocabulary.counts)
     data = corpus.pairs(seed, 0)
-    steps = epochs * len(data["word"]) // batch
+    steps = epochs * len(data["word"]) // BATCH
     made = trainer(cost, steps, seed)
     for epoch in range(epochs):
-        made.fit(data, batch_size=batch, progress=False)
+        made.fit(data, batch_size=BATCH, shuffle=shuffle, progress=False)
         data = corpus.pairs(seed, epoch + 1) if epoch + 1 < epochs else {}
     return WordVectors(corpus.vocabulary, vectors.value), [row["cost"] for row in made.history]
 
@@ -145,21 +145,18 @@ def main(quick: bool, out: Path) -> Results:
     results["pairs"] = len(corpus.pairs(0, 0)["word"])
     print(f"{tokens} words of text, {len(corpus.vocabulary)} different ones, {results['pairs']} pairs an epoch")
     results["both"] = both_costs(corpus, pairs, 10) if quick else both_costs(Corpus(sentences[-LAST:]), pairs, 2)
-    asked = [(20, 0)] if quick else [(epochs, seed) for epochs in (5, 15) for seed in range(5)]
-    trained = []
-    for epochs, seed in asked:
-        start = time.perf_counter()
-        vectors, costs = skipgram(corpus, epochs, seed)
-        score, seconds = vectors.judge_pairs(pairs).score, time.perf_counter() - start
-        print(f"{epochs} epochs, seed {seed}: rank correlation {score:.4f} after {seconds:.0f} s", flush=True)
-        trained.append((vectors, costs))
     curves = {}
-    for length in dict.fromkeys(epochs for epochs, _ in asked):
-        of_length = [made for (epochs, _), made in zip(asked, trained, strict=True) if epochs == length]
-        judged = [vectors.judge_pairs(pairs) for vectors, _ in of_length]
-        vectors, curves[length] = of_length[0]
-        results[f"epochs{length}"] = {**summary([one.score for one in judged]), "cost": curves[length]}
-        results["covered"] = judged[0].covered
+    trainings = [("quick", 20, 1)] if quick else [("epochs5", 5, 5), ("shuffled5", 5, 5), ("epochs15", 15, 5)]
+    for name, epochs, seeds in trainings:
+        scores = []
+        for seed in range(seeds):
+            start = time.perf_counter()
+            vectors, curves[name] = skipgram(corpus, epochs, seed, shuffle="shuffled" in name)
+            score, results["covered"] = vectors.judge_pairs(pairs)
+            scores.append(score)
+            seconds = time.perf_counter() - start
+            print(f"{name}, seed {seed}: rank correlation {score:.4f} after {seconds:.0f} s", flush=True)
+        results[name] = {**summary(scores), "cost": curves[name]}
     shown = ["a0", "b0"] if quick else ["war", "england", "money", "farmers", "president", "january"]
     results["neighbours"] = {word: ", ".join(near for near, _ in vectors.nearest(word, 8)) for word in shown}
     if not quick:
@@ -180,11 +177,12 @@ MAP = {
 }
 
 
-def draw(curves: dict[int, list[float]], vectors: WordVectors, quick: bool, out: Path) -> None:
+def draw(curves: dict[str, list[float]], vectors: WordVectors, quick: bool, out: Path) -> None:
     """The cost by epoch; and some words in the two directions in which they differ most (principal components)."""
     picture, axes = figure()
-    for epochs, costs in curves.items():
-        axes.plot(range(1, epochs + 1), costs, marker="o", markersize=3, label=f"{epochs} epochs")
+    for name, costs in curves.items():
+        label = f"{len(costs)} epochs" + (", shuffled" if "shuffled" in name else "")
+        axes.plot(range(1, len(costs) + 1), costs, marker="o", markersize=3, label=label)
     axes.set(xlabel="epoch", ylabel="cost of a pair")
     axes.legend(frameon=False)
     save(picture, out / "cost.svg")

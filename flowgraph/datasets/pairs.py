@@ -46,7 +46,7 @@ def skipgram_pairs(
 
     A word reaches from 1 to `window` words to both sides, drawn anew for each, so that nearer ones come more often.
     First each word is left out unless it is drawn with the probability keep[number], see `keep_probabilities`; others
-    close up. `seed` may be several numbers, as in (seed, epoch). Pairs are in the order of distances, so shuffle them.
+    close up. `seed` may be several numbers, as in (seed, epoch). Pairs are in the order of the text.
 
     >>> words, contexts = skipgram_pairs([[3, 1, 4]], window=1, seed=0)
     >>> sorted(zip(words.tolist(), contexts.tolist()))
@@ -61,14 +61,13 @@ def skipgram_pairs(
         stays = rng.random(len(ids)) < chance[ids]
         ids, sentence = ids[stays], sentence[stays]
     reach = rng.integers(1, window + 1, len(ids))
-    words, contexts = [ids[:0]], [ids[:0]]
+    is_near = np.zeros((len(ids), 2 * window + 1), np.bool_)  # column window + d: the word d places to the right
     for distance, left in _near(sentence, window):
         right = left + distance
-        for word, other in ((left, right), (right, left)):
-            near = reach[word] >= distance
-            words.append(ids[word[near]])
-            contexts.append(ids[other[near]])
-    return np.concatenate(words), np.concatenate(contexts)
+        is_near[left, window + distance] = reach[left] >= distance
+        is_near[right, window - distance] = reach[right] >= distance
+    words, columns = np.nonzero(is_near)
+    return ids[words], ids[words + columns - window]
 
 
 def cooccurrences(sentences: Sequence[npt.ArrayLike], window: int = 10) -> tuple[Ids, Ids, npt.NDArray[np.float32]]:

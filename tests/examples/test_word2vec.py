@@ -22,7 +22,7 @@ def test_words_of_one_class_come_to_have_similar_vectors(found: tuple[dict[str, 
     """A perfect ranking of pairs that are alike (about one in eight) or not has a rank correlation of about 0.57."""
     results, _ = found
     assert results["covered"] == 400
-    assert results["epochs20"]["mean"] > 0.42
+    assert results["quick"]["mean"] > 0.42
     for word, near in results["neighbours"].items():
         assert sum(other[0] == word[0] for other in near.split(", ")[:4]) >= 2  # one in eight by chance
 
@@ -37,7 +37,7 @@ def test_both_costs_learn_more_than_how_often_words_come(found: tuple[dict[str, 
 def test_pictures_and_curves_are_there(found: tuple[dict[str, Any], Path]) -> None:
     results, out = found
     assert {p.name for p in out.glob("*.svg")} == {"cost.svg", "map.svg", "graph.svg"}
-    assert len(results["epochs20"]["cost"]) == 20
+    assert len(results["quick"]["cost"]) == 20
 
 
 def test_negatives_are_drawn_in_a_step_that_touches_only_rows_it_looks_up() -> None:
