@@ -1,5 +1,5 @@
 """`fg.random`: random numbers by seed, step and place; see `ops/random.py`."""
 
-from flowgraph.ops.random import DEFAULT, Generator, bernoulli, normal, randint, seed, uniform
+from flowgraph.ops.random import DEFAULT, Generator, bernoulli, categorical, normal, randint, seed, uniform
 
-__all__ = ["DEFAULT", "Generator", "bernoulli", "normal", "randint", "seed", "uniform"]
+__all__ = ["DEFAULT", "Generator", "bernoulli", "categorical", "normal", "randint", "seed", "uniform"]

@@ -298,6 +298,18 @@ def test_the_update_of_a_table_touches_the_rows_that_were_read() -> None:
     ]
 
 
+@pytest.mark.parametrize("clipped", [False, True])
+def test_a_schedules_rate_goes_into_the_scatter_and_a_norms_factor_does_not(clipped: bool) -> None:
+    """A norm is of rows that are summed where they are looked up twice; a rate depends on no row."""
+    table, ids = fg.parameter("table", (2000, 4)), fg.input("ids", ("batch",), "int32")
+    cost = fg.sum(fg.tanh(fg.gather(table, ids)))
+    rule = fg.optim.SGD(fg.optim.Cosine(0.1, 100), clip_norm=1.0 if clipped else None)
+    graph = Graph((cost,), tuple(rule.updates([table], [fg.grad(cost, table)]).items()))
+    after, _ = run_passes(graph, OPTIMISE, check=True)
+    assert dict(after.updates)[table].op.name == "scatter_add"
+    assert any(n.op.name == "first_equal" for n in after.nodes()) == clipped
+
+
 def test_integer_tables_are_updated_by_whole_numbers() -> None:
     counts, ids = fg.parameter("counts", (5,), dtype="int32"), fg.input("ids", (3,), "int32")
     ones = fg.constant(np.ones(3, np.int32))

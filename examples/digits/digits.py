@@ -26,9 +26,7 @@ def main(out: Path = Path("out/digits")) -> float:
     trainer = fg.Trainer(c, fg.optim.SGD(0.7), metrics={"accuracy": fg.nn.accuracy(a2, y)}, seed=0)
     train, test = fg.datasets.load_digits().split()
     held_out = {"x": test.images, "y": test.labels}
-    history = trainer.fit(
-        {"x": train.images, "y": train.labels}, epochs=30, batch_size=32, validation=held_out
-    )
+    history = trainer.fit({"x": train.images, "y": train.labels}, epochs=30, batch_size=32, validation=held_out)
 
     digit = trainer.predict(a2, {"x": test.images[:10]}).argmax(axis=1)
     print("predicted", digit, "\nlabels   ", test.labels[:10])

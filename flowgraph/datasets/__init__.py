@@ -25,7 +25,10 @@ _LATER = {  # name -> module: imported on first use, so that whoever wants the d
     "Verse": "verses",
     "Vocabulary": "text",
     "WordPairs": "similarity",
+    "WordVectors": "vectors",
     "buckets": "text",
+    "cooccurrences": "pairs",
+    "keep_probabilities": "pairs",
     "load_analogies": "similarity",
     "load_brown": "brown",
     "load_conll2003": "conll2003",
@@ -44,6 +47,9 @@ _LATER = {  # name -> module: imported on first use, so that whoever wants the d
     "load_wordsim353": "similarity",
     "pad": "text",
     "rank_scores": "trecqa",
+    "sentences": "text",
+    "skipgram_pairs": "pairs",
+    "spearman": "vectors",
     "words": "text",
 }
 
@@ -52,13 +58,15 @@ if TYPE_CHECKING:
     from flowgraph.datasets.conll2003 import NewsSentence, load_conll2003
     from flowgraph.datasets.images import Images, load_fashion_mnist, load_mnist
     from flowgraph.datasets.movielens import Ratings, load_movielens
+    from flowgraph.datasets.pairs import cooccurrences, keep_probabilities, skipgram_pairs
     from flowgraph.datasets.shakespeare import Play, load_shakespeare, load_tempest
     from flowgraph.datasets.sick import SentencePairs, load_sick
     from flowgraph.datasets.similarity import Analogy, WordPairs, load_analogies, load_simlex999, load_wordsim353
     from flowgraph.datasets.sotu import Address, load_sotu
     from flowgraph.datasets.spam import Mail, load_spam
-    from flowgraph.datasets.text import Vocabulary, buckets, pad, words
+    from flowgraph.datasets.text import Vocabulary, buckets, pad, sentences, words
     from flowgraph.datasets.trecqa import Question, load_trecqa, rank_scores
+    from flowgraph.datasets.vectors import WordVectors, spearman
     from flowgraph.datasets.verses import Verse, load_mark, load_verses
 
 
@@ -95,8 +103,11 @@ __all__ = [
     "Verse",
     "Vocabulary",
     "WordPairs",
+    "WordVectors",
     "buckets",
+    "cooccurrences",
     "data_folder",
+    "keep_probabilities",
     "load_analogies",
     "load_brown",
     "load_conll2003",
@@ -116,5 +127,8 @@ __all__ = [
     "load_wordsim353",
     "pad",
     "rank_scores",
+    "sentences",
+    "skipgram_pairs",
+    "spearman",
     "words",
 ]

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from flowgraph.datasets.dataset import DatasetError
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|[^\w\s]|_")
+END = frozenset(".!?")
 UNKNOWN, PADDING = "<unk>", "<pad>"
 
 
@@ -29,6 +30,23 @@ def words(text: str, *, lower: bool = True) -> list[str]:
     ['the', "union's", 'debt', ':', '$', '1,500.50', ',', 'they', "don't", 'say', '-', '-', 'why', '?']
     """
     return WORD.findall(text.lower() if lower else text)
+
+
+def sentences(tokens: Iterable[str]) -> list[list[str]]:
+    """Tokens cut after each ".", "!" and "?", those of them that are words: no punctuation, no numbers; none is empty.
+
+    A point ends a sentence whatever it stands for, so an abbreviation ends one, too.
+
+    >>> sentences(words("To the Congress: peace! In 1790, debt."))
+    [['to', 'the', 'congress', 'peace'], ['in', 'debt']]
+    """
+    found: list[list[str]] = [[]]
+    for token in tokens:
+        if token in END:
+            found.append([])
+        elif token[:1].isalpha():
+            found[-1].append(token)
+    return [sentence for sentence in found if sentence]
 
 
 @dataclass(frozen=True, eq=False)

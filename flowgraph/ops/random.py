@@ -14,20 +14,27 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, GraphError, InputError, shown
+from flowgraph.errors import DTypeError, GraphError, InputError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
-from flowgraph.graph.size import Shape, Size, evaluate
+from flowgraph.graph.size import Shape, Size, evaluate, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType, TensorType, boolean, float32, float64, int32, int64
 from flowgraph.index_notation import Body, Const, Expr, Extent, Index, Load, call
 from flowgraph.index_notation import cast as cast_expr
+from flowgraph.ops.alias import alias_table
 from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, require_float, values
-from flowgraph.ops.elementwise import add, cast, less, multiply, subtract, where
+from flowgraph.ops.bounds import ClipIndex
+from flowgraph.ops.elementwise import add, cast, less, less_equal, multiply, subtract, where
 from flowgraph.ops.functions import cos, log, sqrt
-from flowgraph.ops.leaf import Parameter, as_tensor, known_dtype, known_shape, parameter
+from flowgraph.ops.indexing import gather
+from flowgraph.ops.leaf import Parameter, as_array, as_tensor, constant, known_dtype, known_shape, parameter
 from flowgraph.ops.piecewise import floor
 from flowgraph.ops.random_bits import uniform as uniform_bits
+from flowgraph.ops.reduce import max as max_
+from flowgraph.ops.reduce import sum as sum_
+from flowgraph.ops.running import cumulative_sum
+from flowgraph.ops.shape import expand_dims
 
 AUTOMATIC = 2**23  # streams below are the user's; from here on they are numbered by a pass
 _drawn = itertools.count(1)
@@ -359,6 +366,76 @@ def randint(
     number, state = _place(generator, stream)
     drawn = RandomUniform(number, known_shape(shape), 0, True, float64)(state)
     return add(cast(floor(multiply(drawn, float(high - low))), kind), low)
+
+
+def categorical(
+    weights: Any,
+    shape: Any = None,
+    dtype: Any = "int32",
+    generator: Generator | Tensor | None = None,
+    stream: int | None = None,
+) -> Tensor:
+    """Numbers k from 0 to n - 1, each drawn in proportion to weights[k]; one of weight 0 never comes.
+
+    `weights` is an array (n,) of numbers from 0, which need not sum to 1: then a draw costs the same whatever n is
+    (Walker's alias method; Vose 1991), and `shape` is () by default. Or it is a float tensor (..., n), such as a
+    softmax: then its leading axes broadcast to `shape`, by default they are it, and a draw costs n additions. What a
+    tensor holds is not checked: of weights that are all 0, or not finite, any k may come.
+
+    Raises InputError, DTypeError or ShapeError.
+
+    >>> import flowgraph as fg
+    >>> fg.random.categorical([1, 0, 3], ("batch", 5))
+    <Tensor where: int32(batch, 5)>
+    """
+    kind = known_dtype(dtype)
+    if kind not in (int32, int64):
+        raise DTypeError(f"categorical makes integers, not {kind}", where=origins.here())
+    if isinstance(weights, Tensor):
+        return _by_search(weights, shape, kind, *_place(generator, stream))
+    share, other = alias_table(_weights(weights, kind))
+    number, state = _place(generator, stream)
+    n, dims = len(share), known_shape(() if shape is None else shape)
+    spread = multiply(RandomUniform(number, dims, 0, True, float64)(state), float(n))
+    column = floor(spread)
+    coin = cast(subtract(spread, column), "float32")  # exact, but for the cast: 53 bits less those of the column
+    column = ClipIndex(n, trusted=True)(cast(column, kind))  # below n already, as in randint; this tells the compiler
+    return where(less(coin, gather(constant(share), column)), column, gather(constant(other, kind), column))
+
+
+def _by_search(weights: Tensor, shape: Any, kind: DType, stream: int, state: Tensor) -> Tensor:
+    """How many of the running sums are not above a number evenly distributed below the last of them."""
+    if not weights.dtype.is_float or not weights.rank:
+        problem = f"categorical draws by a float tensor (..., n) of weights, got {weights.type}"
+        raise DTypeError(problem, where=origins.here())
+    rows = weights.shape[:-1]
+    dims = rows if shape is None else known_shape(shape)
+    if len(rows) > len(dims) or any(a not in (1, b) for a, b in zip(rows, dims[len(dims) - len(rows) :], strict=True)):
+        problem = f"weights {show_shape(weights.shape)} do not broadcast to draws {show_shape(dims)}"
+        raise ShapeError(problem, where=origins.here(), hint="all axes of the weights but the last are those of a draw")
+    sums = cumulative_sum(weights, axis=-1)
+    drawn = RandomUniform(stream, dims, 0, weights.dtype is float64, weights.dtype)(state)
+    place = multiply(expand_dims(drawn, -1), max_(sums, axis=-1, keepdims=True))
+    return ClipIndex(weights.shape[-1], trusted=True)(sum_(cast(less_equal(sums, place), kind), axis=-1))
+
+
+def _weights(given: Any, kind: DType) -> np.ndarray:
+    """float64 (n,), finite, none below 0 and not all 0."""
+    array = as_array(given, "categorical's weights")
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iuf":
+        problem = f"categorical's weights are numbers (n,), got {array.dtype} {show_shape(array.shape)}"
+        raise ShapeError(problem, where=origins.here(), hint="rows of weights are a tensor: fg.constant(...)")
+    array = array.astype(np.float64)
+    bad = ~(np.isfinite(array) & (array >= 0))
+    if bad.any():
+        place = int(bad.argmax())
+        problem = f"categorical's weights are finite and at least 0; number {place} of {len(array)} is {array[place]}"
+        raise InputError(problem, where=origins.here())
+    if not array.any():
+        raise InputError(f"categorical's {len(array)} weights are all 0: nothing can be drawn", where=origins.here())
+    if len(array) - 1 > np.iinfo(kind.numpy).max:
+        raise InputError(f"{kind} has no number for each of {len(array)} weights", where=origins.here())
+    return array
 
 
 def dropout(

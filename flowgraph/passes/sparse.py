@@ -2,19 +2,19 @@
 -r*g).
 
 There is no sparse type; what looked up a few rows touches a few rows. Holds for any finite factor that is the
-same for all rows: numbers, and scalar inputs and parameters (a learning rate). Were such a scalar infinite or
-NaN, the dense form would spoil every row of the table, this one only those that were looked up.
+same for all rows: numbers, scalar inputs and parameters, and what is computed of such scalars alone (a learning rate
+and its schedule). Were such a scalar infinite or NaN, the dense form would spoil every row of the table, this one only
+those that were looked up.
 """
 
 from __future__ import annotations
 
 import math
 
-from flowgraph.graph.graph import Graph, rewrite
+from flowgraph.graph.graph import Graph, rewrite, topological
 from flowgraph.graph.tensor import Node, Tensor
-from flowgraph.ops.elementwise import Add, Cast, Multiply, Negative, Subtract, multiply, negative
+from flowgraph.ops.elementwise import Add, Multiply, Negative, Subtract, multiply, negative
 from flowgraph.ops.indexing import ScatterAdd
-from flowgraph.ops.leaf import Input, Parameter
 from flowgraph.ops.shape import Broadcast, ExpandDims
 from flowgraph.passes.fold import scalar_value
 
@@ -67,8 +67,11 @@ def _scaled_scatter(tensor: Tensor) -> tuple[ScatterAdd, Tensor, Tensor, float, 
 
 
 def _given_scalar(tensor: Tensor) -> Tensor | None:
-    """The scalar, if the tensor is a broadcast scalar input or parameter (or one in another dtype)."""
+    """The scalar, if the tensor is a broadcast one that depends on scalars alone: not on what was looked up, whose
+    norm would need the rows summed first (see `rows`)."""
     while isinstance(tensor.op, (Broadcast, ExpandDims)):
         tensor = tensor.node.inputs[0]
-    source = tensor.node.inputs[0] if isinstance(tensor.op, Cast) else tensor
-    return tensor if tensor.shape == () and isinstance(source.op, (Input, Parameter)) else None
+    if tensor.shape != ():
+        return None
+    sources = topological([tensor])
+    return tensor if all(t.shape == () for node in sources for t in node.outputs) else None

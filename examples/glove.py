@@ -1,0 +1,83 @@
+"""GloVe: word vectors whose products are the logarithms of how often words come near each other.
+
+The lecture's GloVe: weighted least squares on a table of co-occurrences, with a bias for each word as either side, by
+AdaGrad. The same addresses as in `word2vec`, in windows of 10 words; what the vectors are worth is measured alike. The
+quick mode reads the same invented language.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import flowgraph as fg
+from examples.common import Results, figure, run, save
+from examples.word2vec import Corpus, invented, state_of_the_union
+from flowgraph.datasets import WordVectors, cooccurrences
+
+DIMENSIONS, WINDOW, BATCH, EPOCHS = 100, 10, 256, 15
+MOST, ALPHA = 10.0, 0.75  # counts from `MOST` on weigh 1, smaller ones (count / MOST) ** ALPHA; its authors' 0.75
+# AdaGrad as in the authors' program, whose rate of 0.05 is in its sums of squares as well: they begin at 1 / 0.05 ** 2.
+RATE, INITIAL = 1.0, 400.0
+
+
+def glove(words: int) -> tuple[fg.Tensor, fg.Tensor, fg.Tensor]:
+    """(vectors, vectors as contexts, cost of each cell): f(x) (w_i · w_j + b_i + b_j - log x)²."""
+    row, column = (fg.input(name, ("batch",), dtype="int32") for name in ("row", "column"))
+    count = fg.input("count", ("batch",))
+    small = fg.init.uniform(-0.5 / DIMENSIONS, 0.5 / DIMENSIONS)
+    vectors, contexts = (fg.parameter(name, (words, DIMENSIONS), small) for name in ("vectors", "contexts"))
+    biases, context_biases = (fg.parameter(name, (words,)) for name in ("biases", "context_biases"))
+    product = fg.sum(fg.gather(vectors, row) * fg.gather(contexts, column), axis=-1)
+    error = product + fg.gather(biases, row) + fg.gather(context_biases, column) - fg.log(count)
+    return vectors, contexts, fg.minimum((count / MOST) ** ALPHA, 1.0) * fg.square(error)
+
+
+def main(quick: bool, out: Path) -> Results:
+    sentences, pairs = invented() if quick else state_of_the_union()
+    corpus = Corpus(sentences)
+    rows, columns, counts = cooccurrences(corpus.ids, 3 if quick else WINDOW)
+    results: Results = {"words": len(corpus.vocabulary), "cells": len(counts)}
+    results["filled"] = len(counts) / len(corpus.vocabulary) ** 2
+    print(f"{len(counts)} cells of {len(corpus.vocabulary)}² are not 0", flush=True)
+    vectors, contexts, cost = glove(len(corpus.vocabulary))
+    rule = fg.optim.AdaGrad(RATE, initial=INITIAL)
+    trainer = fg.Trainer(fg.sum(cost) / 2, rule, {"cost": cost}, device="cpu", threads=1)
+    data = {"row": rows, "column": columns, "count": counts}
+    costs, scores = [], []
+    for epoch in range(EPOCHS):
+        costs.append(trainer.fit(data, batch_size=BATCH, progress=False)[-1]["cost"])
+        summed = WordVectors(corpus.vocabulary, vectors.value + contexts.value)
+        score, results["covered"] = summed.judge_pairs(pairs)
+        scores.append(score)
+        print(f"epoch {epoch + 1}: cost {costs[-1]:.4f}, rank correlation {score:.4f}", flush=True)
+    results |= {"cost": costs, "scores": scores, "score": scores[-1], "epochs": len(scores)}
+    results["words_alone"] = WordVectors(corpus.vocabulary, vectors.value).judge_pairs(pairs).score
+    shown = ["a0", "b0"] if quick else ["war", "england", "money", "farmers", "president", "january"]
+    results["neighbours"] = {word: ", ".join(near for near, _ in summed.nearest(word, 8)) for word in shown}
+    picture, (left, right) = figure(columns=2)
+    left.plot(range(1, len(costs) + 1), costs, marker="o", markersize=3)
+    left.set(xlabel="epoch", ylabel="cost of a cell", yscale="log")
+    right.plot(range(1, len(scores) + 1), scores, marker="o", markersize=3, color="C1")
+    right.set(xlabel="epoch", ylabel="rank correlation")
+    save(picture, out / "training.svg")
+    draw_weights(counts, out)
+    fg.show(cost, out / "graph.svg")
+    return results
+
+
+def draw_weights(counts: np.ndarray, out: Path) -> None:
+    """What a cell weighs by its count, and how many cells have which count."""
+    picture, axes = figure()
+    x = np.linspace(0, 3 * MOST, 200)
+    axes.plot(x, np.minimum((x / MOST) ** ALPHA, 1.0))
+    axes.set(xlabel="count", ylabel="weight")
+    share = axes.twinx()
+    share.hist(counts[counts < 3 * MOST], bins=60, color="C5", alpha=0.4)
+    share.set(ylabel="cells", yscale="log")
+    save(picture, out / "weights.svg")
+
+
+if __name__ == "__main__":
+    run(main)
