@@ -14,6 +14,7 @@ from flowgraph.datasets.digits import Digits, load_digits
 _LATER = {  # name -> module: imported on first use, so that whoever wants the digits waits for nothing else
     "Address": "sotu",
     "Analogy": "similarity",
+    "EntityScores": "conll2003",
     "Images": "images",
     "Mail": "spam",
     "NewsSentence": "conll2003",
@@ -26,6 +27,7 @@ _LATER = {  # name -> module: imported on first use, so that whoever wants the d
     "Vocabulary": "text",
     "WordPairs": "similarity",
     "buckets": "text",
+    "entity_scores": "conll2003",
     "load_analogies": "similarity",
     "load_brown": "brown",
     "load_conll2003": "conll2003",
@@ -44,12 +46,13 @@ _LATER = {  # name -> module: imported on first use, so that whoever wants the d
     "load_wordsim353": "similarity",
     "pad": "text",
     "rank_scores": "trecqa",
+    "shuffled_buckets": "text",
     "words": "text",
 }
 
 if TYPE_CHECKING:
     from flowgraph.datasets.brown import TaggedSentence, load_brown
-    from flowgraph.datasets.conll2003 import NewsSentence, load_conll2003
+    from flowgraph.datasets.conll2003 import EntityScores, NewsSentence, entity_scores, load_conll2003
     from flowgraph.datasets.images import Images, load_fashion_mnist, load_mnist
     from flowgraph.datasets.movielens import Ratings, load_movielens
     from flowgraph.datasets.shakespeare import Play, load_shakespeare, load_tempest
@@ -57,7 +60,7 @@ if TYPE_CHECKING:
     from flowgraph.datasets.similarity import Analogy, WordPairs, load_analogies, load_simlex999, load_wordsim353
     from flowgraph.datasets.sotu import Address, load_sotu
     from flowgraph.datasets.spam import Mail, load_spam
-    from flowgraph.datasets.text import Vocabulary, buckets, pad, words
+    from flowgraph.datasets.text import Vocabulary, buckets, pad, shuffled_buckets, words
     from flowgraph.datasets.trecqa import Question, load_trecqa, rank_scores
     from flowgraph.datasets.verses import Verse, load_mark, load_verses
 
@@ -82,6 +85,7 @@ __all__ = [
     "Dataset",
     "DatasetError",
     "Digits",
+    "EntityScores",
     "Images",
     "Mail",
     "MissingDataError",
@@ -97,6 +101,7 @@ __all__ = [
     "WordPairs",
     "buckets",
     "data_folder",
+    "entity_scores",
     "load_analogies",
     "load_brown",
     "load_conll2003",
@@ -116,5 +121,6 @@ __all__ = [
     "load_wordsim353",
     "pad",
     "rank_scores",
+    "shuffled_buckets",
     "words",
 ]
