@@ -10,6 +10,7 @@ Backed off to shorter contexts (Witten and Bell 1991) it has a finite cost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Model:
         return fg.mean(fg.cross_ent_of_softmax(logits, fg.ravel(y))), state, dict(zip(state, new, strict=True))
 
     def sampler(self, length: int) -> fg.Program:
-        """A program: the numbers of `seed` (n, texts) and a `temperature` (texts,) to how the texts go on, (length, texts)."""
+        """A program: numbers of `seed` (n, texts), and `temperature` (texts,), to those that follow, (length, texts)."""
         texts = len(TEMPERATURES)
         seed = fg.input("seed", ("n", texts), "int32")
         temperature = fg.input("temperature", (texts,))
@@ -100,7 +101,7 @@ class Judge(fg.Callback):
             total += len(x) * float(self.program(x=x, y=y)[0])
         return total / time
 
-    def on_epoch_end(self, trainer: fg.Trainer, row: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: fg.Trainer, row: Mapping[str, float]) -> None:
         for name, data in self.data.items():
             self.found[name].append(self.nats(data))
         now = ", ".join(f"{name} {nats[-1]:.3f}" for name, nats in self.found.items())
@@ -137,7 +138,7 @@ class NGrams:
         return found
 
     def probabilities(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of every character that has `order` before it: backed off as Witten and Bell do, and without any smoothing."""
+        """Of every character that has `order` before it: backed off as Witten and Bell do, and without smoothing."""
         p = np.full(len(ids) - self.order, 1 / self.kinds)
         for n, (grams, counts, contexts, totals, followers) in enumerate(self.counts):
             first = self.order - n
@@ -191,27 +192,28 @@ def main(quick: bool, out: Path) -> Results:
     trainer = fg.Trainer(cost, adam, updates=updates, device="cpu", threads=1)
     judge = Judge(model, judged, streams)
     saved = None if quick else fg.Checkpoints(CHECKPOINTS, steps=200, keep=1)
-    history = trainer.fit(
-        data, epochs, piece, shuffle=False, progress=False, callbacks=judge, checkpoint=saved
-    )
+    history = trainer.fit(data, epochs, piece, shuffle=False, progress=False, callbacks=judge, checkpoint=saved)
 
     sampler = model.sampler(400 if quick else 800)
     begin = np.repeat(vocabulary.ids(SEED_TEXT)[:, None], len(TEMPERATURES), axis=1)
-    written = sampler(seed=begin, temperature=np.float32(TEMPERATURES))[0]
-    samples = {f"{t:g}".replace(".", "_"): "".join(vocabulary.decode(written[:, k])) for k, t in enumerate(TEMPERATURES)}
+    written = sampler(seed=begin, temperature=np.array(TEMPERATURES, np.float32))[0]
+    samples = {
+        f"{t:g}".replace(".", "_"): "".join(vocabulary.decode(column))
+        for t, column in zip(TEMPERATURES, written.T, strict=True)
+    }
 
     grams = NGrams(ids["train"], len(vocabulary), ORDER)
     backed_off, unseen = {}, {}
     for name, numbers in judged.items():
         smooth, plain = grams.probabilities(numbers)
         backed_off[name], unseen[name] = float(-np.log(smooth).mean()), float((plain == 0).mean())
-    copied = grams.write(ids["train"][:ORDER], len(written), np.random.default_rng(1))
+    copied = "".join(vocabulary.decode(grams.write(ids["train"][:ORDER], len(written), np.random.default_rng(1))))
 
     draw(history.losses, judge.found, backed_off["last_part"], epochs, out / "curve.svg")
     return {
         "nats": {name: found[-1] for name, found in judge.found.items()},
         "training_nats": history[-1]["loss"],
-        "ngrams": {"order": ORDER, "backed_off": backed_off, "unseen": unseen, "sample": "".join(vocabulary.decode(copied))},
+        "ngrams": {"order": ORDER, "backed_off": backed_off, "unseen": unseen, "sample": copied},
         "samples": samples,
         "characters": {name: len(content) for name, content in text.items()} | {"kinds": len(vocabulary)},
         "units": units,

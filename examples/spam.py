@@ -88,14 +88,14 @@ def mails(part: Sequence[fg.datasets.Mail]) -> Mails:
 
 
 def generated(count: int, seed: int) -> Mails:
-    """Mails of a vocabulary of 300 words, in which spam has a few words of its own: here and there, and others have some
-    by chance."""
+    """Mails of a vocabulary of 300 words and of two kinds of eight more words: spam has one kind more often."""
     rng = np.random.default_rng(seed)
     spam = rng.random(count) < 0.4
     tokens = []
     for is_spam in spam:
         usual = [f"w{k}" for k in rng.zipf(1.3, rng.integers(10, 60)) % 300]
-        telling = [f"{'offer' if rng.random() < (0.8 if is_spam else 0.2) else 'work'}{k}" for k in rng.integers(0, 20, 8)]
+        kinds = np.where(rng.random(8) < (0.8 if is_spam else 0.2), "offer", "work")
+        telling = [f"{kind}{k}" for kind, k in zip(kinds, rng.integers(0, 20, 8), strict=True)]
         tokens.append([SUBJECT, *usual[:5], BODY, *(str(w) for w in rng.permutation(usual[5:] + telling))])
     return Mails(tokens, spam.astype(np.float32))
 

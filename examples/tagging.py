@@ -8,7 +8,6 @@ on the words around it, and what a new word is on its ending.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -105,7 +104,8 @@ class Tagger:
                 data = self.arrays(self.train, rows, bound) | {"y": y}
                 self.trainer.fit(data, batch_size=BATCH, progress=False)
             curve.append(accuracy(held_out.tags, self(held_out)))
-            print(f"epoch {epoch + 1}: {curve[-1]:.4f} of held-out tags, {time.perf_counter() - start:.0f} s", flush=True)
+            seconds = time.perf_counter() - start
+            print(f"epoch {epoch + 1}: {curve[-1]:.4f} of held-out tags, {seconds:.0f} s", flush=True)
         return curve
 
     def __call__(self, sentences: Sentences) -> list[list[str]]:
@@ -121,7 +121,8 @@ class Tagger:
 
 def accuracy(expected: Tags, found: Tags, which: Sequence[Sequence[bool]] | None = None) -> float:
     """The share of words, or of those in `which`, whose tag is right."""
-    right = np.array([a == b for own, other in zip(expected, found, strict=True) for a, b in zip(own, other, strict=True)])
+    pairs = (zip(own, other, strict=True) for own, other in zip(expected, found, strict=True))
+    right = np.array([a == b for sentence in pairs for a, b in sentence])
     return float(right.mean() if which is None else right[np.concatenate(which)].mean())
 
 
@@ -137,8 +138,8 @@ def most_frequent(train: Sentences, words: Sequence[Sequence[str]]) -> list[list
 
 
 def grammar(count: int, seed: int) -> Sentences:
-    """Sentences of a made-up language. `mor`, `tal`, ... are adjectives before a noun, else nouns. Verb and adverb come in
-    either order, mostly new words: only their ends, -et and -al, tell which is which."""
+    """Sentences of a made-up language. `mor`, `tal`, ... are adjectives before a noun, else nouns. Verb and adverb come
+    in either order, mostly new words: only their ends, -et and -al, tell which is which."""
     rng = np.random.default_rng(seed)
     ambiguous = ("mor", "tal", "ven", "sil", "dun", "kep")
 
@@ -198,9 +199,12 @@ def entities(hidden: int) -> Results:
     )
     tagger = Tagger(train, WITH_LOOKS, hidden, epochs=8, rate=0.004)
     tagger.fit(validation)
-    scores = {name: fg.datasets.entity_scores(part.tags, tagger(part)) for name, part in (("validation", validation), ("test", test))}
-    usual = fg.datasets.entity_scores(test.tags, most_frequent(train, test.words))
-    return {name: found._asdict() for name, found in (scores | {"most_frequent": usual}).items()}
+    found = {
+        "validation": (validation.tags, tagger(validation)),
+        "test": (test.tags, tagger(test)),
+        "most_frequent": (test.tags, most_frequent(train, test.words)),
+    }
+    return {name: fg.datasets.entity_scores(*tags)._asdict() for name, tags in found.items()}
 
 
 def draw(curves: dict[str, list[float]], usual: float, path: Path) -> None:

@@ -183,8 +183,8 @@ def buckets(lengths: npt.ArrayLike, bounds: Sequence[int]) -> dict[int, npt.NDAr
 def shuffled_buckets(
     lengths: npt.ArrayLike, bounds: Sequence[int], size: int, seed: int | Sequence[int] = 0
 ) -> list[tuple[int, npt.NDArray[np.int64]]]:
-    """An epoch of buckets: (bound, indices of at most `size` sequences that fit it), each sequence once, all in an order
-    that follows from `seed`.
+    """An epoch of buckets: (bound, indices of at most `size` sequences that fit it), each sequence once, all in an
+    order that follows from `seed`.
 
     So that short sequences are not all learned from before long ones: `size` is some minibatches. DatasetError as of
     `buckets`.

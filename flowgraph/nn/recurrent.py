@@ -72,8 +72,10 @@ class Recurrent:
         raise NotImplementedError(type(self).__name__)
 
     def step(self, x: Tensor, state: State) -> State:
-        """One turn by itself: from x (batch, inputs) and the state, `states` tensors (batch, hidden), to the next state.
-        For a loop of one's own, whose input depends on the last output, as in sampling."""
+        """One turn by itself: from x (batch, inputs) and the state, tensors (batch, hidden), to the next state.
+
+        For a loop of one's own, whose input depends on the last output, as in sampling.
+        """
         with scope(self.name):
             return self.turn(add_bias(mul(x, self.w_x), self.b), state)
 

@@ -70,9 +70,9 @@ class Trainer:
     the mean one by weights of examples and classes (see `fit`). `freeze` names parameters that stay as they are, as
     tensors or by patterns of names. `detect_anomaly` names the op, its line and the step that first made anything NaN
     or infinite. `accumulate` makes one update of the mean gradient of so many minibatches.
-    `updates` are what else a training step changes, by parameter, as in `fg.compile`: the state that a recurrent network
-    takes from one minibatch to the next, or a running mean. What they change is not trained; validation, `evaluate` and
-    `predict` read it as the training left it.
+    `updates` are what else a training step changes, by parameter, as in `fg.compile`: the state that a recurrent
+    network takes from one minibatch to the next, or a running mean. What they change is not trained; validation,
+    `evaluate` and `predict` read it as the training left it.
     `metrics` are tensors of these two kinds, recorded beside it. All inputs share their first axis, a named size; a
     scalar is given to every step as it is. Parameters that have no value yet are drawn with `seed`; the order of
     examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the number of
