@@ -209,6 +209,8 @@ def main(quick: bool, out: Path) -> Results:
         backed_off[name], unseen[name] = float(-np.log(smooth).mean()), float((plain == 0).mean())
     copied = "".join(vocabulary.decode(grams.write(ids["train"][:ORDER], len(written), np.random.default_rng(1))))
 
+    (out / "lstm.txt").write_text("\n\n".join(f"[{t}]\n{s}" for t, s in zip(TEMPERATURES, samples.values(), strict=True)))
+    (out / "ngrams.txt").write_text(copied)
     draw(history.losses, judge.found, backed_off["last_part"], epochs, out / "curve.svg")
     return {
         "nats": {name: found[-1] for name, found in judge.found.items()},
