@@ -148,7 +148,7 @@ def draw(curves: np.ndarray, by_words: float, path: Path) -> None:
     for seed, curve in enumerate(curves):
         axes.plot(range(1, len(curve) + 1), curve, "o-", label=f"LSTM, seed {seed}")
     axes.axhline(by_words, color="#777777", linestyle=":", label="bag of words")
-    axes.set(xlabel="epoch", ylabel="right, of the test mails")
+    axes.set(xlabel="epoch", ylabel="right, of the test mails", xticks=range(1, curves.shape[1] + 1))
     axes.legend()
     save(picture, path)
 

@@ -212,7 +212,7 @@ def draw(curves: dict[str, list[float]], usual: float, path: Path) -> None:
     for name, curve in curves.items():
         axes.plot(range(1, len(curve) + 1), curve, "o-", label=name.replace("_", " "))
     axes.axhline(usual, color="#777777", linestyle=":", label="most frequent tag")
-    axes.set(xlabel="epoch", ylabel="right tags, held out")
+    axes.set(xlabel="epoch", ylabel="right tags, held out", xticks=range(1, len(curve) + 1))
     axes.legend()
     save(picture, path)
 
