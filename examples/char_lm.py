@@ -55,7 +55,7 @@ class Model:
         return fg.mean(fg.cross_ent_of_softmax(logits, fg.ravel(y))), state, dict(zip(state, new, strict=True))
 
     def sampler(self, length: int) -> fg.Program:
-        """A program: numbers of `seed` (n, texts), and `temperature` (texts,), to those that follow, (length, texts)."""
+        """A program: the numbers `seed` (n, texts) and `temperature` (texts,) to what follows, (length, texts)."""
         texts = len(TEMPERATURES)
         seed = fg.input("seed", ("n", texts), "int32")
         temperature = fg.input("temperature", (texts,))
@@ -209,7 +209,8 @@ def main(quick: bool, out: Path) -> Results:
         backed_off[name], unseen[name] = float(-np.log(smooth).mean()), float((plain == 0).mean())
     copied = "".join(vocabulary.decode(grams.write(ids["train"][:ORDER], len(written), np.random.default_rng(1))))
 
-    (out / "lstm.txt").write_text("\n\n".join(f"[{t}]\n{s}" for t, s in zip(TEMPERATURES, samples.values(), strict=True)))
+    shown = (f"[{t}]\n{sample}" for t, sample in zip(TEMPERATURES, samples.values(), strict=True))
+    (out / "lstm.txt").write_text("\n\n".join(shown))
     (out / "ngrams.txt").write_text(copied)
     draw(history.losses, judge.found, backed_off["last_part"], epochs, out / "curve.svg")
     return {
