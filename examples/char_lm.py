@@ -5,7 +5,7 @@ two plays that it never saw. Quick: The Tempest alone, its first 95 % and the re
 
 Beside it Yoav Goldberg's answer to the lecture's examples: the ten last characters, looked up in the text. Its samples
 look as good; but where the ten were not followed by the next one before, its probability is 0 and its cost infinite.
-Backed off to shorter contexts (Witten and Bell 1991) it has a finite cost.
+Backed off to shorter contexts (Witten and Bell 1991) counts have a finite cost.
 """
 
 from __future__ import annotations
@@ -138,15 +138,17 @@ class NGrams:
         return found
 
     def probabilities(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of every character that has `order` before it: backed off as Witten and Bell do, and without smoothing."""
-        p = np.full(len(ids) - self.order, 1 / self.kinds)
+        """Of every character that has `order` before it: by contexts of 0, 1, ... `order` characters, each backed off to
+        the shorter ones as Witten and Bell do, (order + 1, n); and by the longest one without smoothing, (n,)."""
+        by_order, p = [], np.full(len(ids) - self.order, 1 / self.kinds)
         for n, (grams, counts, contexts, totals, followers) in enumerate(self.counts):
             first = self.order - n
             seen = looked_up(contexts, totals, self.hashes(ids[first:-1], n))
             kinds = looked_up(contexts, followers, self.hashes(ids[first:-1], n))
             both = looked_up(grams, counts, self.hashes(ids[first:], n + 1))
             p = np.where(seen > 0, (both + kinds * p) / np.maximum(seen + kinds, 1), p)
-        return p, both / np.maximum(seen, 1)
+            by_order.append(p)
+        return np.array(by_order), both / np.maximum(seen, 1)
 
     def write(self, ids: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
         """Go on from the last `order` of ids: each character as after some place where the text has the last ten."""
@@ -203,20 +205,26 @@ def main(quick: bool, out: Path) -> Results:
     }
 
     grams = NGrams(ids["train"], len(vocabulary), ORDER)
-    backed_off, unseen = {}, {}
+    by_order, unseen = {}, {}
     for name, numbers in judged.items():
         smooth, plain = grams.probabilities(numbers)
-        backed_off[name], unseen[name] = float(-np.log(smooth).mean()), float((plain == 0).mean())
+        by_order[name], unseen[name] = -np.log(smooth).mean(axis=1), float((plain == 0).mean())
+    best = int(by_order["last_part"].argmin())
     copied = "".join(vocabulary.decode(grams.write(ids["train"][:ORDER], len(written), np.random.default_rng(1))))
 
     shown = (f"[{t}]\n{sample}" for t, sample in zip(TEMPERATURES, samples.values(), strict=True))
     (out / "lstm.txt").write_text("\n\n".join(shown))
     (out / "ngrams.txt").write_text(copied)
-    draw(history.losses, judge.found, backed_off["last_part"], epochs, out / "curve.svg")
+    draw(history.losses, judge.found, by_order["last_part"][best], epochs, out / "curve.svg")
     return {
         "nats": {name: found[-1] for name, found in judge.found.items()},
         "training_nats": history[-1]["loss"],
-        "ngrams": {"order": ORDER, "backed_off": backed_off, "unseen": unseen, "sample": copied},
+        "ngrams": {
+            "by_order": {name: found.tolist() for name, found in by_order.items()},
+            "best": {"order": best} | {name: float(found[best]) for name, found in by_order.items()},
+            "unseen": unseen,
+            "sample": copied,
+        },
         "samples": samples,
         "characters": {name: len(content) for name, content in text.items()} | {"kinds": len(vocabulary)},
         "units": units,

@@ -42,14 +42,16 @@ def test_ten_characters_copy_the_text_and_cannot_judge_another(results: Any) -> 
     pieces = {text[k : k + 11] for k in range(len(text))}
     assert all(grams["sample"][k : k + 11] in pieces for k in range(len(grams["sample"]) - 10))
     assert grams["unseen"]["last_part"] > 0.5
-    assert np.isfinite(grams["backed_off"]["last_part"])
+    costs = grams["by_order"]["last_part"]
+    assert np.isfinite(costs).all() and len(costs) == 11 and grams["best"]["last_part"] == min(costs)
+    assert costs[0] > costs[1] > costs[2]  # letters, pairs, triples
 
 
 def test_backed_off_probabilities_add_up_to_one() -> None:
     ids = np.random.default_rng(0).integers(0, 4, 300).astype(np.int32)
     grams = char_lm.NGrams(ids, 5, order=3)
     for context in ([0, 1, 2], [4, 4, 4], [3, 3, 4]):  # seen, never seen, seen in no part
-        each = [grams.probabilities(np.array([*context, c]))[0][0] for c in range(5)]
+        each = [grams.probabilities(np.array([*context, c]))[0][-1, 0] for c in range(5)]
         assert sum(each) == pytest.approx(1.0)
         assert min(each) > 0
 
@@ -59,7 +61,7 @@ def test_probabilities_are_those_of_counts() -> None:
     smooth, plain = char_lm.NGrams(ids, 3, order=1).probabilities(np.array([0, 1]))
     unigram = (2 + 3 * (1 / 3)) / (6 + 3)
     assert plain.tolist() == [2 / 3]  # after 0 come 1, 1, 2
-    assert smooth == pytest.approx((2 + 2 * unigram) / (3 + 2))
+    assert smooth[:, 0] == pytest.approx([unigram, (2 + 2 * unigram) / (3 + 2)])
 
 
 def test_a_stream_goes_on_where_its_last_row_ended() -> None:
