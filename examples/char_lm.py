@@ -138,8 +138,8 @@ class NGrams:
         return found
 
     def probabilities(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of every character that has `order` before it: by contexts of 0, 1, ... `order` characters, each backed off to
-        the shorter ones as Witten and Bell do, (order + 1, n); and by the longest one without smoothing, (n,)."""
+        """Of every character that has `order` before it: by contexts of 0, 1, ... `order` characters, each backed off
+        to shorter ones as Witten and Bell do, (order + 1, n); and by the longest one without smoothing, (n,)."""
         by_order, p = [], np.full(len(ids) - self.order, 1 / self.kinds)
         for n, (grams, counts, contexts, totals, followers) in enumerate(self.counts):
             first = self.order - n
