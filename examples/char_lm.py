@@ -212,9 +212,6 @@ def main(quick: bool, out: Path) -> Results:
     best = int(by_order["last_part"].argmin())
     copied = "".join(vocabulary.decode(grams.write(ids["train"][:ORDER], len(written), np.random.default_rng(1))))
 
-    shown = (f"[{t}]\n{sample}" for t, sample in zip(TEMPERATURES, samples.values(), strict=True))
-    (out / "lstm.txt").write_text("\n\n".join(shown))
-    (out / "ngrams.txt").write_text(copied)
     draw(history.losses, judge.found, by_order["last_part"][best], epochs, out / "curve.svg")
     return {
         "nats": {name: found[-1] for name, found in judge.found.items()},
