@@ -80,6 +80,9 @@ class Model:
 def as_streams(ids: np.ndarray, streams: int) -> dict[str, np.ndarray]:
     """A text cut into so many streams side by side: x (time, streams), and y, what follows each character."""
     time = (len(ids) - 1) // streams
+    if not time:
+        problem = f"{len(ids)} characters are too few for {streams} streams"
+        raise fg.datasets.DatasetError(problem, hint=f"{streams + 1} at least")
     return {n: ids[k : k + time * streams].reshape(streams, time).T.copy() for k, n in enumerate("xy")}
 
 

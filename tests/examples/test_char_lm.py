@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from examples import char_lm
+from flowgraph.datasets import DatasetError
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +69,5 @@ def test_a_stream_goes_on_where_its_last_row_ended() -> None:
     data = char_lm.as_streams(np.arange(13), 3)
     assert data["x"].tolist() == [[0, 4, 8], [1, 5, 9], [2, 6, 10], [3, 7, 11]]
     assert (data["y"] == data["x"] + 1).all()
+    with pytest.raises(DatasetError, match="3 characters are too few for 3 streams"):
+        char_lm.as_streams(np.arange(3), 3)
