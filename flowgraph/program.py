@@ -414,11 +414,11 @@ def _check_bound(name: str, array: np.ndarray, bound: Bound, sizes: Sizes) -> No
         allowed = f"takes integers from {bound.lowest} to {limit - 1}" if limit else "has no rows"
         count = f" ({int(bad.sum())} of {seen.size} are out of range)" if array.ndim else ""
         declared = bound.origin.lines[0].short if bound.origin.lines else "the op"
-        raise InputError(
-            f"{name}{shown} = {array[place]} is out of range: {bound.op} {allowed}{count}",
-            where=bound.origin,
-            hint=f"check the data, or the {limit} classes or rows declared at {declared}",
-        )
+        hint = f"check the data, or the {limit} classes or rows declared at {declared}"
+        if bound.lowest:  # of lengths
+            hint = f"sequences are padded to {limit - 1}: leave out empty ones; cut longer ones, or pad to more"
+        problem = f"{name}{shown} = {array[place]} is out of range: {bound.op} {allowed}{count}"
+        raise InputError(problem, where=bound.origin, hint=hint)
 
 
 def index_bounds(*graphs: Graph) -> dict[Tensor, list[Bound]]:

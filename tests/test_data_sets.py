@@ -11,6 +11,7 @@ import importlib.util
 import struct
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -317,6 +318,74 @@ def test_conll2003_has_its_published_counts(have: None) -> None:
     counts = Counter(tag for sentence in parts.train for tag in sentence.entities)
     assert set(counts) == set(conll2003.ENTITIES)
     assert [counts[f"B-{kind}"] for kind in ("LOC", "PER", "ORG", "MISC")] == [7_140, 6_600, 6_321, 3_438]
+
+
+def counted_as_conlleval(expected: list[str], found: list[str]) -> tuple[int, int, int]:
+    """(right, found, there): word by word with flags, as the shared task's script goes through its lines."""
+
+    def parts(tag: str) -> tuple[str, str]:
+        mark, _, kind = tag.partition("-")
+        return mark, kind
+
+    def ends(last: str, now: str) -> bool:
+        (was, kind), (mark, other) = parts(last), parts(now)
+        return was in ("B", "I") and (mark in ("B", "O") or kind != other)
+
+    def starts(last: str, now: str) -> bool:
+        (was, kind), (mark, other) = parts(last), parts(now)
+        return mark == "B" or (mark == "I" and (was == "O" or kind != other))
+
+    right = claimed = there = 0
+    inside, last_own, last_other = False, "O", "O"
+    for own, other in zip([*expected, "O"], [*found, "O"], strict=True):
+        if inside:
+            both = ends(last_own, own), ends(last_other, other)
+            if all(both) and parts(last_own)[1] == parts(last_other)[1]:
+                inside, right = False, right + 1
+            elif both[0] != both[1] or parts(own)[1] != parts(other)[1]:
+                inside = False
+        begun = starts(last_own, own), starts(last_other, other)
+        inside = inside or (all(begun) and parts(own)[1] == parts(other)[1])
+        there, claimed = there + begun[0], claimed + begun[1]
+        last_own, last_other = own, other
+    return right, claimed, there
+
+
+some_tags = st.sampled_from(["O", "B-LOC", "I-LOC", "B-PER", "I-PER"])
+
+
+@given(st.lists(st.lists(st.tuples(some_tags, some_tags), min_size=1, max_size=9), max_size=4))
+def test_entities_are_counted_as_the_shared_task_counts_them(sentences: list[list[tuple[str, str]]]) -> None:
+    expected = [[own for own, _ in sentence] for sentence in sentences]
+    found = [[other for _, other in sentence] for sentence in sentences]
+    counts = [counted_as_conlleval(own, other) for own, other in zip(expected, found, strict=True)]
+    right, claimed, there = (sum(part) for part in zip(*counts, strict=True)) if counts else (0, 0, 0)
+    scores = conll2003.entity_scores(expected, found)
+    assert scores.precision == (right / claimed if claimed else 0)
+    assert scores.recall == (right / there if there else 0)
+    assert scores.f1 == pytest.approx(2 * right / (claimed + there) if claimed + there else 0)
+
+
+def test_an_entity_counts_by_kind_first_and_last_word() -> None:
+    expected = [["B-PER", "I-PER", "O", "B-LOC", "B-LOC"], ["I-ORG", "O"]]
+    found = [["B-PER", "I-PER", "O", "B-LOC", "I-LOC"], ["I-MISC", "O"]]
+    scores = conll2003.entity_scores(expected, found)
+    assert scores[:3] == (1 / 3, 1 / 4, 2 / 7)
+    assert scores.by_kind == {"LOC": 0.0, "MISC": 0.0, "ORG": 0.0, "PER": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "message"),
+    [
+        ([["O"]], [], "tags of 1 and of 0 sentences"),
+        ([["O"], ["O"]], [["O"], ["O", "O"]], "1 and 2 tags(.|\n)*sentence 1"),
+        ([["O", "E-PER"]], [["O", "O"]], "'E-PER', at word 1, is no entity's tag"),
+        ([["B-"]], [["O"]], "'B-', at word 0"),
+    ],
+)
+def test_tags_that_cannot_be_scored_are_refused(expected: Any, found: Any, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        conll2003.entity_scores(expected, found)
 
 
 # Mails

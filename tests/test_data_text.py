@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgraph.datasets import DatasetError
-from flowgraph.datasets.text import PADDING, UNKNOWN, Vocabulary, buckets, lengths_of, pad, words
+from flowgraph.datasets.text import PADDING, UNKNOWN, Vocabulary, buckets, lengths_of, pad, shuffled_buckets, words
 
 TEXT = ["the", "cat", "and", "the", "dog", "and", "the", "sea"]
 TOKENS = st.lists(st.text("abc", min_size=1, max_size=2), max_size=30)
@@ -148,6 +148,26 @@ def test_a_length_that_no_bucket_holds_is_refused(lengths: list[int]) -> None:
 def test_bounds_that_do_not_rise_are_refused(bounds: list[int]) -> None:
     with pytest.raises(DatasetError, match="bounds of buckets must rise"):
         buckets([1], bounds)
+
+
+@given(st.lists(st.integers(1, 20), max_size=30), st.integers(1, 7), st.integers(0, 3))
+def test_an_epoch_of_buckets_has_every_sequence_once(lengths: list[int], size: int, seed: int) -> None:
+    bounds = [5, 12, 20]
+    found = shuffled_buckets(lengths, bounds, size, seed)
+    assert sorted(row for _, rows in found for row in rows.tolist()) == list(range(len(lengths)))
+    for bound, rows in found:
+        assert 1 <= len(rows) <= size
+        assert {min(b for b in bounds if b >= lengths[i]) for i in rows} == {bound}
+    again = shuffled_buckets(lengths, bounds, size, seed)
+    assert [(bound, rows.tolist()) for bound, rows in found] == [(bound, rows.tolist()) for bound, rows in again]
+
+
+def test_epochs_of_buckets_differ_by_seed_and_groups_have_sequences() -> None:
+    first, second = (shuffled_buckets([1, 2] * 20, [1, 2], 4, seed) for seed in (1, 2))
+    assert [rows.tolist() for _, rows in first] != [rows.tolist() for _, rows in second]
+    assert [bound for bound, _ in first] != sorted(bound for bound, _ in first)  # short and long ones in turns
+    with pytest.raises(DatasetError, match="groups of 0 sequences"):
+        shuffled_buckets([1], [1], 0)
 
 
 def test_lengths_are_counted() -> None:

@@ -215,3 +215,59 @@ def test_a_history_becomes_a_data_frame_or_says_what_is_missing(monkeypatch: pyt
     monkeypatch.undo()
     pandas = pytest.importorskip("pandas")
     pandas.testing.assert_frame_equal(history.to_pandas(), pandas.DataFrame(history.to_dict()))
+
+
+class Carried:
+    """A network that goes on with the state that the last minibatch ended with; rows are turns of three streams."""
+
+    def __init__(self) -> None:
+        x, y = fg.input("x", ("time", 3)), fg.input("y", ("time", 3))
+        self.w, self.h = fg.parameter("w", (3, 3), fg.init.orthogonal(0.5)), fg.parameter("h", (3,))
+        last, every = fg.scan(lambda h, x: ((h := fg.tanh(h @ self.w + x)), h), self.h, x)
+        self.cost, self.updates = fg.mean((every - y) ** 2), {self.h: last}
+
+    def trainer(self, **options) -> fg.Trainer:
+        return fg.Trainer(self.cost, fg.optim.SGD(0.1), updates=self.updates, device="cpu", **options)
+
+
+TURNS = {name: RNG.normal(size=(24, 3)).astype(np.float32) for name in ("x", "y")}
+
+
+def test_updates_are_made_with_every_step_and_what_they_change_is_not_trained() -> None:
+    model, other = Carried(), Carried()
+    trainer = model.trainer()
+    assert trainer.parameters == [model.w]
+    trainer.fit(TURNS, 2, 5, shuffle=False, progress=False)
+    w, h = other.w, other.h
+    by_hand = fg.compile(
+        outputs=other.cost, updates={**other.updates, w: w - 0.1 * fg.grad(other.cost, w)}, device="cpu"
+    )
+    for _ in range(2):
+        for start in range(0, 24, 5):
+            by_hand(**{name: rows[start : start + 5] for name, rows in TURNS.items()})
+    np.testing.assert_allclose(model.w.value, w.value, rtol=1e-5)
+    np.testing.assert_allclose(model.h.value, h.value, rtol=1e-5)
+    before = model.h.value.copy()
+    trainer.evaluate(TURNS)
+    assert (model.h.value == before).all()  # validation reads it, and changes nothing
+
+
+def test_a_checkpoint_has_what_updates_change(tmp_path: Path) -> None:
+    whole, first, second = Carried(), Carried(), Carried()
+    how = {"batch_size": 5, "shuffle": False, "progress": False}
+    whole.trainer().fit(TURNS, 3, **how)
+    first.trainer().fit(TURNS, 1, checkpoint=tmp_path, **how)
+    second.trainer().fit(TURNS, 3, checkpoint=tmp_path, **how)
+    assert (second.h.value == whole.h.value).all() and (second.w.value == whole.w.value).all()
+
+
+def test_wrong_updates_of_a_trainer_are_errors() -> None:
+    model = Carried()
+    with pytest.raises(GraphError, match="only parameters can be updated"):
+        fg.Trainer(model.cost, updates={model.cost: model.cost})
+    with pytest.raises(ShapeError, match="the update of 'h' has type"):
+        fg.Trainer(model.cost, updates={model.h: model.w})
+    with pytest.raises(GraphError, match="updates are a dict"):
+        fg.Trainer(model.cost, updates=[model.h])
+    with pytest.raises(GraphError, match="depends on no parameter"):
+        fg.Trainer(model.cost, updates={model.h: model.h, model.w: model.w})

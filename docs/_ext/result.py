@@ -1,8 +1,9 @@
 """The role `{result}`: a number that an example found, read from its `results.json` when the page is built.
 
 On the page `docs/examples/NAME.md`, {result}`spearman.mean:.3f` is `results["spearman"]["mean"]` of
-`docs/examples/NAME/results.json`, in that format. Of an example that has not been run in full yet, the page says so, in
-place of its numbers and of its pictures.
+`docs/examples/NAME/results.json`, in that format. The directive, ```{result} samples.0```, shows a text as it is, with
+its lines. Of an example that has not been run in full yet, the page says so, in place of its numbers and of its
+pictures.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxRole
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 NOT_YET = "(not yet run in full)"
 
@@ -23,22 +24,43 @@ def results_of(app_or_env: Any, page: str) -> Path:
     return (Path(app_or_env.srcdir) / page / "results.json").resolve()
 
 
+def looked_up(file: Path, asked: str) -> str:
+    """What a path, and a format after a colon, asks for; raises what cannot be read, found or written so."""
+    path, _, form = asked.partition(":")
+    found: Any = json.loads(file.read_text(encoding="utf-8"))
+    for key in path.split("."):
+        found = found[int(key) if isinstance(found, list) else key]
+    return format(found, form)
+
+
 class Result(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        path, _, form = self.text.partition(":")
         file = results_of(self.env, self.env.docname)
         self.env.note_dependency(str(file))
         if not file.exists():
             return [nodes.emphasis(NOT_YET, NOT_YET)], []
         try:
-            found: Any = json.loads(file.read_text(encoding="utf-8"))
-            for key in path.split("."):
-                found = found[int(key) if isinstance(found, list) else key]
-            text = format(found, form)
+            return [nodes.Text(looked_up(file, self.text))], []
         except (OSError, LookupError, ValueError, TypeError) as error:
             message = self.inliner.reporter.error(f"{file.name} has no {self.text}: {error!r}", line=self.lineno)
             return [nodes.problematic(self.rawtext, self.rawtext)], [message]
-        return [nodes.Text(text)], []
+
+
+class ResultBlock(SphinxDirective):
+    """The same as a block of its own, with its lines: a text that an example wrote."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        file = results_of(self.env, self.env.docname)
+        self.env.note_dependency(str(file))
+        if not file.exists():
+            return [nodes.paragraph("", "", nodes.emphasis(NOT_YET, NOT_YET))]
+        try:
+            text = looked_up(file, self.arguments[0])
+        except (OSError, LookupError, ValueError, TypeError) as error:
+            raise self.error(f"{file.name} has no {self.arguments[0]}: {error!r}") from error
+        return [nodes.literal_block(text, text, language="text")]
 
 
 def without_missing_pictures(app: Sphinx, tree: nodes.document) -> None:
@@ -51,5 +73,6 @@ def without_missing_pictures(app: Sphinx, tree: nodes.document) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("result", Result())
+    app.add_directive("result", ResultBlock)
     app.connect("doctree-read", without_missing_pictures, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,6 +14,7 @@ from flowgraph.datasets.digits import Digits, load_digits
 _LATER = {  # name -> module: imported on first use, so that whoever wants the digits waits for nothing else
     "Address": "sotu",
     "Analogy": "similarity",
+    "EntityScores": "conll2003",
     "Images": "images",
     "Mail": "spam",
     "NewsSentence": "conll2003",
@@ -28,6 +29,7 @@ _LATER = {  # name -> module: imported on first use, so that whoever wants the d
     "WordVectors": "vectors",
     "buckets": "text",
     "cooccurrences": "pairs",
+    "entity_scores": "conll2003",
     "keep_probabilities": "pairs",
     "load_analogies": "similarity",
     "load_brown": "brown",
@@ -48,6 +50,7 @@ _LATER = {  # name -> module: imported on first use, so that whoever wants the d
     "pad": "text",
     "rank_scores": "trecqa",
     "sentences": "text",
+    "shuffled_buckets": "text",
     "skipgram_pairs": "pairs",
     "spearman": "vectors",
     "words": "text",
@@ -55,7 +58,7 @@ _LATER = {  # name -> module: imported on first use, so that whoever wants the d
 
 if TYPE_CHECKING:
     from flowgraph.datasets.brown import TaggedSentence, load_brown
-    from flowgraph.datasets.conll2003 import NewsSentence, load_conll2003
+    from flowgraph.datasets.conll2003 import EntityScores, NewsSentence, entity_scores, load_conll2003
     from flowgraph.datasets.images import Images, load_fashion_mnist, load_mnist
     from flowgraph.datasets.movielens import Ratings, load_movielens
     from flowgraph.datasets.pairs import cooccurrences, keep_probabilities, skipgram_pairs
@@ -64,7 +67,7 @@ if TYPE_CHECKING:
     from flowgraph.datasets.similarity import Analogy, WordPairs, load_analogies, load_simlex999, load_wordsim353
     from flowgraph.datasets.sotu import Address, load_sotu
     from flowgraph.datasets.spam import Mail, load_spam
-    from flowgraph.datasets.text import Vocabulary, buckets, pad, sentences, words
+    from flowgraph.datasets.text import Vocabulary, buckets, pad, sentences, shuffled_buckets, words
     from flowgraph.datasets.trecqa import Question, load_trecqa, rank_scores
     from flowgraph.datasets.vectors import WordVectors, spearman
     from flowgraph.datasets.verses import Verse, load_mark, load_verses
@@ -90,6 +93,7 @@ __all__ = [
     "Dataset",
     "DatasetError",
     "Digits",
+    "EntityScores",
     "Images",
     "Mail",
     "MissingDataError",
@@ -107,6 +111,7 @@ __all__ = [
     "buckets",
     "cooccurrences",
     "data_folder",
+    "entity_scores",
     "keep_probabilities",
     "load_analogies",
     "load_brown",
@@ -128,6 +133,7 @@ __all__ = [
     "pad",
     "rank_scores",
     "sentences",
+    "shuffled_buckets",
     "skipgram_pairs",
     "spearman",
     "words",

@@ -196,3 +196,25 @@ def buckets(lengths: npt.ArrayLike, bounds: Sequence[int]) -> dict[int, npt.NDAr
         raise DatasetError(f"sequence {place} has length {sizes[place]}, which no bucket from 1 to {limits[-1]} holds")
     found = np.searchsorted(limits, sizes)
     return {int(limits[one]): np.flatnonzero(found == one) for one in np.unique(found)}
+
+
+def shuffled_buckets(
+    lengths: npt.ArrayLike, bounds: Sequence[int], size: int, seed: int | Sequence[int] = 0
+) -> list[tuple[int, npt.NDArray[np.int64]]]:
+    """An epoch of buckets: (bound, indices of at most `size` sequences that fit it), each sequence once, all in an
+    order that follows from `seed`.
+
+    So that short sequences are not all learned from before long ones: `size` is some minibatches. DatasetError as of
+    `buckets`.
+
+    >>> shuffled_buckets([3, 9, 1, 4], bounds=[4, 10], size=2, seed=1)
+    [(10, array([1])), (4, array([0, 2])), (4, array([3]))]
+    """
+    if size < 1:
+        raise DatasetError(f"groups of {size} sequences", hint="1 or more: some minibatches")
+    rng = np.random.default_rng(seed)
+    groups = []
+    for bound, rows in buckets(lengths, bounds).items():
+        mixed = rng.permutation(rows)
+        groups += [(bound, mixed[k : k + size]) for k in range(0, len(mixed), size)]
+    return [groups[k] for k in rng.permutation(len(groups))]

@@ -71,6 +71,14 @@ class Recurrent:
         """The next state, from x·w_x + b and the state."""
         raise NotImplementedError(type(self).__name__)
 
+    def step(self, x: Tensor, state: State) -> State:
+        """One turn by itself: from x (batch, inputs) and the state, tensors (batch, hidden), to the next state.
+
+        For a loop of one's own, whose input depends on the last output, as in sampling.
+        """
+        with scope(self.name):
+            return self.turn(add_bias(mul(x, self.w_x), self.b), state)
+
     def __call__(
         self,
         x: Tensor,
@@ -102,7 +110,7 @@ class Recurrent:
                 lengths = Lengths(time)(lengths)
                 place = arange(time, lengths.dtype)
 
-            def step(old: State, parts: tuple[Tensor, Tensor | None]) -> tuple[State, Tensor]:
+            def turn(old: State, parts: tuple[Tensor, Tensor | None]) -> tuple[State, Tensor]:
                 x, now = parts
                 new = self.turn(add_bias(mul(x, self.w_x), self.b), old)
                 if now is None or lengths is None:
@@ -111,7 +119,7 @@ class Recurrent:
                 kept = tuple(where(going_on, a, b) for a, b in zip(new, old, strict=True))
                 return kept, where(going_on, new[0], 0.0)
 
-            last, every = scan(step, begin, (turns, place), reverse=reverse, checkpoint=checkpoint)
+            last, every = scan(turn, begin, (turns, place), reverse=reverse, checkpoint=checkpoint)
             return transpose(every, (1, 0, 2)), last
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from flowgraph.anomaly import AnomalyError, is_finite
-from flowgraph.compile import checked_threads, compile, grad, require_distinct
+from flowgraph.compile import checked_threads, compile, declare, grad, require_distinct
 from flowgraph.errors import (
     CheckpointError,
     GraphError,
@@ -72,6 +72,9 @@ class Trainer:
     tensors or by patterns of names. `detect_anomaly` names the op, its line and the step that first made anything NaN
     or infinite. `accumulate` makes one update of the mean gradient of so many minibatches. `diagnostics` are
     filled with statistics of activations, parameters and gradients.
+    `updates` are what else a training step changes, by parameter, as in `fg.compile`: the state that a recurrent
+    network takes from one minibatch to the next, or a running mean. What they change is not trained; validation,
+    `evaluate` and `predict` read it as the training left it.
     `metrics` are tensors of these two kinds, recorded beside it. All inputs share their first axis, a named size; a
     scalar is given to every step as it is. Parameters that have no value yet are drawn with `seed`; the order of
     examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the number of
@@ -103,6 +106,7 @@ class Trainer:
         weighted: bool = False,
         freeze: Tensor | str | Sequence[Tensor | str] = (),
         accumulate: int = 1,
+        updates: Mapping[Tensor, Any] | None = None,
         detect_anomaly: bool = False,
         diagnostics: Diagnostics | None = None,
     ) -> None:
@@ -129,15 +133,16 @@ class Trainer:
         self.values = {"loss": self.cost, **parts, **measured}
         if weighted:
             self.values[WEIGHT] = total_weight(self.cost)
-        self._require_fit_to_sweep()
-        self.parameters = unfrozen(trainable(self.cost), freeze)
+        others = {t: new for t, new in declare(None, (), updates).updates if t in updates} if updates else {}
+        self._require_fit_to_sweep(others)
+        self.parameters = unfrozen(trainable(self.cost, others), freeze)
         for p in self.parameters:
             if not p.op.storage.drawn:
                 p.op.storage.draw(self.seed)
         if diagnostics is not None and not isinstance(diagnostics, Diagnostics):
             raise GraphError(f"diagnostics are fg.Diagnostics, got {shown(diagnostics)}", where=origins.here())
         self.diagnostics = diagnostics
-        self.updates = self._all_updates()
+        self.updates = others | self._all_updates()
         self.history = History()
         self.callbacks: list[Callback] = []
         self.columns: list[str] = []  # what a row of the history has, in the fit that is under way
@@ -147,9 +152,9 @@ class Trainer:
         self._sound: dict[Tensor, int] = {}  # the versions of parameters after a fit that found nothing wrong
         self._predictors: dict[Tensor, Program] = {}
 
-    def _require_fit_to_sweep(self) -> None:
+    def _require_fit_to_sweep(self, others: Mapping[Tensor, Tensor]) -> None:
         """Refuse here, at the user's line, what the training's programs would refuse when they are compiled."""
-        roots = tuple(self.values.values())
+        roots = (*self.values.values(), *others, *others.values())
         inputs = inputs_of(roots)
         require_distinct("inputs", inputs, "rename one")
         state = [n.outputs[0] for n in topological(roots) if isinstance(n.op, Parameter)]
@@ -563,13 +568,10 @@ class Trainer:
                 )
 
 
-def trainable(cost: Tensor) -> list[Tensor]:
-    """The floating-point parameters a cost depends on, as declared."""
-    found = [
-        n.outputs[0]
-        for n in topological([cost])
-        if isinstance(n.op, Parameter) and n.outputs[0].dtype.is_float
-    ]
+def trainable(cost: Tensor, others: Collection[Tensor] = ()) -> list[Tensor]:
+    """The floating-point parameters a cost depends on, as declared, but for `others`."""
+    leaves = [n.outputs[0] for n in topological([cost]) if isinstance(n.op, Parameter)]
+    found = [p for p in leaves if p.dtype.is_float and p not in others]
     if not found:
         raise GraphError("the cost depends on no parameter, so there is nothing to train", where=cost.origin)
     return sorted(found, key=lambda t: t.node.serial)

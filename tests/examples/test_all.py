@@ -24,7 +24,7 @@ def test_an_example_has_its_page_and_its_test(name: str) -> None:
     for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page):
         assert (ROOT / "docs" / "examples" / picture).exists(), picture
     results = json.loads(found.read_text(encoding="utf-8"))
-    for quoted in re.findall(r"\{result\}`([^`:]+)", page):
+    for quoted in re.findall(r"\{result\}(?:`| )([^`:\n]+)", page):
         value = results
         for key in quoted.split("."):
             value = value[int(key) if isinstance(value, list) else key]

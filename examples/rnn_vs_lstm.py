@@ -1,0 +1,116 @@
+"""What the lecture says of its recurrent networks: that of the 1980s is extremely deep and very hard to train, the LSTM
+has bits of memory. Two tasks of Hochreiter and Schmidhuber (1997), as Arjovsky, Shah and Bengio (2016) state them:
+
+copying    ten symbols of eight kinds, T - 1 blanks, a mark; then the ten again. The cost is nats a place, of T + 20. To
+           say blank until the mark and to guess after it costs 10 log(8) / (T + 20).
+adding     T numbers from [0, 1], two of which are marked, one in each half; what is their sum? The cost is the squared
+           error. To say 1 always costs 1/6.
+
+Both networks have the same optimiser, rates and number of states; every minibatch is new. As the memory must last about
+T turns, the LSTM's biases begin so that its gates forget after 1 to T turns (Tallec and Ollivier 2018, "chrono
+initialisation"). All data are generated. Quick: T = 10 and 20, few steps.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import flowgraph as fg
+from examples.common import Results, figure, run, save
+
+KINDS, COPIED, BATCH, STEPS = 8, 10, 32, 100  # steps between two generated sets
+BLANK, MARK = KINDS, KINDS + 1
+
+
+def copying(count: int, length: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """x and y int32 (count, length + 20)."""
+    symbols = rng.integers(0, KINDS, (count, COPIED))
+    x = np.full((count, length + 2 * COPIED), BLANK, np.int32)
+    y = x.copy()
+    x[:, :COPIED], y[:, -COPIED:] = symbols, symbols
+    x[:, -COPIED - 1] = MARK
+    return {"x": x, "y": y}
+
+
+def adding(count: int, length: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """x float32 (count, length, 2), numbers and marks; y float32 (count,)."""
+    x = np.zeros((count, length, 2), np.float32)
+    x[:, :, 0] = rng.random((count, length))
+    rows = np.arange(count)
+    for low, high in ((0, length // 2), (length // 2, length)):
+        x[rows, rng.integers(low, high, count), 1] = 1
+    return {"x": x, "y": (x[:, :, 0] * x[:, :, 1]).sum(axis=1)}
+
+
+TASKS = {"copying": (copying, 0.01), "adding": (adding, 0.005)}  # and the learning rate, the same for both networks
+
+
+def baseline(task: str, length: int) -> float:
+    """The cost of knowing all but the memory."""
+    return COPIED * float(np.log(KINDS)) / (length + 2 * COPIED) if task == "copying" else 1 / 6
+
+
+def layer(kind: str, inputs: int, hidden: int, length: int) -> fg.nn.Recurrent:
+    if kind == "RNN":  # its weights drawn as in those days, small enough to add up to about 1
+        return fg.nn.RNN("rnn", inputs, hidden, recurrent_init=fg.init.one_over_sqrt_n())
+    lstm = fg.nn.LSTM("lstm", inputs, hidden)
+    forget = np.log(np.random.default_rng(0).uniform(1, length, hidden))  # 1 - logistic(log(k)) is about 1/k
+    lstm.b.value = np.concatenate([forget, -forget, np.zeros(2 * hidden)])
+    return lstm
+
+
+def trainer(task: str, kind: str, hidden: int, length: int, most: int) -> fg.Trainer:
+    if task == "copying":
+        x, y = (fg.input(n, ("batch", length + 2 * COPIED), "int32") for n in "xy")
+        states, _ = layer(kind, KINDS + 2, hidden, length)(fg.one_hot(x, KINDS + 2, "float32"))
+        rows = fg.reshape(states, (-1, hidden))
+        logits = fg.nn.Dense("output", hidden, KINDS + 1)(rows)
+        cost = fg.mean(fg.cross_ent_of_softmax(logits, fg.ravel(y)))
+    else:
+        x, y = fg.input("x", ("batch", length, 2)), fg.input("y", ("batch",))
+        _, state = layer(kind, 2, hidden, length)(x)
+        cost = fg.mean(fg.square(fg.nn.Dense("output", hidden, 1)(state[0])[:, 0] - y))
+    rate = fg.optim.Cosine(TASKS[task][1], steps=most)
+    return fg.Trainer(cost, fg.optim.Adam(rate, clip_norm=1.0), device="cpu", threads=1)
+
+
+def learn(task: str, kind: str, hidden: int, length: int, most: int) -> dict[str, Any]:
+    """Train on new sequences until a hundredth of the baseline is reached, or for `most` steps. Costs of new data."""
+    make, rng, start = TASKS[task][0], np.random.default_rng(1), time.perf_counter()
+    made = trainer(task, kind, hidden, length, most)
+    costs: list[float] = []
+    while len(costs) < most // STEPS and (not costs or costs[-1] > 0.01 * baseline(task, length)):
+        row = made.fit(make(BATCH * STEPS, length, rng), batch_size=BATCH, progress=False)[-1]
+        costs.append(row["loss"])
+    final = made.evaluate(make(1024, length, np.random.default_rng(2)), 64)["loss"]
+    print(
+        f"{task}, T = {length}, {kind}: {final:.4f} after {STEPS * len(costs)} steps "
+        f"(baseline {baseline(task, length):.4f}), {time.perf_counter() - start:.0f} s", flush=True,
+    )  # fmt: skip
+    return {"cost": final, "steps": STEPS * len(costs), "costs": costs, "of_baseline": final / baseline(task, length)}
+
+
+def main(quick: bool, out: Path) -> Results:
+    lengths, hidden, most = ((10, 20), 64, 800) if quick else ((50, 200), 128, 8000)
+    results: Results = {"hidden": hidden, "most": most}
+    picture, axes = figure(2, 2, width=3.6, height=2.6)
+    for row, task in zip(axes, TASKS, strict=True):
+        results[task] = {}
+        for place, length in zip(row, lengths, strict=True):
+            found = {kind: learn(task, kind, hidden, length, most) for kind in ("RNN", "LSTM")}
+            results[task][f"T{length}"] = found | {"baseline": baseline(task, length)}
+            for kind, one in found.items():
+                place.plot(STEPS * (np.arange(len(one["costs"])) + 1), one["costs"], label=kind)
+            place.axhline(baseline(task, length), color="#777777", linestyle=":", label="no memory")
+            place.set(title=f"{task}, T = {length}", xlabel="steps", ylim=(0, 1.6 * baseline(task, length)))
+    axes[0, 0].legend()
+    save(picture, out / "curves.svg")
+    return results
+
+
+if __name__ == "__main__":
+    run(main)
