@@ -1,8 +1,8 @@
 """Sequence to sequence: an encoder reads one sequence, a decoder writes another, with or without attention to what was
 read.
 
-In training the decoder is given the true sequence, an element behind (teacher forcing). In use it is given what it wrote:
-a loop whose next input is chosen from its last output.
+In training the decoder is given the true sequence, an element behind (teacher forcing). In use it is given what it
+wrote: a loop whose next input is chosen from its last output.
 """
 
 from __future__ import annotations
@@ -91,13 +91,14 @@ class EncoderDecoder:
         with scope(name):
             layer, directions = layers[encoder]
             width = directions * hidden
+            self.attention: Attention | None = None
+            self.w_a: Tensor | None = None
             self.source = Embedding("source", source_words, size, dtype=dtype)
             self.target = Embedding("target", target_words, size, dtype=dtype)
             self.encoder = layer("encoder", size, hidden, dtype=dtype)
             self.bridges = [Dense(f"bridge_{part}", width, hidden, tanh, dtype=dtype) for part in "hc"]
             self.decoder = LSTM("decoder", size, hidden, dtype=dtype)
             self.parts: list[Any] = [self.source, self.target, self.encoder, *self.bridges, self.decoder]
-            self.attention, self.w_a = None, None
             if attention is not None:
                 inner = hidden if attention == "additive" else None
                 self.attention = Attention("attention", hidden, width, inner, attention, dtype=dtype)
@@ -167,7 +168,7 @@ class EncoderDecoder:
             read = self.read(source, lengths)
             first = broadcast_to(constant(begin, "int32"), read.states.shape[:1])
 
-            def step(carry: Any, _: None) -> tuple[Any, Any]:
+            def step(carry: Any, nothing: None) -> tuple[Any, Any]:
                 word, state, attended = carry
                 state, attended, weights = self.turn(read, self.target(word), state, attended)
                 likeliest = cast(argmax(self.output(attended), axis=1), "int32")
@@ -202,7 +203,7 @@ class EncoderDecoder:
             dtype = read.states.dtype
             ended = where(equal(arange(words), end), constant(0.0, dtype), IMPOSSIBLE)  # after the end only the end
 
-            def step(carry: Any, _: None) -> tuple[Any, Any]:
+            def step(carry: Any, nothing: None) -> tuple[Any, Any]:
                 last, totals, state, attended = carry
                 vectors = self.target(reshape(last, (batch * width,)))
                 state, attended, _ = self.turn(wide, vectors, state, attended)
@@ -220,7 +221,9 @@ class EncoderDecoder:
             (_, totals, _, _), (written, parents) = scan(step, carry, length=most)
 
             def back(place: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-                return tuple(take_along_axis(part, place, 1) for part in reversed(turn))  # type: ignore[return-value]
+                """What stood at these places of the beam, and where it came from."""
+                words, parents = turn
+                return take_along_axis(parents, place, 1), take_along_axis(words, place, 1)
 
             every = broadcast_to(arange(width), (batch, width))
             _, written = scan(back, every, (written, parents), reverse=True)

@@ -402,8 +402,8 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
 def masked_softmax(x: Tensor, mask: Tensor, axis: int = -1) -> Tensor:
     """softmax along an axis over the elements where the bool `mask` holds, 0 elsewhere; the mask broadcasts to x.
 
-    Where a mask holds nowhere along the axis the result is 0, and so is its gradient; what is masked, be it NaN, reaches
-    neither. Attention over sequences of unequal length is one.
+    Where a mask holds nowhere along the axis the result is 0, and so is its gradient; what is masked, be it NaN,
+    reaches neither. Attention over sequences of unequal length is one.
 
     >>> import flowgraph as fg
     >>> scores, there = fg.input("scores", ("batch", 7)), fg.input("there", ("batch", 7), "bool")
