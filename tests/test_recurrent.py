@@ -154,3 +154,17 @@ def test_every_product_of_a_step_has_strides() -> None:
     for kernel in products:
         assert "//" not in str(kernel) and "%" not in str(kernel), kernel
     assert sum("transpose" in k.name for k in program.kernels) == 1  # x, for the product and for its gradient
+
+
+def test_the_loops_of_a_network_are_run_once_each_way() -> None:
+    """Those of the cost and those that keep more for its gradient are the same loops, also where one reads another's
+    results, and where states beyond an end are made 0."""
+    x, lengths = fg.input("x", ("batch", "time", 5)), fg.input("lengths", ("batch",), "int32")
+    layers = [fg.nn.LSTM("first", 5, 6), fg.nn.LSTM("second", 6, 6), fg.nn.GRU("third", 6, 6)]
+    states = x
+    for layer in layers:
+        states, _ = layer(states, lengths)
+    cost = fg.sum(states * states)
+    gradients = fg.grad(cost, [p for layer in layers for p in layer.parameters])
+    program = fg.compile(outputs=[cost, *gradients], device="reference")
+    assert [n.op.name for n in program.passes[-1].after.nodes()].count("scan") == 2 * len(layers)

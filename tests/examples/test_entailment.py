@@ -12,8 +12,13 @@ from examples.entailment import FULL, main, marks, stem
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return main(True, tmp_path_factory.mktemp("entailment"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("entailment")
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> Results:
+    return main(True, folder)
 
 
 def test_the_network_learns_what_follows(results: Results) -> None:
@@ -22,8 +27,7 @@ def test_the_network_learns_what_follows(results: Results) -> None:
     assert np.trace(results["confusion"]) == round(results["accuracy"][FULL]["mean"] * 200)
 
 
-def test_its_pictures_are_there(results: Results, tmp_path_factory: pytest.TempPathFactory) -> None:
-    (folder,) = tmp_path_factory.getbasetemp().glob("entailment*")
+def test_its_pictures_are_there(results: Results, folder: Path) -> None:
     assert (folder / "accuracy.svg").stat().st_size > 1000
     drawn = (folder / "alignment.svg").read_text(encoding="utf-8")
     assert all(word.lower() in drawn for word in results["aligned"][1].split())
