@@ -33,6 +33,7 @@ from flowgraph.ops.classification import (
     cross_ent_of_logistic,
     cross_ent_of_softmax,
     log_softmax,
+    masked_softmax,
     softmax,
 )
 from flowgraph.ops.contraction import add_bias, mul
@@ -111,7 +112,7 @@ from flowgraph.ops.scan import scan
 from flowgraph.ops.shape import broadcast_to, expand_dims, moveaxis, ravel, reshape, squeeze, swapaxes, transpose
 from flowgraph.ops.slicing import flip, split, unstack
 from flowgraph.ops.sorting import argsort, sort, top_k
-from flowgraph.ops.statistics import argmax, argmin, logsumexp, norm, std, var
+from flowgraph.ops.statistics import argmax, argmin, cosine_similarity, logsumexp, norm, std, var
 from flowgraph.passes.inference import inference
 from flowgraph.program import Program
 
@@ -219,6 +220,7 @@ __all__ = [
     "conv1d",
     "conv2d",
     "cos",
+    "cosine_similarity",
     "cross_ent",
     "cross_ent_of_logistic",
     "cross_ent_of_softmax",
@@ -265,6 +267,7 @@ __all__ = [
     "logical_xor",
     "logistic",
     "logsumexp",
+    "masked_softmax",
     "matmul",
     "max",
     "max_pool1d",

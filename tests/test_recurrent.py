@@ -169,3 +169,17 @@ def test_a_turn_by_itself_is_that_of_the_layer(name: str) -> None:
     found = fg.compile(outputs=[*by_hand, *last], device="cpu")(x=data)
     for a, b in zip(found[: len(last)], found[len(last) :], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_the_loops_of_a_network_are_run_once_each_way() -> None:
+    """Those of the cost and those that keep more for its gradient are the same loops, also where one reads another's
+    results, and where states beyond an end are made 0."""
+    x, lengths = fg.input("x", ("batch", "time", 5)), fg.input("lengths", ("batch",), "int32")
+    layers = [fg.nn.LSTM("first", 5, 6), fg.nn.LSTM("second", 6, 6), fg.nn.GRU("third", 6, 6)]
+    states = x
+    for layer in layers:
+        states, _ = layer(states, lengths)
+    cost = fg.sum(states * states)
+    gradients = fg.grad(cost, [p for layer in layers for p in layer.parameters])
+    program = fg.compile(outputs=[cost, *gradients], device="reference")
+    assert [n.op.name for n in program.passes[-1].after.nodes()].count("scan") == 2 * len(layers)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from flowgraph.errors import DTypeError, ShapeError
+from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
@@ -16,11 +17,11 @@ from flowgraph.ops.base import Cotangents, Op, Sample, require_float, values
 from flowgraph.ops.elementwise import add, cast, divide, equal, multiply, negative, subtract, where
 from flowgraph.ops.functions import exp, log, log1p, logistic
 from flowgraph.ops.indexing import one_hot
-from flowgraph.ops.leaf import as_tensor
+from flowgraph.ops.leaf import as_tensor, constant
 from flowgraph.ops.piecewise import absolute, maximum
 from flowgraph.ops.reduce import max as max_
 from flowgraph.ops.reduce import sum as sum_
-from flowgraph.ops.shape import broadcast_to, expand_dims, normalise_axes
+from flowgraph.ops.shape import broadcast_to, common_shape, expand_dims, normalise_axes
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,69 @@ class LogSoftmax(_OverClasses):
     def reference(self, x: np.ndarray) -> np.ndarray:
         centred = x - x.max(axis=self.axis, keepdims=True)
         return centred - np.log(np.exp(centred).sum(axis=self.axis, keepdims=True))
+
+
+@dataclass(frozen=True)
+class MaskedSoftmax(Op):
+    """softMax along an axis over the elements where the mask holds; 0 elsewhere, and everywhere if it holds nowhere.
+
+    What is masked reaches neither the result nor the gradient, not even NaN.
+    """
+
+    name: ClassVar[str] = "masked_softmax"
+    display: ClassVar[str] = "maskedSoftMax"
+    family: ClassVar[str] = "classification"
+    axis: int = -1
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        x, mask = types
+        require_float(self, x)
+        if mask.dtype.kind != "bool":
+            hint = "compare, as in fg.less(place, length)"
+            raise DTypeError(f"{self.display} needs a bool mask, got {mask}", hint=hint)
+        _require_classes(self, x, self.axis)
+        if mask.shape != x.shape:
+            raise ShapeError(f"{self.display} of {show_shape(x.shape)} under a mask of {show_shape(mask.shape)}")
+        return (x,)
+
+    def attributes(self) -> str:
+        return "" if self.axis == -1 else f"axis={self.axis}"
+
+    def expand(self, *inputs: Tensor) -> Tensor:
+        x, mask = inputs
+        lowest = constant(np.finfo(x.dtype.numpy).min, x.dtype)
+        largest = broadcast_to(max_(where(mask, x, lowest), axis=self.axis, keepdims=True), x.shape)
+        e = where(mask, exp(subtract(where(mask, x, largest), largest)), 0.0)
+        total = sum_(e, axis=self.axis, keepdims=True)
+        return divide(e, where(equal(total, 0.0), 1.0, total))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,), (p,), (_, mask) = cotangents, outputs, inputs
+        assert g is not None
+        g = where(mask, g, 0.0)
+        return multiply(p, subtract(g, sum_(multiply(g, p), axis=self.axis, keepdims=True))), None
+
+    def reference(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        shown = np.where(mask, x, -np.inf)
+        largest = shown.max(axis=self.axis, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            e = np.exp(shown - np.where(np.isneginf(largest), 0, largest))
+        total = e.sum(axis=self.axis, keepdims=True)
+        return e / np.where(total == 0, 1, total)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        some = values(7, 10, dtype="bool")
+        some[2], some[5] = False, True
+        large = np.array([[1e4, -1e4, np.nan], [1e4, 1e4, np.inf], [3e38, -3e38, -3e38]], np.float32)
+        shown = np.array([[True, True, False], [False, True, False], [False, True, True]])
+        return [
+            Sample(cls(), (values(7, 10), some)),
+            Sample(cls(-2), (values(7, 10), some)),
+            Sample(cls(), (values(2, 3, 17), values(2, 3, 17, dtype="bool"))),
+            Sample(cls(), (values(70), values(70, dtype="bool"))),
+            Sample(cls(), (large, shown), smooth=()),
+        ]
 
 
 def _require_classes(op: Op, x: TensorType, axis: int = -1) -> None:
@@ -333,6 +397,27 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """log(softmax(x)) along an axis, the last by default, without overflow. The compiler makes it of those two."""
     x = as_tensor(x, what="log_softmax")
     return LogSoftmax(_from_the_end("log_softmax", x, axis))(x)
+
+
+def masked_softmax(x: Tensor, mask: Tensor, axis: int = -1) -> Tensor:
+    """softmax along an axis over the elements where the bool `mask` holds, 0 elsewhere; the mask broadcasts to x.
+
+    Where a mask holds nowhere along the axis the result is 0, and so is its gradient; what is masked, be it NaN,
+    reaches neither. Attention over sequences of unequal length is one.
+
+    >>> import flowgraph as fg
+    >>> scores, there = fg.input("scores", ("batch", 7)), fg.input("there", ("batch", 7), "bool")
+    >>> fg.masked_softmax(scores, there)
+    <Tensor masked_softmax: float32(batch, 7)>
+    """
+    x, mask = as_tensor(x, what="masked_softmax"), as_tensor(mask, what="masked_softmax")
+    if common_shape("masked_softmax", x.shape, mask.shape) != x.shape:
+        raise ShapeError(
+            f"masked_softmax of {show_shape(x.shape)} under a mask of {show_shape(mask.shape)}",
+            where=origins.here(),
+            hint="the mask broadcasts to the shape of what is masked, not the other way round",
+        )
+    return MaskedSoftmax(_from_the_end("masked_softmax", x, axis))(x, broadcast_to(mask, x.shape))
 
 
 def cross_ent_of_logistic(logits: Tensor, y: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from flowgraph.ops.functions import tanh
 from flowgraph.ops.leaf import Constant, Leaf, as_tensor
 from flowgraph.ops.pieces import concatenate
 from flowgraph.ops.random import Draw, TurnStates
-from flowgraph.ops.shape import reshape
+from flowgraph.ops.shape import Broadcast, reshape
 from flowgraph.ops.slicing import Slice
 from flowgraph.ops.tree import flatten, require_same_structure
 
@@ -376,7 +376,7 @@ def make_loop(
 
     def inside(tensor: Tensor) -> Tensor:
         """What stands in the body for a value."""
-        if tensor in new or (isinstance(tensor.op, Constant) and tensor.type.count == 1):
+        if tensor in new or _is_number(tensor):
             return new.get(tensor, tensor)
         if tensor not in given:
             given[tensor] = slot(tensor.label or tensor.op.name, tensor.type)
@@ -402,6 +402,13 @@ def make_loop(
     nexts, emits = tuple(map(inside, loop.nexts)), tuple(map(inside, loop.emits))
     body = Body(loop.carries, tuple(elements), tuple(given.values()), nexts, emits)
     return apply(Scan(body, turns, reverse, frugal), *inits, *sequences, *given)
+
+
+def _is_number(tensor: Tensor) -> bool:
+    """Whether a value is one number, repeated perhaps: written into the body, it takes no memory, and loops that differ
+    in such values alone still read the same."""
+    source = tensor.node.inputs[0] if isinstance(tensor.op, Broadcast) else tensor
+    return isinstance(source.op, Constant) and source.type.count == 1
 
 
 def _length(sequences: Sequence[Tensor], length: Any) -> Size:

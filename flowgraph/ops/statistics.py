@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import inf, prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,11 +20,11 @@ from flowgraph.ops.elementwise import add, divide, equal, multiply, subtract, wh
 from flowgraph.ops.functions import exp, log, sqrt, square
 from flowgraph.ops.leaf import arange, as_tensor, size_of
 from flowgraph.ops.logic import isfinite, isnan, logical_or
-from flowgraph.ops.piecewise import absolute
+from flowgraph.ops.piecewise import absolute, maximum
 from flowgraph.ops.reduce import Max, Min, Selection, Sum, mean
 from flowgraph.ops.reduce import max as max_
 from flowgraph.ops.reduce import sum as sum_
-from flowgraph.ops.shape import broadcast_to, expand_dims, normalise_axes
+from flowgraph.ops.shape import broadcast_operands, broadcast_to, expand_dims, normalise_axes
 
 
 @dataclass(frozen=True)
@@ -231,3 +231,22 @@ def norm(x: Tensor, ord: float = 2, axis: Axes = None, keepdims: bool = False) -
     squares = sum_(square(x), axes, keepdims)
     is_zero = equal(squares, 0.0)
     return where(is_zero, 0.0, sqrt(where(is_zero, 1.0, squares)))
+
+
+def cosine_similarity(x: Any, y: Any, axis: int = -1, epsilon: float = 1e-8) -> Tensor:
+    """x · y / (|x| |y|) along an axis: the cosine of the angle between vectors, from -1 to 1; x and y broadcast.
+
+    Lengths below `epsilon` count as `epsilon`, as in PyTorch: the similarity to a vector of zeros is 0.
+
+    >>> import flowgraph as fg
+    >>> fg.cosine_similarity(fg.input("x", ("batch", 5, 64)), fg.input("y", ("batch", 1, 64)))
+    <Tensor divide: float32(batch, 5)>
+    """
+    x, y = broadcast_operands("cosine_similarity", x, y)
+    place = _over("cosine_similarity", x, axis)
+    if not epsilon > 0:
+        raise InputError(
+            f"cosine_similarity with epsilon={epsilon!r}", where=origins.here(), hint="it is positive: 1e-8"
+        )
+    lengths = [maximum(norm(t, axis=place), epsilon) for t in (x, y)]
+    return divide(sum_(multiply(x, y), place), multiply(*lengths))

@@ -49,7 +49,15 @@ def _in_bodies(graph: Graph, passes: Sequence[Pass], name: str) -> Graph:
 
 
 def join_loops(graph: Graph) -> Graph:
-    """Loops with the same operands that carry the same become one that stacks what each of them does."""
+    """Loops with the same operands that carry the same become one that stacks what each of them does: again and again,
+    since loops that read the results of others, layer upon layer, have the same operands once those are one."""
+    while (after := _joined(graph)) is not graph:
+        graph = eliminate_common_subexpressions(after)
+    return graph
+
+
+def _joined(graph: Graph) -> Graph:
+    """The graph after one round of joining; itself if no loops are alike."""
     alike: dict[Any, list[Node]] = {}
     for node in graph.nodes():
         if isinstance(node.op, Scan):
