@@ -1,12 +1,13 @@
 """Layers, normalisation, metrics and initialisers, composed only of ops."""
 
 from flowgraph.nn import init
+from flowgraph.nn.convolution import AvgPool1D, AvgPool2D, Conv1D, Conv2D, MaxPool1D, MaxPool2D, flatten
 from flowgraph.nn.layers import Dense, Embedding
 from flowgraph.nn.metrics import accuracy
 from flowgraph.nn.normalise import batch_norm, layer_norm, rms_norm
 from flowgraph.nn.recurrent import GRU, LSTM, RNN, Bidirectional, BiLSTM, Recurrent
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "BiLSTM", "Bidirectional", "Dense", "Embedding", "Recurrent",
-    "accuracy", "batch_norm", "init", "layer_norm", "rms_norm",
+    "GRU", "LSTM", "RNN", "AvgPool1D", "AvgPool2D", "BiLSTM", "Bidirectional", "Conv1D", "Conv2D", "Dense", "Embedding",
+    "MaxPool1D", "MaxPool2D", "Recurrent", "accuracy", "batch_norm", "flatten", "init", "layer_norm", "rms_norm",
 ]  # fmt: skip
