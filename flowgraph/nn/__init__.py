@@ -2,6 +2,7 @@
 
 from flowgraph.nn import init
 from flowgraph.nn.convolution import AvgPool1D, AvgPool2D, Conv1D, Conv2D, MaxPool1D, MaxPool2D, flatten
+from flowgraph.nn.factorization import FactorizationMachine
 from flowgraph.nn.layers import Dense, Embedding
 from flowgraph.nn.metrics import accuracy
 from flowgraph.nn.normalise import batch_norm, layer_norm, rms_norm
@@ -9,5 +10,6 @@ from flowgraph.nn.recurrent import GRU, LSTM, RNN, Bidirectional, BiLSTM, Recurr
 
 __all__ = [
     "GRU", "LSTM", "RNN", "AvgPool1D", "AvgPool2D", "BiLSTM", "Bidirectional", "Conv1D", "Conv2D", "Dense", "Embedding",
-    "MaxPool1D", "MaxPool2D", "Recurrent", "accuracy", "batch_norm", "flatten", "init", "layer_norm", "rms_norm",
+    "FactorizationMachine", "MaxPool1D", "MaxPool2D", "Recurrent", "accuracy", "batch_norm", "flatten", "init",
+    "layer_norm", "rms_norm",
 ]  # fmt: skip
