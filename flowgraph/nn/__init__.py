@@ -5,11 +5,12 @@ from flowgraph.nn.convolution import AvgPool1D, AvgPool2D, Conv1D, Conv2D, MaxPo
 from flowgraph.nn.factorization import FactorizationMachine
 from flowgraph.nn.layers import Dense, Embedding
 from flowgraph.nn.metrics import accuracy
-from flowgraph.nn.normalise import batch_norm, layer_norm, rms_norm
+from flowgraph.nn.normalise import BatchNorm, LayerNorm, batch_norm, layer_norm, rms_norm
 from flowgraph.nn.recurrent import GRU, LSTM, RNN, Bidirectional, BiLSTM, Recurrent
+from flowgraph.ops.averages import running_updates
 
 __all__ = [
-    "GRU", "LSTM", "RNN", "AvgPool1D", "AvgPool2D", "BiLSTM", "Bidirectional", "Conv1D", "Conv2D", "Dense", "Embedding",
-    "FactorizationMachine", "MaxPool1D", "MaxPool2D", "Recurrent", "accuracy", "batch_norm", "flatten", "init",
-    "layer_norm", "rms_norm",
+    "GRU", "LSTM", "RNN", "AvgPool1D", "AvgPool2D", "BatchNorm", "BiLSTM", "Bidirectional", "Conv1D", "Conv2D", "Dense",
+    "Embedding", "FactorizationMachine", "LayerNorm", "MaxPool1D", "MaxPool2D", "Recurrent", "accuracy", "batch_norm",
+    "flatten", "init", "layer_norm", "rms_norm", "running_updates",
 ]  # fmt: skip

@@ -32,6 +32,7 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
 from flowgraph.graph.size import as_size, show_shape
 from flowgraph.graph.tensor import Tensor
+from flowgraph.ops.averages import running_updates
 from flowgraph.ops.leaf import Parameter, as_tensor
 from flowgraph.passes.inference import inference
 from flowgraph.program import Program, whole_number
@@ -74,7 +75,8 @@ class Trainer:
     scalar is given to every step as it is. Parameters that have no value yet are drawn with `seed`; the order of
     examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the number of
     threads. Random draws of a training are those of `seed`, too; dropout is left out of validation, `evaluate` and
-    `predict`. An optimiser belongs to one trainer: two that share one share its learning rate.
+    `predict`, where running averages (`fg.nn.BatchNorm`), which every step updates, stand for a minibatch's statistics.
+    An optimiser belongs to one trainer: two that share one share its learning rate.
 
     >>> import numpy as np, flowgraph as fg
     >>> x, y = fg.input("x", ("batch", 2)), fg.input("y", ("batch",))
@@ -127,8 +129,13 @@ class Trainer:
         if weighted:
             self.values[WEIGHT] = total_weight(self.cost)
         self._require_fit_to_sweep()
-        self.parameters = unfrozen(trainable(self.cost), freeze)
-        for p in self.parameters:
+        moved = unfrozen(trainable(self.cost), freeze)
+        averages = running_updates(self.cost)
+        self._averages = {average: value for average, value in averages.items() if average in moved}
+        self.parameters = [p for p in moved if p not in averages]
+        if not self.parameters:
+            raise GraphError("every parameter is frozen: there is nothing to train", where=origins.here())
+        for p in moved:
             if not p.op.storage.drawn:
                 p.op.storage.draw(self.seed)
         self.updates = self._all_updates()
@@ -161,8 +168,8 @@ class Trainer:
     def _all_updates(self) -> dict[Tensor, Tensor]:
         gradients = grad(self.cost, self.parameters)
         if self.accumulate == 1:
-            return self.optimizer.updates(self.parameters, gradients)
-        return accumulated(self.optimizer, self.parameters, gradients, self.accumulate)
+            return self.optimizer.updates(self.parameters, gradients) | self._averages
+        return accumulated(self.optimizer, self.parameters, gradients, self.accumulate) | self._averages
 
     @property
     def learning_rate(self) -> float:
