@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import flowgraph as fg
-from benchmarks.mlp import PEERS_PYTHON, ROOT
+from benchmarks.contest import PEERS_PYTHON, ROOT
 from examples.common import figure, save
 from flowgraph.datasets.text import Vocabulary, pad, words
 

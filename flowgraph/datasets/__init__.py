@@ -21,6 +21,7 @@ _LATER = {  # name -> module: imported on first use, so that whoever wants the d
     "Play": "shakespeare",
     "Question": "trecqa",
     "Ratings": "movielens",
+    "Reviews": "reviews",
     "SentencePairs": "sick",
     "TaggedSentence": "brown",
     "Verse": "verses",
@@ -38,6 +39,7 @@ _LATER = {  # name -> module: imported on first use, so that whoever wants the d
     "load_mark": "verses",
     "load_mnist": "images",
     "load_movielens": "movielens",
+    "load_reviews": "reviews",
     "load_shakespeare": "shakespeare",
     "load_sick": "sick",
     "load_simlex999": "similarity",
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from flowgraph.datasets.images import Images, load_fashion_mnist, load_mnist
     from flowgraph.datasets.movielens import Ratings, load_movielens
     from flowgraph.datasets.pairs import cooccurrences, keep_probabilities, skipgram_pairs
+    from flowgraph.datasets.reviews import Reviews, load_reviews
     from flowgraph.datasets.shakespeare import Play, load_shakespeare, load_tempest
     from flowgraph.datasets.sick import SentencePairs, load_sick
     from flowgraph.datasets.similarity import Analogy, WordPairs, load_analogies, load_simlex999, load_wordsim353
@@ -102,6 +105,7 @@ __all__ = [
     "Play",
     "Question",
     "Ratings",
+    "Reviews",
     "SentencePairs",
     "TaggedSentence",
     "Verse",
@@ -121,6 +125,7 @@ __all__ = [
     "load_mark",
     "load_mnist",
     "load_movielens",
+    "load_reviews",
     "load_shakespeare",
     "load_sick",
     "load_simlex999",

@@ -40,12 +40,7 @@ class Dense:
         bias: bool = True,
         dtype: str = "float32",
     ) -> None:
-        if activation is not None and not callable(activation):
-            raise GraphError(
-                f"an activation is a function of a tensor, such as fg.relu, got {shown(activation)}",
-                where=origins.here(),
-                hint=f"activation=fg.{activation}" if isinstance(activation, str) else "fg.tanh, fg.relu, fg.gelu, ...",
-            )
+        require_activation(activation)
         self.name, self.activation = name, activation
         with scope(name):
             self.w = parameter("w", (inputs, outputs), init or glorot_uniform(), dtype)
@@ -91,3 +86,13 @@ class Embedding:
         """Integers of any shape (...) to (..., size)."""
         with scope(self.name):
             return gather(self.w, ids)
+
+
+def require_activation(activation: object) -> None:
+    """Raise GraphError for what is neither a function nor None."""
+    if activation is not None and not callable(activation):
+        raise GraphError(
+            f"an activation is a function of a tensor, such as fg.relu, got {shown(activation)}",
+            where=origins.here(),
+            hint=f"activation=fg.{activation}" if isinstance(activation, str) else "fg.tanh, fg.relu, fg.gelu, ...",
+        )

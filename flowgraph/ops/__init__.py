@@ -1,6 +1,7 @@
 """The vocabulary: one class per op, one file per family. Importing it registers every op."""
 
 from flowgraph.ops import (
+    averages,
     bounds,
     classification,
     contraction,
@@ -30,6 +31,7 @@ from flowgraph.ops.base import Op, Sample
 __all__ = [
     "Op",
     "Sample",
+    "averages",
     "bounds",
     "classification",
     "contraction",

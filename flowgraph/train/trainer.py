@@ -32,6 +32,7 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
 from flowgraph.graph.size import as_size, show_shape
 from flowgraph.graph.tensor import Tensor
+from flowgraph.ops.averages import running_updates
 from flowgraph.ops.leaf import Parameter, as_tensor
 from flowgraph.passes.inference import inference
 from flowgraph.program import Program, whole_number
@@ -79,7 +80,8 @@ class Trainer:
     scalar is given to every step as it is. Parameters that have no value yet are drawn with `seed`; the order of
     examples in an epoch follows from (seed, epoch) alone, so the same seed gives the same bits, whatever the number of
     threads. Random draws of a training are those of `seed`, too; dropout is left out of validation, `evaluate` and
-    `predict`. An optimiser belongs to one trainer: two that share one share its learning rate.
+    `predict`, where running averages (`fg.nn.BatchNorm`), which every step updates, stand for a minibatch's statistics.
+    An optimiser belongs to one trainer: two that share one share its learning rate.
 
     >>> import numpy as np, flowgraph as fg
     >>> x, y = fg.input("x", ("batch", 2)), fg.input("y", ("batch",))
@@ -135,8 +137,13 @@ class Trainer:
             self.values[WEIGHT] = total_weight(self.cost)
         others = {t: new for t, new in declare(None, (), updates).updates if t in updates} if updates else {}
         self._require_fit_to_sweep(others)
-        self.parameters = unfrozen(trainable(self.cost, others), freeze)
-        for p in self.parameters:
+        moved = unfrozen(trainable(self.cost, others), freeze)
+        averages = running_updates(self.cost)
+        self._averages = {average: value for average, value in averages.items() if average in moved}
+        self.parameters = [p for p in moved if p not in averages]
+        if not self.parameters:
+            raise GraphError("every parameter is frozen: there is nothing to train", where=origins.here())
+        for p in moved:
             if not p.op.storage.drawn:
                 p.op.storage.draw(self.seed)
         if diagnostics is not None and not isinstance(diagnostics, Diagnostics):
@@ -177,6 +184,7 @@ class Trainer:
             updates = self.optimizer.updates(self.parameters, own)
         else:
             updates = accumulated(self.optimizer, self.parameters, own, self.accumulate)
+        updates |= self._averages
         return updates if self.diagnostics is None else updates | self.diagnostics.updates(others)
 
     @property

@@ -22,6 +22,8 @@ import linecache
 import re
 import traceback
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -30,7 +32,6 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-import flowgraph
 from flowgraph.viz.display import STAGES, Shown, show
 
 _ID = re.compile(r'(?<=<g id=")')
@@ -64,7 +65,8 @@ class GraphDirective(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         page = self.env.docname
-        names = cast(dict[str, Any], self.env.temp_data.setdefault("flowgraph", {"fg": flowgraph, "__name__": page}))
+        fresh = {"fg": import_module("flowgraph"), "__name__": page}  # the package as the page's readers have it
+        names = cast(dict[str, Any], self.env.temp_data.setdefault("flowgraph", fresh))
         code = "\n".join(self.content)
         try:
             self._execute(code, names)
@@ -141,4 +143,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
         texinfo=(_enter, _enter),
     )  # fmt: skip
     app.add_directive("flowgraph", GraphDirective)
-    return {"version": flowgraph.__version__, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": version("flowgraph"), "parallel_read_safe": True, "parallel_write_safe": True}
