@@ -33,9 +33,9 @@ def test_its_pictures_are_there(results: Results, folder: Path) -> None:
 
 def test_bleu_is_papinenis() -> None:
     """Example 2 of Papineni and others 2002 for clipping; the rest by hand."""
-    the, cat = ["the", "the", "the", "the", "the", "the", "the"], ["the", "cat", "is", "on", "the", "mat"]
+    the, cat = ["the"] * 7, ["the", "cat", "is", "on", "the", "mat"]
     assert bleu([the], [cat], order=1) == pytest.approx(100 * 2 / 7)
-    short = ["the", "cat", "is"]
+    short = cat[:3]
     assert bleu([short], [cat], order=2) == pytest.approx(100 * math.exp(1 - 6 / 3))
     assert bleu([cat], [cat]) == pytest.approx(100) and bleu([the], [cat]) == 0
     both = bleu([cat, short], [cat, cat], order=1)
