@@ -123,7 +123,7 @@ def main(quick: bool, out: Path) -> Results:
     spoken = ["a", "above", "below", "left", "right", "of", *dict.fromkeys(name for name in names if name)]
     words = Vocabulary.of(spoken, special=["<pad>", START, END])
     turns, side = 7, round(held_out.canvas.shape[1] ** 0.5)
-    maps, hidden = ((16, 32), 64) if quick else ((16, 32, 64), 128)
+    maps, hidden = ((24,), 64) if quick else ((16, 32, 64), 128)
     model = Captioner(side, maps, hidden, words, turns)
     optimizer = fg.optim.Adam(fg.optim.Cosine(0.003 if quick else 0.002, rounds * -(-count // 32)))
     trainer = fg.Trainer(model.costs, optimizer, device="cpu", threads=1)

@@ -16,16 +16,17 @@ import flowgraph as fg
 from examples.common import Results, figure, run, save
 from flowgraph.datasets.images import CLOTHES
 
+FIELD = -3, 8  # a unit of the second layer at p sees 8 pixels from 2p - 3 on: convolution, 2×2 pooling, convolution
 POOLINGS = {"max": fg.nn.MaxPool2D, "average": fg.nn.AvgPool2D}
 
 
 class LeNet:
     """Two convolutions with relu, each followed by pooling of 2×2, and two dense layers, with dropout before each."""
 
-    def __init__(self, side: int, kernel: int, padding: str, maps: tuple[int, int], hidden: int, pooling: str) -> None:
+    def __init__(self, side: int, maps: tuple[int, int], hidden: int, pooling: str) -> None:
         pool = POOLINGS[pooling](2)
-        first = fg.nn.Conv2D("first", 1, maps[0], kernel, fg.relu, padding=padding)
-        second = fg.nn.Conv2D("second", maps[0], maps[1], kernel, fg.relu, padding=padding)
+        first = fg.nn.Conv2D("first", 1, maps[0], 3, fg.relu, padding="same")
+        second = fg.nn.Conv2D("second", maps[0], maps[1], 3, fg.relu, padding="same")
         self.images = fg.input("images", ("batch", side * side))
         self.labels = fg.input("labels", ("batch",), dtype="int32")
         self.first_maps = first(fg.reshape(self.images, ("batch", 1, side, side)))
@@ -37,8 +38,6 @@ class LeNet:
         logits = fg.nn.Dense("logits", hidden, 10)
         self.logits = logits(fg.dropout(dense(fg.dropout(features, 0.25)), 0.5))
         self.cost = fg.cross_ent_of_softmax(self.logits, self.labels)
-        margin = kernel // 2 if padding == "same" else 0  # a unit of the second layer at p sees 2p + start, ...
-        self.field = -3 * margin, 3 * kernel - 1  # start, and how many pixels: convolution, 2×2 pooling, convolution
 
 
 def shifted(images: np.ndarray, side: int) -> np.ndarray:
@@ -95,7 +94,7 @@ def draw(trainer: fg.Trainer, model: LeNet, test: fg.datasets.Dataset, side: int
     some = test["images"][:2000]
     maps = trainer.predict(model.second_maps, {"images": some})
     lively = np.argsort(-maps.max(axis=(0, 2, 3)), kind="stable")[:8]
-    patches = strongest(maps[:, lively], some.reshape(-1, side, side), model.field, 2, 9)
+    patches = strongest(maps[:, lively], some.reshape(-1, side, side), FIELD, 2, 9)
     picture, axes = figure(8, 9, width=0.55, height=0.55)
     for row, unit in zip(axes, patches, strict=True):
         for ax, patch in zip(row, unit, strict=True):
@@ -111,7 +110,7 @@ def main(quick: bool, out: Path) -> Results:
     for pooling in POOLINGS:
         scores = []
         for seed in range(1 if quick else 5):
-            model = LeNet(8, 3, "same", (16, 32) if quick else (32, 64), 64 if quick else 128, pooling)
+            model = LeNet(8, (16, 32) if quick else (32, 64), 64 if quick else 128, pooling)
             trainer = trained(model, nine, held_out, 3 if quick else 12, 64, seed, loud=False)
             scores.append(trainer.history[-1]["val_accuracy"])
             print(f"digits, {pooling} pooling, seed {seed}: {scores[-1]:.4f}", flush=True)
@@ -124,7 +123,7 @@ def main(quick: bool, out: Path) -> Results:
     picture, ax = figure(width=5)
     results |= {"fashion": {}, "fashion_examples": [len(train), len(test)]}
     for pooling in POOLINGS:
-        model = LeNet(28, 5, "valid", (32, 64), 256, pooling)
+        model = LeNet(28, (32, 64), 256, pooling)
         trainer = trained(model, train, test, 10, 64, 0, loud=True)
         scores = [row["val_accuracy"] for row in trainer.history]
         said = trainer.predict(model.logits, {"images": test.images}).argmax(axis=1)

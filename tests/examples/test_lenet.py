@@ -9,7 +9,7 @@ import pytest
 
 import flowgraph as fg
 from examples.common import Results
-from examples.lenet import LeNet, main, shifted, strongest
+from examples.lenet import FIELD, LeNet, main, shifted, strongest
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +39,15 @@ def test_shifted_images_are_moved_by_a_pixel() -> None:
 
 def test_the_strongest_patch_holds_all_that_the_unit_sees() -> None:
     """A unit of the second layer, alone on its patch, says what it says of the whole image; outside nothing counts."""
-    model = LeNet(28, 5, "valid", (2, 3), 8, "max")
+    model = LeNet(28, (2, 3), 8, "max")
     images = np.random.default_rng(0).random((6, 28, 28)).astype(np.float32)
+    images *= np.pad(np.ones((24, 24), np.float32), 2)  # nothing at the border, where maps are padded too
     run = fg.compile([model.images], [model.second_maps], device="reference")
     maps = run(images=images.reshape(6, -1))[0]
-    patches = strongest(maps, images, model.field, 2, 1)[:, 0]
-    assert patches.shape == (3, 14, 14)
+    patches = strongest(maps, images, FIELD, 2, 1)[:, 0]
+    assert patches.shape == (3, 8, 8)
     placed = np.zeros((3, 28, 28), np.float32)
-    placed[:, :14, :14] = patches
+    placed[:, 9:17, 9:17] = patches
     again = run(images=placed.reshape(3, -1))[0]
-    np.testing.assert_allclose(again[[0, 1, 2], [0, 1, 2], 0, 0], maps.max(axis=(0, 2, 3)), rtol=1e-5)
+    middle = (9 - FIELD[0]) // 2
+    np.testing.assert_allclose(again[[0, 1, 2], [0, 1, 2], middle, middle], maps.max(axis=(0, 2, 3)), rtol=1e-5)
