@@ -32,7 +32,7 @@ class Mails(NamedTuple):
 class Classifier:
     """What training, evaluation and both networks share: padded ids of mails, in buckets of like length."""
 
-    def __init__(self, score: fg.Tensor, seed: int, rate: float) -> None:
+    def __init__(self, score: fg.Tensor, seed: int, rate: float | fg.optim.Schedule) -> None:
         y = fg.input("y", ("batch",))
         self.spam = fg.greater(score, 0.0)
         right = fg.equal(self.spam, fg.greater(y, 0.5))
@@ -63,7 +63,7 @@ def inputs() -> tuple[fg.Tensor, fg.Tensor]:
     return fg.input("ids", ("batch", "time"), "int32"), fg.input("lengths", ("batch",), "int32")
 
 
-def lstm(count: int, size: int, hidden: int, seed: int, rate: float) -> Classifier:
+def lstm(count: int, size: int, hidden: int, seed: int, rate: fg.optim.Schedule) -> Classifier:
     """Embedding, LSTM, the maximum over time of each of its states, one unit."""
     ids, lengths = inputs()
     x = fg.dropout(fg.nn.Embedding("words", count, size)(ids), 0.3)
@@ -117,9 +117,10 @@ def main(quick: bool, out: Path) -> Results:
     strongest = np.argsort(weights.value[:, 0])
 
     beginnings = [[vocabulary.ids(m[:FIRST]) for m in part.tokens] for part in (train, test)]
+    steps = epochs * sum(-(-len(rows) // 32) for rows in buckets(list(map(len, beginnings[0])), BOUNDS).values())
     curves = np.zeros((seeds, epochs))
     for seed in range(seeds):
-        network = lstm(len(vocabulary), size, hidden, seed, rate)
+        network = lstm(len(vocabulary), size, hidden, seed, fg.optim.Cosine(rate, steps=steps))
         for epoch in range(epochs):
             network.fit(beginnings[0], train.spam, epoch)
             curves[seed, epoch] = right(network(beginnings[1]), test.spam)
