@@ -127,7 +127,9 @@ def skip_gram(sentences: Sequence[Sequence[str]], vocabulary: Vocabulary, size: 
     return np.array(table.w.value)
 
 
-def network(parts: str, vectors: np.ndarray, hidden: int) -> Callable[[str], tuple[fg.Tensor, fg.Tensor]]:
+def network(
+    parts: str, vectors: np.ndarray, hidden: int, dropout: float
+) -> Callable[[str], tuple[fg.Tensor, fg.Tensor]]:
     """A function from the name of an answer's inputs to its score and the weights of its words, both (batch, ...)."""
     count, size = vectors.shape
     table = fg.nn.Embedding("words", count, size, init=vectors if "vectors" in parts else None)
@@ -135,7 +137,7 @@ def network(parts: str, vectors: np.ndarray, hidden: int) -> Callable[[str], tup
     weight = fg.parameter("weight", (), init=np.array(1.0)) if "overlap" in parts else None
     ids, length = fg.input("question", ("batch", "asked"), "int32"), fg.input("question_length", ("batch",), "int32")
     none = fg.broadcast_to(fg.constant(0.0), (*ids.shape, 3))
-    asked, _ = lstm(fg.concatenate([fg.dropout(table(ids), 0.3), none], axis=2), length)
+    asked, _ = lstm(fg.concatenate([fg.dropout(table(ids), dropout), none], axis=2), length)
     question = fg.nn.max_over_time(asked, length)
 
     def score(name: str) -> tuple[fg.Tensor, fg.Tensor]:
@@ -144,7 +146,7 @@ def network(parts: str, vectors: np.ndarray, hidden: int) -> Callable[[str], tup
         if "marks" in parts:
             marks = fg.input(f"{name}_marks", ("batch", name, 3))
         length = fg.input(f"{name}_length", ("batch",), "int32")
-        states, _ = lstm(fg.concatenate([fg.dropout(table(words), 0.3), marks], axis=2), length)
+        states, _ = lstm(fg.concatenate([fg.dropout(table(words), dropout), marks], axis=2), length)
         context, weights = look(question, states, lengths=length)
         answer = context if "attention" in parts else fg.nn.max_over_time(states, length)
         similar = fg.cosine_similarity(question, answer)
@@ -162,22 +164,21 @@ def ranked(trainer: fg.Trainer, score: fg.Tensor, questions: Sequence[Question],
 def trained(
     parts: str,
     vectors: np.ndarray,
-    hidden: int,
-    rate: float,
+    sizes: tuple[int, float],
+    rates: tuple[float, float],
     seed: int,
     epochs: int,
     questions: Sequence[Sequence[Question]],
     fed: Sequence[Arrays],
 ) -> tuple[tuple[float, float], tuple[float, float], list[float], np.ndarray]:
     """MAP and MRR for validation and for testing, at the epoch with the largest MAP for validation; the MAP for
-    validation by epoch, and the weights of attention in the end."""
-    score = network(parts, vectors, hidden)
+    validation by epoch, and the weights of attention in the end. `rates` are of learning and of decay."""
+    score = network(parts, vectors, *sizes)
     (right, weights), (wrong, _) = score("right"), score("wrong")
     frozen = ["words/*"] if "vectors" in parts else []  # words that only the test part has keep their place
     cost = fg.mean(fg.relu(MARGIN - right + wrong))
-    trainer = fg.Trainer(
-        cost, fg.optim.Adam(rate, clip_norm=5.0), freeze=frozen, seed=seed, device="cpu", threads=1
-    )  # fmt: skip
+    optimizer = fg.optim.AdamW(rates[0], weight_decay=rates[1], clip_norm=5.0)
+    trainer = fg.Trainer(cost, optimizer, freeze=frozen, seed=seed, device="cpu", threads=1)
     absent = {"marks", "overlap"} - set(parts.split())
     given = [{n: a for n, a in data.items() if n.rpartition("_")[2] not in absent} for data in fed]
     best, at_best, curve = (0.0, 0.0), (0.0, 0.0), []
@@ -214,10 +215,10 @@ def main(quick: bool, out: Path) -> Results:
     if quick:
         print("quick mode: questions made from a small grammar stand for TREC-QA")
         questions: Sequence[Sequence[Question]] = [grammar(count, seed) for seed, count in enumerate((36, 12, 24))]
-        hidden, size, rate, epochs, seeds, names = 12, 12, 0.01, 8, 1, ["biLSTM, attention"]
+        sizes, rates, size, epochs, seeds, names = (12, 0.0), (0.01, 0.0), 12, 8, 1, ["biLSTM, attention"]
     else:
         questions = fg.datasets.load_trecqa()
-        hidden, size, rate, epochs, seeds, names = 32, 50, 0.001, 8, 3, list(NETWORKS)
+        sizes, rates, size, epochs, seeds, names = (32, 0.5), (0.001, 0.1), 50, 8, 3, list(NETWORKS)
     text = Text(questions[0], [] if quick else brown())
     vectors = np.zeros((len(text.vocabulary), size))
     if not quick:
@@ -231,7 +232,8 @@ def main(quick: bool, out: Path) -> Results:
     }  # fmt: skip
     picture, axes = figure(width=5.5)
     for name in names:
-        runs = [trained(NETWORKS[name], vectors, hidden, rate, seed, epochs, questions, fed) for seed in range(seeds)]
+        how = NETWORKS[name], vectors, sizes, rates
+        runs = [trained(*how, seed, epochs, questions, fed) for seed in range(seeds)]
         tested = np.array([run[1] for run in runs])
         results["networks"][name] = {
             "map": float(tested[:, 0].mean()), "mrr": float(tested[:, 1].mean()), "seeds": tested[:, 0].tolist(),

@@ -93,8 +93,9 @@ def network(parts: str, count: int, size: int, hidden: int, dropout: float) -> d
     if "attention" in parts:  # each state beside what it is aligned to in the other sentence
         u, v = states[:batch], states[batch:]
         align = fg.nn.Attention("align", 2 * hidden, 2 * hidden, score="dot")
-        of_u, made["weights"] = align(u, v, lengths=lengths[1])
-        of_v, _ = align(v, u, lengths=lengths[0])
+        sharp = fg.parameter("align/sharp", (), init=np.array(10.0))  # products of small states are all alike
+        of_u, made["weights"] = align(sharp * u, v, lengths=lengths[1])
+        of_v, _ = align(sharp * v, u, lengths=lengths[0])
         other = fg.concatenate([of_u, of_v])
         both = fg.concatenate([states, other, fg.abs(states - other), states * other, found], axis=2)
         w = fg.parameter("compare/w", (8 * hidden + 3, 2 * hidden), init=fg.init.glorot_uniform())
