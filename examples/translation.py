@@ -101,7 +101,7 @@ def main(quick: bool, out: Path) -> Results:
         size, hidden, dropout, min_count, epochs, batch, names = 32, 48, 0.0, 1, 25, 8, ["attention"]
     else:
         train, trial, test = (pairs(part, 20) for part in fg.datasets.load_verses())
-        size, hidden, dropout, min_count, epochs, batch, names = 96, 160, 0.3, 3, 16, 32, ["no attention", "attention"]
+        size, hidden, dropout, min_count, epochs, batch, names = 96, 160, 0.3, 3, 30, 32, ["no attention", "attention"]
     spanish, english = (vocabulary([pair[side] for pair in train], min_count) for side in (0, 1))
     fed = [arrays(part, spanish, english) for part in (train, trial, test)]
     references = [e for _, e in test]
@@ -126,7 +126,7 @@ def main(quick: bool, out: Path) -> Results:
             "translate", len(spanish), len(english), size, hidden, attention=score, dropout=dropout
         )
         cost = fg.nn.sequence_cross_ent(model(source, source_lengths, target), following, lengths)
-        trainer = fg.Trainer(cost, fg.optim.Adam(0.005 if quick else 0.001, clip_norm=5.0), device="cpu", threads=1)
+        trainer = fg.Trainer(cost, fg.optim.Adam(0.005 if quick else 0.002, clip_norm=5.0), device="cpu", threads=1)
         best = fg.EarlyStopping(patience=epochs)  # the parameters of the epoch with the least cost on the trial part
         history = trainer.fit(fed[0], epochs, batch, fed[1], callbacks=[best, Said()], progress=False)
         curves[name] = [[row["loss"], row["val_loss"]] for row in history]
