@@ -26,6 +26,7 @@ from flowgraph.graph.size import Shape, Size, evaluate, named
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import boolean, float32, float64
 from flowgraph.ops import (
+    averages,
     bounds,
     classification,
     contraction,
@@ -290,7 +291,7 @@ COVERED_BY_STEP = {
     "add_bias", "gather", "scatter_add", "clip_index", "outside", "one_hot", "softmax", "cross_ent",
     "cross_ent_of_softmax", "where", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "size",
     "arange", "min", "any", "all", "argmax", "argmin", "logsumexp", "log_softmax", "cross_ent_of_logistic",
-    "binary_cross_ent", "random_uniform", "bernoulli", "dropout",
+    "masked_softmax", "averaged", "binary_cross_ent", "random_uniform", "bernoulli", "dropout",
     "logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient",
     *random_shapes.COVERED, *random_lookups.COVERED, *random_products.COVERED, *random_loops.COVERED,
     *random_windows.COVERED,
@@ -527,6 +528,11 @@ def _view(g: _Grower) -> Tensor | None:
 def _softmax(g: _Grower) -> Tensor | None:
     x = g.any_float(at_least=1)
     axis = g.random.choice((-1, -1, -1, 0))
+    if g.random.random() < 0.3:
+        masks = [t for t in g.flags[-5:] if _broadcast(t.shape, x.shape) and t.rank <= x.rank]
+        masks = [t for t in masks if shape.common_shape("mask", t.shape, x.shape) == x.shape]
+        mask = g.random.choice(masks) if masks else elementwise.equal(g.new_integers(x.shape, 2), 1)
+        return classification.masked_softmax(x, mask, axis)
     form = g.random.choice((classification.softmax, classification.softmax, classification.log_softmax, None))
     return form(x, axis) if form else functions.log(classification.softmax(x, axis))
 
@@ -617,6 +623,12 @@ def _draw(g: _Grower) -> Tensor | None:
     return random.RandomUniform(stream, dims, g.random.randint(0, 1), g.random.random() < 0.3, float32)(state)
 
 
+def _average(g: _Grower) -> Tensor | None:
+    """A statistic, which is itself in training, whatever its running average is."""
+    x = g.any_float()
+    return averages.Averaged(0.9)(x, g.new_float(x.shape, dtype=x.dtype.name))
+
+
 def _sizes(g: _Grower) -> Tensor | None:
     size = g.random.choice(g.dims)
     dtype = g.random.choice(("float32", "float32", "int64"))
@@ -628,6 +640,6 @@ STEPS: tuple[Step, ...] = (
     *random_shapes.STEPS, *random_lookups.STEPS, *random_products.STEPS, *random_loops.STEPS,
     *random_windows.STEPS,
     _choose, _choose, _bias, _softmax, _cross_entropy, _yes_or_no, _whole_reduction, _lookup, _lookup,
-    _accumulate, _accumulate, _classes, _draw,
+    _accumulate, _accumulate, _classes, _draw, _average,
     _sizes, _integers, _integers, _compare, _compare, _logic, _logic, _convert, _clip,
 )  # fmt: skip
