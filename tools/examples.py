@@ -1,7 +1,8 @@
 """Runs examples in full and writes what their docs pages show: `python -m tools.examples [NAME ...]`. `make examples`
 
-Each in a process of its own, one after the other; its pictures and `results.json` go to `docs/examples/NAME/`. One that
-fails is named at the end, with its exit status; the others run all the same.
+Each in a process of its own, one after the other. Its pictures and `results.json` take the place of what
+`docs/examples/NAME/` has once it is done; what fails or is stopped leaves that as it was. One that fails is named at
+the end, with its exit status; the others run all the same.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,13 +34,16 @@ def main() -> int:
     for number, name in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {name}", flush=True)
         out = ROOT / ("out" if asked.quick else "docs/examples") / name
-        shutil.rmtree(out, ignore_errors=True)
         start = time.perf_counter()
-        command = [sys.executable, "-m", f"examples.{name}", "--out", str(out), *(["--quick"] if asked.quick else [])]
-        done = subprocess.run(command, cwd=ROOT, check=False)
+        with TemporaryDirectory() as made:
+            command = [sys.executable, "-m", f"examples.{name}", "--out", made, *(["--quick"] if asked.quick else [])]
+            status = subprocess.run(command, cwd=ROOT, check=False).returncode
+            if status:
+                failed.append(f"{name} (exit status {status})")
+            else:
+                shutil.rmtree(out, ignore_errors=True)
+                shutil.copytree(made, out)
         print(f"[{number}/{len(chosen)}] {name}: {time.perf_counter() - start:.0f} s", flush=True)
-        if done.returncode:
-            failed.append(f"{name} (exit status {done.returncode})")
     if failed:
         print("failed:", ", ".join(failed), file=sys.stderr)
     return bool(failed)
