@@ -77,6 +77,7 @@ class Bound:
     origin: Origin
     view: View
     lowest: int = 0
+    advice: str = ""  # for what is out of range, if the op has any; {last} is the largest allowed
 
 
 @dataclass(frozen=True)
@@ -414,9 +415,8 @@ def _check_bound(name: str, array: np.ndarray, bound: Bound, sizes: Sizes) -> No
         allowed = f"takes integers from {bound.lowest} to {limit - 1}" if limit else "has no rows"
         count = f" ({int(bad.sum())} of {seen.size} are out of range)" if array.ndim else ""
         declared = bound.origin.lines[0].short if bound.origin.lines else "the op"
-        hint = f"check the data, or the {limit} classes or rows declared at {declared}"
-        if bound.lowest:  # of lengths
-            hint = f"sequences are padded to {limit - 1}: leave out empty ones; cut longer ones, or pad to more"
+        usual = f"check the data, or the {limit} classes or rows declared at {declared}"
+        hint = bound.advice.format(last=limit - 1) or usual
         problem = f"{name}{shown} = {array[place]} is out of range: {bound.op} {allowed}{count}"
         raise InputError(problem, where=bound.origin, hint=hint)
 
@@ -433,7 +433,8 @@ def index_bounds(*graphs: Graph) -> dict[Tensor, list[Bound]]:
             view = view_of_input(node.inputs[operand])
             if view is None:
                 continue
-            bound = Bound(limit, node.op.display, node.origin, view, getattr(node.op, "lowest", 0))
+            lowest, advice = getattr(node.op, "lowest", 0), getattr(node.op, "advice", "")
+            bound = Bound(limit, node.op.display, node.origin, view, lowest, advice)
             known = found.setdefault(view.source, [])
             alike = [(b.limit, b.view, b.lowest) == (limit, view, bound.lowest) for b in known]
             same = alike.index(True) if any(alike) else None

@@ -24,6 +24,7 @@ class Lengths(Op):
     name: ClassVar[str] = "lengths"
     family: ClassVar[str] = "indexing"
     lowest: ClassVar[int] = 1
+    advice: ClassVar[str] = "sequences are padded to {last}: leave out empty ones; cut longer ones, or pad to more"
     limit: Size
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:

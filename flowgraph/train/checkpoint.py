@@ -25,7 +25,7 @@ from flowgraph.errors import CheckpointError, InputError, listed, shown
 from flowgraph.graph import origin as origins
 from flowgraph.program import whole_number
 
-FORMAT = 1
+FORMAT = 2
 Arrays = dict[str, np.ndarray]
 
 

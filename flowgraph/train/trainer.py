@@ -188,8 +188,10 @@ class Trainer:
         return updates if self.diagnostics is None else updates | self.diagnostics.updates(others)
 
     @property
-    def _told(self) -> list[Callback]:
-        return self.callbacks if self.diagnostics is None else [self.diagnostics, *self.callbacks]
+    def _told(self) -> dict[str, Callback]:
+        """What is told of the training: the diagnostics, then the callbacks of the fit, as checkpoints call them."""
+        own: dict[str, Callback] = {} if self.diagnostics is None else {"diagnostics": self.diagnostics}
+        return own | {f"callback {number}": callback for number, callback in enumerate(self.callbacks)}
 
     @property
     def learning_rate(self) -> float:
@@ -333,14 +335,14 @@ class Trainer:
         known = len(partial.log.sizes)
         order = self._order(examples, shuffle)
         bars.begin(self._epoch, last, -(-examples // batch_size))
-        for callback in self._told:
+        for callback in self._told.values():
             callback.on_epoch_begin(self, self._epoch)
         written = known
 
         def steps_done(done: int) -> None:
             nonlocal written
             bars.advance(done)
-            for callback in self._told:
+            for callback in self._told.values():
                 callback.on_steps(self, done)
             if saved is not None and saved.steps is not None and done - written >= saved.steps:
                 written = done
@@ -369,7 +371,7 @@ class Trainer:
             self.history.add_losses(partial.log.values.get("loss", [])[known:])
             partial.counted = len(partial.log.sizes)
             bars.end(row)
-        for callback in self._told:
+        for callback in self._told.values():
             callback.on_epoch_end(self, row)
         if saved is not None:
             self._save(saved)
@@ -409,7 +411,7 @@ class Trainer:
             "losses": self.history.losses.tolist(),
             "learning_rate": self.optimizer.number,
             "partial": None,
-            "callbacks": [],
+            "told": {},
             "kinds": [type(callback).__name__ for callback in self.callbacks],
             "stopped": self._stop,
         }
@@ -422,19 +424,16 @@ class Trainer:
                 "sizes": log.sizes,
                 "values": log.values,
             }
-        for number, callback in enumerate(self.callbacks):
-            own, text = callback.state()
-            about["callbacks"].append(text)
-            arrays |= {f"callback {number}/{name}": array for name, array in own.items()}
-        if self.diagnostics is not None:
-            arrays |= {f"rows of {name}": array for name, array in self.diagnostics.state()[0].items()}
+        for part, callback in self._told.items():
+            own, about["told"][part] = callback.state()
+            arrays |= {f"<{part}>{name}": array for name, array in own.items()}
         return arrays, about
 
     def restore(
         self, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], path: str | Path = "the checkpoint"
     ) -> None:
         """Take up what `state` gave: all of it, or nothing and a CheckpointError."""
-        own = {name: array for name, array in arrays.items() if not name.startswith(("callback ", "rows of "))}
+        own = {name: array for name, array in arrays.items() if not name.startswith("<")}
         try:
             seed, epoch, cut = about["seed"], int(about["epoch"]), about["partial"]
             rows, losses = [dict(row) for row in about["rows"]], [float(x) for x in about["losses"]]
@@ -442,7 +441,7 @@ class Trainer:
             if cut is not None:
                 log = Log(list(cut["sizes"]), {name: list(steps) for name, steps in cut["values"].items()})
                 partial = Partial(cut["examples"], cut["batch_size"], log, counted=len(log.sizes))
-            texts, rate = list(about["callbacks"]), about["learning_rate"]
+            told, rate = dict(about["told"]), about["learning_rate"]
             kinds, stopped = list(about["kinds"]), bool(about["stopped"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{path} holds no state of a trainer", where=origins.here()) from error
@@ -458,13 +457,11 @@ class Trainer:
             self.learning_rate = rate
         self._epoch, self._partial, self._stop = epoch, partial, stopped and bool(self.callbacks)
         self.history.replace(rows, losses)
-        if self.diagnostics is not None:
-            prefix = "rows of "
-            table = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-            self.diagnostics.restore(table, {})
-        for number, (callback, text) in enumerate(zip(self.callbacks, texts, strict=False)):
-            prefix = f"callback {number}/"
-            callback.restore({n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}, text)
+        for part, callback in self._told.items():
+            if part in told:
+                prefix = f"<{part}>"
+                mine = {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
+                callback.restore(mine, told[part])
 
     def _resume(self, saved: Checkpoints) -> bool:
         """Go on from the newest checkpoint; False if there is none."""
