@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.lenet_workload import RATE, STEPS, Data
+from benchmarks.lenet_workload import RATE, Data
+from benchmarks.peers.jax_training import by_steps, descent
 
 ORDER = "given"
 
@@ -26,21 +27,6 @@ def loss_of(now: tuple[Any, ...], x: Any, y: Any) -> Any:
 
 
 def build(batch: int, data: Data) -> Callable[[int], float]:
-    def train(now, x, y):  # type: ignore[no-untyped-def]
-        loss, gradients = jax.value_and_grad(loss_of)(now, x, y)
-        return jax.tree.map(lambda value, gradient: value - RATE * gradient, now, gradients), loss
-
-    step = jax.jit(train, donate_argnums=0)
     counts = [w.shape[0] if w.ndim == 4 else w.shape[1] for w in data.weights]
     now = tuple((jnp.asarray(w), jnp.zeros(n)) for w, n in zip(data.weights, counts, strict=True))
-    parts = [slice(k * batch, (k + 1) * batch) for k in range(STEPS)]
-    batches = [(jnp.asarray(data.x[part]), jnp.asarray(data.y[part])) for part in parts]
-
-    def run(steps: int) -> float:
-        nonlocal now
-        for index in range(steps):
-            now, loss = step(now, *batches[index % STEPS])
-        jax.block_until_ready(now)
-        return float(loss)
-
-    return run
+    return by_steps(descent(loss_of, RATE), now, data.x, data.y, batch)

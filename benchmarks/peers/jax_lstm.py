@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.lstm_workload import CLASSES, RATE, STEPS, Data
+from benchmarks.lstm_workload import CLASSES, RATE, Data
+from benchmarks.peers.jax_training import by_steps, descent
 
 ORDER = "given"
 
@@ -29,20 +30,5 @@ def loss_of(now: tuple[Any, ...], x: Any, y: Any) -> Any:
 
 
 def build(batch: int, hidden: int, data: Data) -> Callable[[int], float]:
-    def train(now, x, y):  # type: ignore[no-untyped-def]
-        loss, gradients = jax.value_and_grad(loss_of)(now, x, y)
-        return jax.tree.map(lambda value, gradient: value - RATE * gradient, now, gradients), loss
-
-    step = jax.jit(train, donate_argnums=0)
     now = (*map(jnp.asarray, (data.w_x, data.w_h, data.b, data.v)), jnp.zeros(CLASSES))
-    parts = [slice(k * batch, (k + 1) * batch) for k in range(STEPS)]
-    batches = [(jnp.asarray(data.x[part]), jnp.asarray(data.y[part])) for part in parts]
-
-    def run(steps: int) -> float:
-        nonlocal now
-        for index in range(steps):
-            now, loss = step(now, *batches[index % STEPS])
-        jax.block_until_ready(now)
-        return float(loss)
-
-    return run
+    return by_steps(descent(loss_of, RATE), now, data.x, data.y, batch)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from flowgraph.datasets.cache import read
 from flowgraph.datasets.catalogue import MOVIELENS
-from flowgraph.datasets.dataset import Dataset, DatasetError, rows_of, text_of
+from flowgraph.datasets.dataset import DatasetError, rows_of, text_of
+from flowgraph.datasets.rated import Rated
 
 MOST = 2**31 - 1  # a user, and a time until 2038
 HEADERS = {
@@ -24,7 +25,7 @@ HEADERS = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Ratings(Dataset):
+class Ratings(Rated):
     """A rating a row: `users` and `items` int32 (n,) from 0, `ratings` float32 (n,) from 1 to 5, `times` int64 (n,).
 
     Times are seconds since 1970. Item i is the film `titles[i]`, of the kinds `genres[i]`, such as ('Comedy',).
@@ -32,18 +33,6 @@ class Ratings(Dataset):
 
     titles: tuple[str, ...] = ()
     genres: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def users(self) -> npt.NDArray[np.int32]:
-        return self["users"]
-
-    @property
-    def items(self) -> npt.NDArray[np.int32]:
-        return self["items"]
-
-    @property
-    def ratings(self) -> npt.NDArray[np.float32]:
-        return self["ratings"]
 
     @property
     def times(self) -> npt.NDArray[np.int64]:

@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgraph.datasets.cache import MissingDataError
-from flowgraph.datasets.dataset import Dataset, DatasetError, text_of
+from flowgraph.datasets.dataset import DatasetError, text_of
+from flowgraph.datasets.rated import Rated
 
 FIELDS = ("user", "item", "rating", "text")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Reviews(Dataset):
+class Reviews(Rated):
     """A review a row: `users` and `items` int32 (n,) from 0, `ratings` float32 (n,), `texts` (n,) of str.
 
     User u is called `user_names[u]` in the file, item i `item_names[i]`; numbers are in the order of first mention.
@@ -33,18 +34,6 @@ class Reviews(Dataset):
 
     user_names: tuple[str, ...] = ()
     item_names: tuple[str, ...] = ()
-
-    @property
-    def users(self) -> npt.NDArray[np.int32]:
-        return self["users"]
-
-    @property
-    def items(self) -> npt.NDArray[np.int32]:
-        return self["items"]
-
-    @property
-    def ratings(self) -> npt.NDArray[np.float32]:
-        return self["ratings"]
 
     @property
     def texts(self) -> npt.NDArray[np.object_]:
