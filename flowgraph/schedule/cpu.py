@@ -243,7 +243,7 @@ def _panels(kernel: Kernel, found: Contraction, tile: tuple[int, int]) -> Panels
     return Panels(rows, vectors, _blocks(found, rows, vectors * LANES), DEPTH)
 
 
-LONG, MANY = 1024, 64
+LONG, MANY = 1024, 64  # terms, rows: of fewer the packing does not pay
 
 
 def _is_long(found: Product) -> bool:

@@ -40,16 +40,14 @@ def to_dot(picture: Picture) -> str:
 
 def _members(picture: Picture, phase: str, frame: str = "") -> Iterator[str]:
     """The vertices of a phase that stand in a frame, and the frames in it."""
-    for vertex in picture.vertices:
-        if vertex.phase == phase and vertex.frame == frame:
-            yield _vertex(vertex)
-    for inner in picture.frames:
-        if inner.phase == phase and inner.parent == frame:
-            look = f'style="rounded,filled", fillcolor="{style.FRAME.fill}", color="{style.FRAME.line}", margin=10'
-            yield f"subgraph cluster_{inner.id} {{"
-            yield f"  graph [label=<{escape(printable(inner.label))}>, {look}]"
-            yield from (f"  {line}" for line in _members(picture, phase, inner.id))
-            yield "}"
+    vertices, frames = picture.inside(phase, frame)
+    yield from map(_vertex, vertices)
+    for inner in frames:
+        look = f'style="rounded,filled", fillcolor="{style.FRAME.fill}", color="{style.FRAME.line}", margin=10'
+        yield f"subgraph cluster_{inner.id} {{"
+        yield f"  graph [label=<{escape(printable(inner.label))}>, {look}]"
+        yield from (f"  {line}" for line in _members(picture, phase, inner.id))
+        yield "}"
 
 
 def upwards(edge: Edge, phase_of: dict[str, str]) -> bool:

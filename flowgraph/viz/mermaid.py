@@ -44,14 +44,12 @@ def to_mermaid(picture: Picture) -> str:
 
 def _members(picture: Picture, phase: str, frame: str = "") -> Iterator[str]:
     """The vertices of a phase that stand in a frame, and the frames in it."""
-    for vertex in picture.vertices:
-        if vertex.phase == phase and vertex.frame == frame:
-            yield f"{_vertex(vertex)}:::{_style(vertex)}"
-    for inner in picture.frames:
-        if inner.phase == phase and inner.parent == frame:
-            yield f'subgraph {inner.id}["{_escaped(inner.label)}"]'
-            yield from (f"  {line}" for line in _members(picture, phase, inner.id))
-            yield "end"
+    vertices, frames = picture.inside(phase, frame)
+    yield from (f"{_vertex(vertex)}:::{_style(vertex)}" for vertex in vertices)
+    for inner in frames:
+        yield f'subgraph {inner.id}["{_escaped(inner.label)}"]'
+        yield from (f"  {line}" for line in _members(picture, phase, inner.id))
+        yield "end"
 
 
 def _style(vertex: Vertex) -> str:

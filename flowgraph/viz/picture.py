@@ -76,6 +76,11 @@ class Picture:
         """The phases that occur, in order."""
         return tuple(p for p in PHASES if any(v.phase == p for v in self.vertices))
 
+    def inside(self, phase: str, frame: str = "") -> tuple[list[Vertex], list[Frame]]:
+        """What of a phase stands in a frame, or in none, but not in one within it: vertices, and those frames."""
+        vertices = [v for v in self.vertices if (v.phase, v.frame) == (phase, frame)]
+        return vertices, [f for f in self.frames if (f.phase, f.parent) == (phase, frame)]
+
     def vertex(self, id: str) -> Vertex:
         return next(v for v in self.vertices if v.id == id)
 
