@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +58,28 @@ def save(picture: Any, path: Path) -> None:
 
     picture.savefig(path, metadata={"Date": None})
     plt.close(picture)
+
+
+def draw_training(curves: Mapping[str, Sequence[Sequence[float]]], ylabel: str, path: Path, **levels: float) -> None:
+    """Pairs (training, held out) by epoch, under a name each: held out as a line, training dashed. `levels` are drawn
+    across, with their names, `_` for a space."""
+    picture, axes = figure(width=5.5)
+    for number, (name, rows) in enumerate(curves.items()):
+        training, held_out = zip(*rows, strict=True)
+        epochs = range(1, len(rows) + 1)
+        axes.plot(epochs, held_out, color=f"C{number}", label=name)
+        axes.plot(epochs, training, "--", color=f"C{number}", linewidth=0.8)
+    for name, level in levels.items():
+        axes.axhline(level, color="#777777", linewidth=0.8, linestyle=":", label=name.replace("_", " "))
+    axes.set(xlabel="epoch", ylabel=ylabel)
+    axes.legend(frameon=False, fontsize=8)
+    save(picture, path)
+
+
+def draw_weights(rows: Sequence[str], columns: Sequence[str], weights: Any, path: Path) -> None:
+    """Weights from 0 to 1 of words, in columns, for words, in rows."""
+    picture, axes = figure(width=0.45 * len(columns) + 1.5, height=0.33 * len(rows) + 1.2)
+    axes.imshow(weights[: len(rows), : len(columns)], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+    axes.set_yticks(range(len(rows)), rows)
+    save(picture, path)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import flowgraph as fg
-from examples.common import Results, figure, run, save
+from examples.common import Results, draw_training, draw_weights, run
 from flowgraph.datasets.sick import JUDGEMENTS, SentencePairs
 from flowgraph.datasets.text import Vocabulary, pad, words
 
@@ -180,35 +180,13 @@ def main(quick: bool, out: Path) -> Results:
     unseen = [frozenset(pair) not in known for pair in zip(test.first, test.second, strict=True)]
     results["unseen"] = float((judged == test.judgement)[unseen].mean())  # by the last network, as what follows
     results["confusion"] = [[int(((test.judgement == a) & (judged == b)).sum()) for b in range(3)] for a in range(3)]
-    draw_curves(curves, results["majority"], out / "accuracy.svg")
+    draw_training(curves, "accuracy", out / "accuracy.svg", majority_class=results["majority"])
     follows = (test.judgement == JUDGEMENTS.index("ENTAILMENT")) & (judged == test.judgement)
     row = int(np.where(follows, fed[2]["shares"][:, 0] + fed[2]["shares"][:, 3], np.inf).argmin())  # reworded most
     results["aligned"] = [test.first[row], test.second[row]]
     weights = trainer.predict(made["weights"], {name: value[row : row + 1] for name, value in fed[2].items()})[0]
-    draw_alignment(words(test.first[row]), words(test.second[row]), weights, out / "alignment.svg")
+    draw_weights(words(test.first[row]), words(test.second[row]), weights, out / "alignment.svg")
     return results
-
-
-def draw_curves(curves: dict[str, list[list[float]]], majority: float, path: Path) -> None:
-    """Accuracy on the training part (dashed, with dropout) and on the trial part, by epoch."""
-    picture, axes = figure(width=5.5)
-    for number, (name, rows) in enumerate(curves.items()):
-        train, trial = np.array(rows).T
-        axes.plot(np.arange(1, len(rows) + 1), trial, color=f"C{number}", label=name)
-        axes.plot(np.arange(1, len(rows) + 1), train, "--", color=f"C{number}", linewidth=0.8)
-    axes.axhline(majority, color="#777777", linewidth=0.8, linestyle=":", label="majority class, test")
-    axes.set(xlabel="epoch", ylabel="accuracy")
-    axes.legend(frameon=False, fontsize=8)
-    save(picture, path)
-
-
-def draw_alignment(first: list[str], second: list[str], weights: np.ndarray, path: Path) -> None:
-    """What each word of the first sentence (a row) is aligned to in the second."""
-    picture, axes = figure(width=0.5 * len(second) + 1.5, height=0.35 * len(first) + 1.2)
-    axes.imshow(weights[: len(first), : len(second)], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(second)), second, rotation=45, ha="right")
-    axes.set_yticks(range(len(first)), first)
-    save(picture, path)
 
 
 if __name__ == "__main__":

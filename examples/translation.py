@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import flowgraph as fg
-from examples.common import Results, figure, run, save
+from examples.common import Results, draw_training, draw_weights, run
 from flowgraph.datasets.text import Vocabulary, pad, words
 from flowgraph.datasets.verses import Verse
 
@@ -144,13 +144,13 @@ def main(quick: bool, out: Path) -> Results:
         {"spanish": " ".join(s), "english": " ".join(e), "written": " ".join(w)}
         for (s, e), w in list(zip(test, written, strict=True))[:: max(1, len(test) // 8)]
     ]
-    draw_curves(curves, out / "curves.svg")
+    draw_training(curves, "nats a word", out / "curves.svg")
     assert weights is not None
     chosen = max(range(min(len(test), 64)), key=lambda row: bleu(written[row : row + 1], references[row : row + 1], 2))
     row = {name: value[chosen : chosen + 1] for name, value in asked.items()}
     shown = trainer.predict(weights, row)[0]
     (words_written,) = until_end(trainer.predict(greedy, row), english)
-    draw_attention(test[chosen][0], [*words_written, "</s>"], shown, out / "attention.svg")
+    draw_weights([*words_written, "</s>"], test[chosen][0], shown, out / "attention.svg")
     return results
 
 
@@ -159,27 +159,6 @@ def unigram(train: dict[str, np.ndarray], test: dict[str, np.ndarray], count: in
     there = [np.arange(part["following"].shape[1]) < part["lengths"][:, None] for part in (train, test)]
     counts = np.bincount(train["following"][there[0]], minlength=count) + 1.0
     return float(np.exp(-np.log(counts / counts.sum())[test["following"][there[1]]].mean()))
-
-
-def draw_curves(curves: dict[str, list[list[float]]], path: Path) -> None:
-    """Cross-entropy a word by epoch: on the trial part, and on the training part (dashed, with dropout)."""
-    picture, axes = figure(width=5.0)
-    for number, (name, rows) in enumerate(curves.items()):
-        train, trial = np.array(rows).T
-        axes.plot(np.arange(1, len(rows) + 1), trial, color=f"C{number}", label=name)
-        axes.plot(np.arange(1, len(rows) + 1), train, "--", color=f"C{number}", linewidth=0.8)
-    axes.set(xlabel="epoch", ylabel="nats a word")
-    axes.legend(frameon=False)
-    save(picture, path)
-
-
-def draw_attention(source: list[str], written: list[str], weights: np.ndarray, path: Path) -> None:
-    """Where the decoder looked (columns) when it wrote each word (rows)."""
-    picture, axes = figure(width=0.4 * len(source) + 1.5, height=0.3 * len(written) + 1.2)
-    axes.imshow(weights[: len(written), : len(source)], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(source)), source, rotation=45, ha="right")
-    axes.set_yticks(range(len(written)), written)
-    save(picture, path)
 
 
 if __name__ == "__main__":
