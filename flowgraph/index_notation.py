@@ -20,7 +20,8 @@ COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 LOGICAL = frozenset({"and", "or", "xor", "not"})
 # floordiv and mod are of indices; floor_divide and remainder of any numbers, by any numbers, as NumPy has them.
 DIVIDING = frozenset({"div", "floordiv", "mod", "floor_divide", "remainder"})
-ARITHMETIC = DIVIDING | {"add", "sub", "mul", "neg"}
+# accumulate(x, s) is x + s, where s is a sum: its terms may be added to x, one after the other.
+ARITHMETIC = DIVIDING | {"add", "sub", "mul", "neg", "accumulate"}
 SELECTING = frozenset({"select", "minimum", "maximum", "absolute", "sign", "floor", "round"})
 TRANSCENDENTAL = frozenset(
     {"exp", "log", "log1p", "expm1", "tanh", "logistic", "softplus", "erf", "sin", "cos", "power", "sqrt"}

@@ -14,6 +14,7 @@ import flowgraph as fg
 from flowgraph.errors import DTypeError, GraphError, InputError, ShapeError
 from flowgraph.graph.graph import Graph
 from flowgraph.kernels.kernel import LoopCall, kernel_calls
+from flowgraph.ops.elementwise import Accumulate
 from flowgraph.ops.scan import Scan
 from flowgraph.plan.barriers import Access, Span, place_barriers, verify_barriers
 from flowgraph.plan.turns import Turning, in_turn
@@ -461,19 +462,96 @@ def test_a_lookup_in_a_loop_is_one_lookup_and_its_gradient_one_scatter() -> None
 
 
 def test_checkpoints_take_a_tenth_of_the_memory() -> None:
-    """The gradient of the last state of an LSTM, 1,000 turns."""
+    """The gradient of the last state of an LSTM, 1,000 turns: and no bit is another."""
+    fed = np.random.default_rng(0).normal(size=(1000, 8, 5)).astype(np.float32)
 
-    def bytes_of(**how: Any) -> int:
+    def run(**how: Any) -> tuple[int, list[np.ndarray]]:
         _, states, weights = lstm(32, **how)
+        for k, w in enumerate(weights):
+            w.value = np.random.default_rng(k).normal(0, 0.2, w.shape).astype(np.float32)
         cost = fg.sum(states[-1])
         program = fg.compile(outputs=[cost, *fg.grad(cost, weights)], device="cpu")
         arena = program.memory({"time": 1000, "batch": 8}).arena
         assert arena is not None
-        return arena
+        return arena, program(x=fed)
 
-    everything = bytes_of()
+    (everything, one), (little, other) = run(), run(checkpoint=32)
     states = 1000 * 8 * 32 * 4  # that the user asks for, whatever is kept besides
-    assert bytes_of(checkpoint=32) - states <= (everything - states) / 10
+    assert little - states <= (everything - states) / 10
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("time", "batch"), [(80, 16), (83, 32)])
+def test_checkpoints_change_no_bit(reverse: bool, time: int, batch: int) -> None:
+    """Of the states and all gradients, where segments end with panels of the products: every 256 rows."""
+    random = np.random.default_rng(0)
+    fed = random.normal(size=(time, batch, 5)).astype(np.float32)
+
+    def results(**how: Any) -> list[np.ndarray]:
+        (x,), states, weights = lstm(32, reverse=reverse, **how)
+        for k, w in enumerate(weights):
+            w.value = np.random.default_rng(k).normal(size=w.shape).astype(np.float32) * 0.2
+        cost = fg.mean(states[0 if reverse else -1])
+        return fg.compile(outputs=[cost, states, *fg.grad(cost, [x, *weights])], device="cpu")(x=fed)
+
+    for one, other in zip(results(), results(checkpoint=16), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_segments_sum_goes_on_from_what_was_carried() -> None:
+    """Gradients of weights, segment by segment: no addition after the product, and no zeros to begin with; what is left
+    over, a loop of its own, is where the segments begin."""
+    _, states, weights = lstm(checkpoint=4)
+    cost = fg.mean(states[-1])
+    graph = fg.compile(outputs=[cost, *fg.grad(cost, weights)], device="reference").graph
+    segments = max((n for n in graph.nodes() if isinstance(n.op, Scan)), key=lambda n: len(n.op.inner.carries))
+    body = segments.op.inner
+    sums = [k for k, new in enumerate(body.nexts) if new.op.name == "accumulate"]
+    assert len(sums) == 3
+    for k in sums:
+        assert body.nexts[k].node.inputs[0] is body.carries[k]
+        assert segments.inputs[k].op.name in ("mul", "sum"), "the gradient of what is left over"
+
+
+@pytest.mark.parametrize("terms", [3, 256, 300])
+@pytest.mark.parametrize("columns", [5, 48])
+@pytest.mark.parametrize("path", ["cpu", "cuda"])
+def test_a_sum_may_begin_with_a_value(path: str, columns: int, terms: int) -> None:
+    """Of products and of elements, on tiles and loops; with other uses of the sum it is an addition."""
+    x, y = fg.input("x", (terms, 20)), fg.input("y", (terms, columns))
+    begin, row = fg.input("begin", (20, columns)), fg.input("row", (columns,))
+    product, total = fg.transpose(x) @ y, fg.sum(y, axis=0)
+    outputs = [Accumulate()(begin, product), Accumulate()(row, total), Accumulate()(row, fg.max(total * y[:1], axis=0))]
+    outputs += [fg.tanh(total)] if terms == 3 else []
+    random = np.random.default_rng(terms + columns)
+    feeds = {t: random.normal(size=t.shape).astype(np.float32) for t in (x, y, begin, row)}
+    graph = Graph(tuple(outputs))
+    assert not Oracle(graph, feeds, {}).mismatch(PATHS[path](graph, feeds, {}))
+
+
+@pytest.mark.parametrize("columns", [5, 48])
+def test_two_sums_one_after_the_other_are_one(columns: int) -> None:
+    random = np.random.default_rng(columns)
+    x, y = (random.normal(size=(1024, n)).astype(np.float32) for n in (40, columns))
+
+    def product(rows: int) -> tuple[fg.Tensor, fg.Tensor]:
+        x, y = fg.input("x", (rows, 40)), fg.input("y", (rows, columns))
+        return fg.transpose(x) @ y, fg.sum(fg.reshape(y, (rows // 64, 64, columns)), axis=(0, 1))
+
+    def going_on(rows: int) -> fg.Program:
+        first = fg.input("product", (40, columns)), fg.input("sum", (columns,))
+        return fg.compile(
+            outputs=[Accumulate()(a, b) for a, b in zip(first, product(rows), strict=True)], device="cpu"
+        )
+
+    whole = fg.compile(outputs=product(1024), device="cpu")(x=x, y=y)
+    made = fg.compile(outputs=product(256), device="cpu")(x=x[:256], y=y[:256])
+    made = going_on(512)(x=x[256:768], y=y[256:768], product=made[0], sum=made[1])
+    made = going_on(256)(x=x[768:], y=y[768:], product=made[0], sum=made[1])
+    for one, other in zip(whole, made, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @each_path

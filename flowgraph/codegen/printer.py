@@ -19,7 +19,7 @@ from flowgraph.schedule.loops import Call, Comment, Do, For, If, Read, Set, Stat
 INFIX = {
     "eq": ("==", 3), "ne": ("!=", 3), "lt": ("<", 3), "le": ("<=", 3), "gt": (">", 3), "ge": (">=", 3),
     "or": ("|", 4), "xor": ("^", 5), "and": ("&", 6), "add": ("+", 7), "sub": ("-", 7), "mul": ("*", 8),
-    "div": ("/", 8), "floordiv": ("//", 8), "mod": ("%", 8),
+    "div": ("/", 8), "floordiv": ("//", 8), "mod": ("%", 8), "accumulate": ("+", 7),
 }  # fmt: skip
 
 

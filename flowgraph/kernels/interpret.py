@@ -33,7 +33,7 @@ def _erf(x: np.ndarray) -> np.ndarray:
 
 
 FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
+    "add": np.add, "accumulate": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
     "neg": np.negative, "floordiv": np.floor_divide, "mod": np.mod, "floor_divide": np.floor_divide,
     "remainder": np.remainder, "power": np.power,
     "minimum": np.minimum, "maximum": np.maximum,

@@ -116,6 +116,26 @@ class Add(Elementwise):
 
 
 @dataclass(frozen=True)
+class Accumulate(Elementwise):
+    """total + sum, where the sum may be made by adding its terms to the total one after the other: then it has the same
+    bits however its terms are divided among several such sums."""
+
+    name: ClassVar[str] = "accumulate"
+    function: ClassVar[str] = "accumulate"
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return g, g
+
+    def reference(self, total: np.ndarray, terms: np.ndarray) -> np.ndarray:
+        return np.add(total, terms)
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return cls._few(2)
+
+
+@dataclass(frozen=True)
 class Subtract(Elementwise):
     """x - y, elementwise."""
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph, Rule, rewrite, topological
 from flowgraph.graph.size import Size, estimate
 from flowgraph.graph.tensor import Node, Tensor, apply
+from flowgraph.ops.base import Op
 from flowgraph.ops.contraction import AddBias, Mul, mul
 from flowgraph.ops.einsum import Einsum
 from flowgraph.ops.elementwise import Add, Elementwise, add
@@ -25,6 +27,8 @@ from flowgraph.ops.leaf import Constant
 from flowgraph.ops.reduce import Sum
 from flowgraph.ops.scan import Body, Scan, moved, slot
 from flowgraph.ops.shape import Injective, Transpose, reshape, transpose
+from flowgraph.ops.slicing import flip
+from flowgraph.passes.fold import scalar_value
 
 WORTH_A_STACK = (Mul, Einsum, Gather)
 Results = tuple[Tensor, ...]
@@ -38,6 +42,14 @@ def hoist(graph: Graph) -> Graph:
     return graph
 
 
+def hoist_lookups(graph: Graph) -> Graph:
+    """Take lookups alone out of loops: before there are gradients, so that these are not dense in every turn. (The
+    gradients of products are sums over the turns; taken out then, they keep the turns' order.)"""
+    if any(isinstance(n.op, Scan) for n in graph.nodes()):
+        graph = rewrite(graph, _of_loops(partial(_before, worth=(Gather,))), "hoist")
+    return graph
+
+
 def _of_loops(take: Rule) -> Rule:
     def rule(node: Node, inputs: Results) -> Results | None:
         return take(node, inputs) if isinstance(node.op, Scan) and not node.op.frugal else None
@@ -45,7 +57,7 @@ def _of_loops(take: Rule) -> Rule:
     return rule
 
 
-def _before(node: Node, inputs: Results) -> Results | None:
+def _before(node: Node, inputs: Results, worth: tuple[type[Op], ...] = WORTH_A_STACK) -> Results | None:
     """Compute before the loop what no turn carries, and what is the same in every turn."""
     op, body = node.op, node.op.inner
     first = len(body.carries)
@@ -66,7 +78,7 @@ def _before(node: Node, inputs: Results) -> Results | None:
         is_row_of_product = isinstance(tensor.op, (Elementwise, AddBias)) and any(
             t in taken and estimate(tensor.type.count) <= estimate(t.type.count) for t in tensor.node.inputs
         )
-        if isinstance(tensor.op, WORTH_A_STACK) or is_row_of_product or tensor not in stacked:
+        if isinstance(tensor.op, worth) or is_row_of_product or tensor not in stacked:
             taken.add(tensor)
     new = {t: slot(t.label or t.op.name, t.type) for t in free if t in taken and not isinstance(t.op, Injective)}
     if not new:
@@ -105,7 +117,8 @@ def _sums(node: Node, inputs: Results) -> Results | None:
     finals = dict(zip(smaller.carries, made, strict=True))
     for carry, begin in zip(body.carries, inputs, strict=False):
         if carry in terms:
-            finals[carry] = add(begin, _sum_of_products(terms[carry], stacks, node.op.length))
+            total = _sum_of_products(terms[carry], stacks, node.op)
+            finals[carry] = total if scalar_value(begin) == 0 else add(begin, total)
     return (*(finals[carry] for carry in body.carries), *emits)
 
 
@@ -201,21 +214,26 @@ def _factors(term: Tensor) -> tuple[Tensor, ...] | None:
     return None
 
 
-def _sum_of_products(term: Tensor, stacks: Mapping[Tensor, Tensor], turns: Size) -> Tensor:
-    """The sum over all turns of a term whose factors are stacked (or the same in every turn)."""
-    op = term.op
+def _sum_of_products(term: Tensor, stacks: Mapping[Tensor, Tensor], loop: Scan) -> Tensor:
+    """The sum over all turns, in their order, of a term whose factors are stacked (or the same in every turn)."""
+    op, inputs = term.op, term.node.inputs
+
+    def in_order(stack: Tensor) -> Tensor:
+        return flip(stack, 0) if loop.reverse else stack
+
     with origins.at(term.origin.by("hoist")):
         if isinstance(op, Sum):
-            (x,) = term.node.inputs
-            return Sum((0, *(a + 1 for a in op.axes)))(stacks[x])
-        x, y = term.node.inputs
+            return Sum((0, *(a + 1 for a in op.axes)))(in_order(stacks[inputs[0]]))
         if isinstance(op, Einsum):
             turn = next(c for c in "tuvwxyzabc" if c not in op.first + op.second)
-            first, second = (turn * (t in stacks) + labels for t, labels in ((x, op.first), (y, op.second)))
-            return Einsum(first, second, op.result)(stacks.get(x, x), stacks.get(y, y))
-        rows = y.shape[0]
-        flat_y = reshape(stacks[y], (turns * rows, y.shape[1]))
+            stacked = [t in stacks for t in inputs]
+            first, second = (turn * s + labels for s, labels in zip(stacked, (op.first, op.second), strict=True))
+            return Einsum(first, second, op.result)(*(in_order(stacks[t]) if t in stacks else t for t in inputs))
+        x, y = inputs
+        flat = (loop.length * y.shape[0], y.shape[1])
         if isinstance(x.op, Transpose):
             source = x.node.inputs[0]
-            return mul(transpose(reshape(stacks[source], (turns * rows, source.shape[1]))), flat_y)
-        return mul(reshape(transpose(stacks[x], (1, 0, 2)), (x.shape[0], turns * rows)), flat_y)
+            rows = reshape(stacks[source], (flat[0], source.shape[1]))
+            return mul(transpose(in_order(rows)), in_order(reshape(stacks[y], flat)))
+        columns = transpose(in_order(reshape(transpose(stacks[x], (0, 2, 1)), (flat[0], x.shape[0]))))
+        return mul(columns, in_order(reshape(stacks[y], flat)))

@@ -13,11 +13,12 @@ from flowgraph.graph.graph import Graph, verify
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.text import to_text
 from flowgraph.passes.algebra import simplify_algebra
+from flowgraph.passes.continue_sums import continue_sums
 from flowgraph.passes.cse import eliminate_common_subexpressions
 from flowgraph.passes.expand import expand_composites
 from flowgraph.passes.fold import fold_constants
 from flowgraph.passes.guard import guard_indices
-from flowgraph.passes.hoist import hoist
+from flowgraph.passes.hoist import hoist, hoist_lookups
 from flowgraph.passes.join_pads import join_pads
 from flowgraph.passes.loops import inside, join_loops, materialise_loops, tidy_loops
 from flowgraph.passes.materialise import materialise_roots
@@ -37,7 +38,7 @@ def before_differentiation(graph: Graph, targets: Sequence[Tensor]) -> Graph:
     """
     stable = stabilise(graph, keep=frozenset(targets))
     stable = look_up_one_hot(stable, keep=frozenset(stable.outputs[1:]))
-    for function in (inside((*SIMPLIFY, stabilise, hoist), "simplify_bodies"), tidy_loops, hoist):
+    for function in (inside((*SIMPLIFY, stabilise, hoist_lookups), "simplify_bodies"), tidy_loops, hoist_lookups):
         stable = function(stable)
     return stable
 
@@ -60,6 +61,7 @@ OPTIMISE: tuple[Pass, ...] = (
     guard_indices,
     sparse_updates,
     row_updates,
+    continue_sums,
     join_pads,
     expand_composites,
     *SIMPLIFY,

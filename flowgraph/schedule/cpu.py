@@ -16,6 +16,7 @@ from flowgraph.schedule.access import (
     varying,
     vector_loads,
 )
+from flowgraph.schedule.begun import begun_sums
 
 LANES = 16
 
@@ -260,7 +261,7 @@ def _blocks(found: Contraction, rows: int, width: int) -> int:
 
 
 TASKS = 32  # enough for a team, and for its threads to end together
-DEPTH = 256  # terms of a panel: 32 KiB, which stay in the first level of cache; the same on every machine, as bits are
+DEPTH = 256  # terms of a panel: 32 KiB, which stay in the first level of cache; all tiles' sums start anew as often
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,8 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
     if found is not None:
         unit = stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.j) == 1
         narrow = isinstance(found.j.extent, int) and found.j.extent <= LANES
-        if unit and _is_long(found) and (contraction := as_contraction(kernel)) is not None:
+        goes_on = bool(begun_sums(kernel)[1])
+        if (goes_on or (unit and _is_long(found))) and (contraction := as_contraction(kernel)) is not None:
             return _panels(kernel, contraction, tile)
         return Tile(tile[0], 1 if narrow else tile[1], pack=not unit)
     if as_first(kernel) is not None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.graph.types import boolean, int64
 from flowgraph.index_notation import Axis, Const
+from flowgraph.schedule.begun import begun_sums
 from flowgraph.schedule.cpu import LANES, Contraction, Panels
 from flowgraph.schedule.cpu_point import FULL, Scope, point_of
 from flowgraph.schedule.loops import (
@@ -58,6 +59,7 @@ class _Panels:
 
     def __post_init__(self) -> None:
         found, sizes = self.found, self.scope.sizes
+        self.after, self.begun = begun_sums(found.after, found.result)
         self.dtype = found.a.dtype
         self.code = self.dtype.code
         self.width = self.schedule.vectors * LANES
@@ -198,17 +200,32 @@ class _Panels:
         ]  # fmt: skip
         once = binary("le", self.depth, number(schedule.depth))  # all terms at once: one table for all tasks
         known = binary("gt", variable("task"), variable("lo"))
-        nothing = Write("tile", variable("place"), self._zeros(), self.dtype, "v")
-        stop = times(number(self.chunk), number(self.width))
+        whole = number(schedule.depth)
+        later = times(minus(variable("parts"), plus(variable("part"), number(1))), whole)
         return [
-            If(binary("le", self.depth, number(0)), (For("place", number(0), stop, number(LANES), (nothing,)),)),
-            For("start", number(0), self.depth, number(schedule.depth), (
-                Set(("terms",), Call("min", (number(schedule.depth), minus(self.depth, variable("start"))))),
+            *self._beginning(),
+            Set(("parts",), ceil_div(self.depth, schedule.depth)),
+            For("part", number(0), variable("parts"), number(1), (
+                Set(("stop",), minus(self.depth, later)),
+                Set(("start",), Call("max", (minus(variable("stop"), whole), number(0)))),
+                Set(("terms",), minus(variable("stop"), variable("start"))),
                 If(operation("and", (once, known), boolean), (), tuple(tables)),
                 Do(self._pack()),
                 For("block", number(0), variable("rows"), number(schedule.rows), tuple(self._block())),
             )),
         ]  # fmt: skip
+
+    def _beginning(self) -> list[Statement]:
+        """What is in the tiles before there are sums: what these begin with, or, where there are no terms, zeros."""
+        if (begin := self.begun.get(self.found.result)) is not None:
+
+            def begun(scope: Scope, place: Value) -> list[Statement]:
+                return [Write("tile", place, scope.vector(begin), self.dtype, "v")]
+
+            return self._each_vector(begun)
+        nothing = Write("tile", variable("place"), self._zeros(), self.dtype, "v")
+        stop = times(number(self.chunk), number(self.width))
+        return [If(binary("le", self.depth, number(0)), (For("place", number(0), stop, number(LANES), (nothing,)),))]
 
     def _pack(self) -> Call:
         found = self.found
@@ -237,7 +254,8 @@ class _Panels:
                 variable("terms"),
             )  # fmt: skip
             sums = Call(f"tile_at_{code}_{schedule.rows}x{vectors}", operands, self.dtype)
-            spilled = Do(Call(f"spill_sum_{code}", (variable("there"), variable("start"), sums)))
+            earlier = number(1) if found.result in self.begun else variable("start")
+            spilled = Do(Call(f"spill_sum_{code}", (variable("there"), earlier, sums)))
             return (Set(("pitch",), number(vectors * LANES)), spilled)
 
         narrow = binary("le", variable("columns"), number(LANES))
@@ -253,6 +271,17 @@ class _Panels:
 
     def _epilogue(self) -> list[Statement]:
         """What the kernel makes of each vector of results."""
+
+        def made(scope: Scope, place: Value) -> list[Statement]:
+            statements: list[Statement] = [Set((self.found.result,), Read("tile", place, self.dtype, "v"))]
+            for nest in self.after.nests:
+                statements += [*scope.lets(nest), *scope.stores(nest)]
+            return statements
+
+        return self._each_vector(made)
+
+    def _each_vector(self, body: Callable[[Scope, Value], list[Statement]]) -> list[Statement]:
+        """Statements for each vector of the task's results: what they may read, and the place of the vector."""
         found, schedule, sizes = self.found, self.schedule, self.scope.sizes
         column = found.column.name
         whole = binary("ge", variable("lanes"), number(LANES))
@@ -272,16 +301,12 @@ class _Panels:
                 For("lane", number(0), variable("columns"), number(LANES), (
                     Set((column,), plus(variable("first_column"), variable("lane"))),
                     Set(("lanes",), minus(variable("columns"), variable("lane"))),
-                    If(whole, tuple(self._vector(FULL)), tuple(self._vector(variable("lanes")))),
+                    If(whole, tuple(self._vector(body, FULL)), tuple(self._vector(body, variable("lanes")))),
                 )),
             )),
         ]  # fmt: skip
 
-    def _vector(self, lanes: Value | None) -> list[Statement]:
+    def _vector(self, body: Callable[[Scope, Value], list[Statement]], lanes: Value | None) -> list[Statement]:
         found = self.found
-        scope = Scope(found.after, self.scope.sizes, {found.result}, found.column, lanes)
-        place = plus(variable("line"), variable("lane"))
-        made: list[Statement] = [Set((found.result,), Read("tile", place, self.dtype, "v"))]
-        for nest in found.after.nests:
-            made += [*scope.lets(nest), *scope.stores(nest)]
-        return made
+        scope = Scope(self.after, self.scope.sizes, {found.result}, found.column, lanes)
+        return body(scope, plus(variable("line"), variable("lane")))

@@ -6,7 +6,7 @@ count or the first few. May not know which task has which point.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flowgraph.graph.size import Size
@@ -42,6 +42,7 @@ class Scope:
     vectors: set[str] = field(default_factory=set)
     lane_axis: Axis | None = None  # vectors run along this axis
     lanes: Value | None = FULL  # how many lanes count, FULL for all
+    begun: Mapping[str, Expr] = field(default_factory=dict)  # what sums begin with, where that is not 0
 
     # expressions
 
@@ -61,6 +62,11 @@ class Scope:
             return self.load(expr)
         made = [self.value(a) for a in expr.arguments]
         return operation(expr.function, [v for v, _ in made], expr.dtype), any(f for _, f in made)
+
+    def vector(self, expr: Expr) -> Value:
+        """L for an expression, the same in all lanes if it does not change along them."""
+        value, is_vector = self.value(expr)
+        return value if is_vector else Call(f"splat_{expr.dtype.code}", (value,), expr.dtype)
 
     def load(self, expr: Load) -> tuple[Value, bool]:
         shape = self.kernel.buffer(str(expr.source)).type.shape

@@ -11,6 +11,7 @@ from flowgraph.index_notation import Axis, Const, Load, Var, walk
 from flowgraph.kernels.kernel import Kernel, Let, Nest, Reduction
 from flowgraph.schedule.access import collapse, varying
 from flowgraph.schedule.ahead import ask_ahead
+from flowgraph.schedule.begun import begun_sums
 from flowgraph.schedule.cpu import (
     LANES,
     AcrossLanes,
@@ -74,9 +75,10 @@ def lower_with(kernel: Kernel, schedule: CpuSchedule) -> Loops:
     elif isinstance(schedule, Panels):
         contraction = as_contraction(kernel)
         assert contraction is not None
-        scope = Scope(kernel, SizeTable(dict.fromkeys((*kernel.sizes(), *contraction.after.sizes()))))
+        scope.sizes = SizeTable(dict.fromkeys((*kernel.sizes(), *contraction.after.sizes())))
         body, tasks = lower_panels(scope, schedule, contraction)
     elif isinstance(schedule, AcrossLanes):
+        scope.kernel, scope.begun = begun_sums(kernel)
         body, tasks = _across(scope, schedule)
     elif isinstance(schedule, Strips):
         body, tasks = _strips(scope, schedule)
@@ -85,6 +87,7 @@ def lower_with(kernel: Kernel, schedule: CpuSchedule) -> Loops:
         assert first is not None
         body, tasks, scratch = lower_seen(scope, first)
     else:
+        scope.kernel, scope.begun = begun_sums(kernel)
         body, tasks = _along(scope)
     buffers = tuple(b.name for b in kernel.buffers) + (("panel",) if scratch != 0 else ())
     working = {Tile: ("tile",), Panels: MEMORY}.get(type(schedule), ())  # memory of its own, on the stack
@@ -132,18 +135,18 @@ def _row_nest(scope: Scope, nest: Nest) -> list[Statement]:
     before: list[Statement] = []
     after: list[Statement] = []
     for r in nest.reductions:
-        start = identity(r.combiner, r.value.dtype)
-        before.append(Set((f"{r.name}v",), Call(f"splat_{r.value.dtype.code}", (start,), r.value.dtype)))
-        after.append(Set((r.name,), Call(HORIZONTAL[r.combiner], (Var(f"{r.name}v", r.value.dtype),), r.value.dtype)))
+        dtype = r.value.dtype
+        before.append(Set((f"{r.name}v",), scope.vector(identity(r.combiner, dtype))))
+        combined: Value = Call(HORIZONTAL[r.combiner], (Var(f"{r.name}v", dtype),), dtype)
+        if r.name in scope.begun:
+            combined = operation("add", (scope.value(scope.begun[r.name])[0], combined), dtype)
+        after.append(Set((r.name,), combined))
 
     def step(lanes: Value | None) -> list[Statement]:
         scope.lane_axis, scope.lanes = lane, lanes
         made = [*scope.lets(nest)]
         for r in nest.reductions:
-            value, is_vector = scope.value(r.value)
-            dtype = r.value.dtype
-            if not is_vector:
-                value = Call(f"splat_{dtype.code}", (value,), dtype)
+            value, dtype = scope.vector(r.value), r.value.dtype
             if lanes is not None:
                 value = Call("head", (value, lanes, identity(r.combiner, dtype)), dtype)
             total = Var(f"{r.name}v", dtype)
@@ -362,12 +365,9 @@ def _across_nest(scope: Scope, nest: Nest, early: frozenset[str] = frozenset()) 
     before: list[Statement] = []
     inner: list[Statement] = [*scope.lets(nest, early)]
     for r in nest.reductions:
-        dtype = r.value.dtype
-        value, is_vector = scope.value(r.value)
+        value, dtype = scope.vector(r.value), r.value.dtype
         scope.vectors.add(r.name)
-        if not is_vector:
-            value = Call(f"splat_{dtype.code}", (value,), dtype)
-        before.append(Set((r.name,), Call(f"splat_{dtype.code}", (identity(r.combiner, dtype),), dtype)))
+        before.append(Set((r.name,), scope.vector(scope.begun.get(r.name, identity(r.combiner, dtype)))))
         running = f"{r.name}v" if r in sums else r.name
         inner.append(Set((running,), operation(COMBINE[r.combiner], (Var(running, dtype), value), dtype)))
     inner += scope.stores(nest)
@@ -400,12 +400,10 @@ def _running_nest(scope: Scope, nest: Nest) -> list[Statement]:
     parts: list[tuple[str, str, DType]] = []
     for r in nest.reductions:
         dtype = r.value.dtype
-        value, is_vector = scope.value(r.value)
-        start: Value = identity(r.combiner, dtype)
+        value, start = scope.value(r.value)[0], scope.value(identity(r.combiner, dtype))[0]
         if scope.lane_axis is not None:
+            value, start = scope.vector(r.value), scope.vector(identity(r.combiner, dtype))
             scope.vectors.add(r.name)
-            start = Call(f"splat_{dtype.code}", (start,), dtype)
-            value = value if is_vector else Call(f"splat_{dtype.code}", (value,), dtype)
         if r in sums:
             total, part = Var(f"{r.name}t", dtype), Var(f"{r.name}v", dtype)
             parts.append((total.name, part.name, dtype))

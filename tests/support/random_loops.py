@@ -7,7 +7,7 @@ from typing import Any
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops import bounds, contraction, elementwise, functions, indexing, random, reduce, scan, shape
 
-COVERED = {"scan", "slot", "turn_states", "lengths"}
+COVERED = {"scan", "slot", "turn_states", "lengths", "accumulate"}
 
 
 def loop(g: Any) -> Tensor | None:
@@ -60,4 +60,11 @@ def lengths(g: Any) -> Tensor:
     return bounds.Lengths(6)(elementwise.add(g.new_integers(g.some_shape(), 5), 1))
 
 
-STEPS = (loop, lengths)
+def going_on(g: Any) -> Tensor:
+    """A sum that begins with a value."""
+    x = g.any_float(at_least=1)
+    terms = contraction.mul(shape.transpose(x), x) if x.rank == 2 else reduce.sum(x, axis=0)
+    return elementwise.Accumulate()(g.new_float(terms.shape, -1, 1, x.dtype.name), terms)
+
+
+STEPS = (loop, lengths, going_on)

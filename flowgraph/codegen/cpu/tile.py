@@ -3,7 +3,8 @@
 Comes in: a dtype and a shape. Goes out: a kernel function that runs the whole K loop and returns the MR * NV
 accumulators, so that epilogue and stores are ordinary generated source. Every element is summed over k = 0,
 1, ... by fused multiply-adds, whatever the shape of the tile; a sum starts anew every BLOCK terms, so that rounding
-errors do not grow with K. May not know what the product is for.
+errors do not grow with K: the last block is whole, the first may be short, as in panels. May not know what the product
+is for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from flowgraph.codegen.cpu.memory import fixed, load, load_head
 from flowgraph.codegen.cpu.value import LANES, SCALAR, Value
 from flowgraph.codegen.cpu.vector import VECTORS, KernelOnly, define_function
 
-BLOCK = 512  # terms, as in every long sum
+BLOCK = 256  # terms
 
 
 def tile(dtype: str, rows: int, vectors: int, how: str) -> KernelOnly:
@@ -62,7 +63,7 @@ def _emit(dtype: str, rows: int, vectors: int, tables: bool, operands: Sequence[
     builder.position_at_end(outer)
     start = carried(depth.constant(0), before)
     totals = [carried(zero, before) for _ in range(rows * vectors)]
-    stop = (start + BLOCK).minimum(depth)
+    stop = depth - (depth - 1 - start).divide_floored(BLOCK)[0] * BLOCK
     builder.branch(body)
 
     builder.position_at_end(body)
