@@ -242,7 +242,7 @@ def main(quick: bool, out: Path) -> Results:
         print(name, results["networks"][name], flush=True)
         axes.plot(np.arange(1, epochs + 1), np.mean([run[2] for run in runs], axis=0), label=name)
     axes.set(xlabel="epoch", ylabel="MAP for validation")
-    axes.legend(frameon=False, fontsize=7)
+    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     save(picture, out / "map.svg")
     draw_attention(questions[2], runs[0][3], out / "attention.svg")
     return results
@@ -255,7 +255,7 @@ def draw_attention(questions: Sequence[Question], weights: np.ndarray, path: Pat
     picture, axes = figure(len(chosen), 1, width=9.0, height=0.9)
     for place, (question, row) in zip(axes, chosen, strict=True):
         words = question.answers[int(question.labels.argmax())].split()[:24]
-        place.imshow(weights[row : row + 1, : len(words)], cmap="Blues", vmin=0, vmax=0.5, aspect="auto")
+        place.imshow(weights[row : row + 1, : len(words)], cmap="Blues", vmin=0, aspect="auto")
         place.set_xticks(range(len(words)), words, rotation=30, ha="right", fontsize=7)
         place.set_yticks([])
         place.set_title(question.text, fontsize=8, loc="left")

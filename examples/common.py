@@ -47,7 +47,7 @@ def figure(rows: int = 1, columns: int = 1, width: float = 4.0, height: float = 
         "font.family": "sans-serif",
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "axes.prop_cycle": plt.cycler(color=["#2a6f97", "#d1495b", "#66a182", "#edae49", "#6c4f9c", "#777777"]),
+        "axes.prop_cycle": plt.cycler(color=["#2a6f97", "#d1495b", "#66a182", "#edae49", "#6c4f9c", "#777777", "#8c564b"]),
     })  # fmt: skip
     return plt.subplots(rows, columns, figsize=(width * columns, height * rows), constrained_layout=True, **settings)
 
