@@ -14,6 +14,7 @@ from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.kernel import Kernel
 from flowgraph.ops.convolution import Convolution
 from flowgraph.ops.einsum import Einsum
+from flowgraph.ops.elementwise import Accumulate
 from flowgraph.schedule.access import collapse
 from flowgraph.schedule.cost import walk_of
 from flowgraph.schedule.cpu import Panels, as_contraction, choose
@@ -141,3 +142,22 @@ def test_the_bits_depend_on_neither_threads_nor_tiles(change: str, monkeypatch: 
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("rows", "columns", "terms"), [(300, 330, 1030), (72, 1500, 1024), (600, 40, 2049)])
+def test_long_products_of_whole_numbers_are_exact(rows: int, columns: int, terms: int, dtype: str) -> None:
+    """Tasks of several panels, with ends that are no whole panels, tiles or blocks of terms: as they are, after
+    something, and going on from something."""
+    dice = np.random.default_rng(rows)
+    a, b, begin = (dice.integers(-3, 4, s).astype(dtype) for s in ((terms, rows), (terms, columns), (rows, columns)))
+    x, y, z = (fg.input(n, v.shape, dtype) for n, v in (("x", a), ("y", b), ("z", begin)))
+    product = fg.transpose(x) @ y
+    (kernel,) = kernels(product)
+    schedule = choose(kernel, (8, 2))
+    assert isinstance(schedule, Panels) and schedule.blocks * schedule.panels > 1
+    outputs = [product, fg.flip(x, 0).T @ fg.flip(y, 0) * 2, Accumulate()(z, product)]
+    found = fg.compile(outputs=outputs, device="cpu")(x=a, y=b, z=begin)
+    exact = a.T.astype(np.int64) @ b.astype(np.int64)
+    for got, expected in zip(found, (exact, 2 * exact, begin + exact), strict=True):
+        np.testing.assert_array_equal(got, expected)

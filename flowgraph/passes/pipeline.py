@@ -25,6 +25,7 @@ from flowgraph.passes.materialise import materialise_roots
 from flowgraph.passes.one_hot import look_up_one_hot
 from flowgraph.passes.rows import row_updates
 from flowgraph.passes.sparse import sparse_updates
+from flowgraph.passes.spread_rows import spread_rows
 from flowgraph.passes.stabilise import stabilise
 from flowgraph.passes.streams import number_streams
 
@@ -68,6 +69,7 @@ OPTIMISE: tuple[Pass, ...] = (
     inside((guard_indices, join_pads, expand_composites, *SIMPLIFY), "optimise_bodies"),
     eliminate_common_subexpressions,
     tidy_loops,
+    spread_rows,
     materialise_roots,
     materialise_loops,
 )

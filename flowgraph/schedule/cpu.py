@@ -33,12 +33,14 @@ class Tile:
 @dataclass(frozen=True)
 class Panels:
     """Products whose rows, columns and terms are any affine places, convolutions above all: a task computes up to
-    `blocks` register tiles below one another, `depth` terms at a time from a packed panel of the second operand.
+    `blocks` register tiles below one another, `depth` terms at a time from a packed panel of the second operand, and
+    that for up to `panels` panels beside one another.
     """
 
     rows: int
     vectors: int
     blocks: int
+    panels: int
     depth: int
 
 
@@ -199,6 +201,7 @@ def _run(shape: Shape, load: Load, summed: tuple[Axis, ...]) -> int:
 
 
 CHUNK = 16  # register tiles below one another that share a panel, unless there would be too few tasks
+LONG_CHUNK, BESIDE = 32, 4  # of long sums, and panels beside one another
 PIECE, SQUARE, SINGLE = 2.5, 5.0, 18.0  # cycles: a piece of a packed row, a vector transposed, one fetched by elements
 
 
@@ -209,7 +212,7 @@ def cycles(kernel: Kernel, found: Contraction) -> float:
     )
     vectors = -(-columns // LANES)
     sums = others * -(-rows // 8) * 8 * vectors * summed / 2
-    lines = others * -(-rows // (8 * _blocks(found, 8, 2 * LANES))) * summed
+    lines = others * -(-rows // (8 * min(_blocks(found, 8, 2 * LANES)[0], CHUNK))) * summed
     last = max(estimate(found.columns[-1].extent), 1)
     pieces = -(-columns // last) * -(-last // LANES)
     along = stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.columns[-1])
@@ -241,7 +244,8 @@ def _panels(kernel: Kernel, found: Contraction, tile: tuple[int, int]) -> Panels
     """As many tiles to a task as there may be with enough tasks for a team of threads."""
     narrow = isinstance(found.column.extent, int) and found.column.extent <= LANES
     rows, vectors = tile[0], 1 if narrow else tile[1]
-    return Panels(rows, vectors, _blocks(found, rows, vectors * LANES), DEPTH)
+    blocks, panels = _blocks(found, rows, vectors * LANES)
+    return Panels(rows, vectors, blocks, panels, DEPTH)
 
 
 LONG, MANY = 1024, 64  # terms, rows: of fewer the packing does not pay
@@ -253,11 +257,21 @@ def _is_long(found: Product) -> bool:
     return estimate(found.k.extent) >= LONG and estimate(found.i.extent) >= MANY
 
 
-def _blocks(found: Contraction, rows: int, width: int) -> int:
-    """How many tiles of so many rows and columns a task has."""
-    each = estimate(product(x.extent for x in found.others)) * -(-estimate(found.column.extent) // width)
+def _blocks(found: Contraction, rows: int, width: int) -> tuple[int, int]:
+    """How many tiles of so many rows and columns a task has below and beside one another, at most. In long sums each
+    panel's rows are read from afar, and so are the columns of tiles: the more they are, the more each is used."""
+    columns = -(-estimate(found.column.extent) // width)
     many = -(-estimate(product(x.extent for x in found.rows)) // rows)
-    return next((n for n in (CHUNK, CHUNK // 4) if each * -(-many // n) >= TASKS), 1)
+    others = estimate(product(x.extent for x in found.others))
+    is_long = estimate(product(x.extent for x in found.summed)) >= LONG
+
+    def tasks(blocks: int, panels: int) -> int:
+        return others * -(-columns // panels) * -(-many // blocks)
+
+    below = (LONG_CHUNK, CHUNK, CHUNK // 4) if is_long and many >= LONG_CHUNK else (CHUNK, CHUNK // 4)
+    blocks = next((n for n in below if tasks(n, 1) >= TASKS), 1)
+    beside = (BESIDE, BESIDE // 2) if is_long else ()
+    return blocks, next((n for n in beside if tasks(blocks, n) >= TASKS), 1)
 
 
 TASKS = 32  # enough for a team, and for its threads to end together

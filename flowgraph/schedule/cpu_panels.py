@@ -1,9 +1,10 @@
-"""Contractions over several axes on the CPU, convolutions above all: register tiles without an image of columns.
+"""Contractions over several axes on the CPU, convolutions above all, and long products: register tiles without an image
+of columns.
 
 Comes in: a kernel's sum of products at affine places, and `Panels`. Goes out: L for a range of tasks. A task computes
-some rows of some columns of one point of the other axes. Where a row or a term lies in the first operand is looked up
-in a table; of the second one, the task's columns are packed, some terms at a time, into a panel that stays in the cache
-and that all its rows use. What the tables and the panel need is on the stack.
+some rows of some columns of one point of the other axes, some terms at a time: panel by panel, its columns of the second
+operand are packed, and stay in the cache while all rows use them. Where a row or a term lies in the first operand is
+looked up in a table, unless they lie evenly. What the tables, the panel and the sums need is on the stack.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class _Panels:
         self.code = self.dtype.code
         self.width = self.schedule.vectors * LANES
         self.chunk = self.schedule.blocks * self.schedule.rows
+        self.even = len(found.rows) == len(found.summed) == 1  # rows and terms of the first operand lie evenly
+        self.reach = self.schedule.panels * self.width  # columns of a task
         self.m, self.n, self.depth = (
             sizes.product([x.extent for x in axes]) for axes in (found.rows, found.columns, found.summed)
         )
@@ -73,20 +76,15 @@ class _Panels:
         found = self.found
         rows, columns = (product(x.extent for x in axes) for axes in (found.rows, found.columns))
         chunks = floor_divide(rows + (self.chunk - 1), self.chunk)
-        across = floor_divide(columns + (self.width - 1), self.width)
+        across = floor_divide(columns + (self.reach - 1), self.reach)
         tasks = product([*(x.extent for x in found.others), chunks, across])
-        body = [
-            *self._task(),
-            *self._places_of_rows(),
-            *([] if found.transposed else self._pieces()),
-            *self._sums(),
-            *self._epilogue(),
-        ]
+        rows_at = [] if self.even else self._places_of_rows()
+        body = [*self._task(), *rows_at, *self._sums(), *self._epilogue()]
         return [*self._memory(), For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
 
     def _memory(self) -> list[Statement]:
         schedule, code = self.schedule, self.code
-        elements = {"tile": self.chunk * self.width, "panel": schedule.depth * self.width}
+        elements = {"tile": self.chunk * self.reach, "panel": schedule.depth * self.width}
         lengths = {"row_at": self.chunk, "a_at": schedule.depth, "b_at": schedule.depth}
         made: list[Statement] = [Set((n,), Call(f"stack_{code}", (number(size),))) for n, size in elements.items()]
         lengths |= dict.fromkeys(TABLES[3:], self.width)
@@ -102,19 +100,31 @@ class _Panels:
     def _task(self) -> list[Statement]:
         """Which rows, which columns, of which of the other points."""
         found = self.found
-        across = ceil_div(self.n, self.width)
+        across = ceil_div(self.n, self.reach)
         return [
             Set(("across",), across),
             Set(("each",), times(ceil_div(self.m, self.chunk), variable("across"))),
             Set(("local",), binary("mod", variable("task"), variable("each"))),
             *point_of(found.others, self.scope.sizes, binary("floordiv", variable("task"), variable("each"))),
             Set(("first_row",), times(binary("floordiv", variable("local"), variable("across")), number(self.chunk))),
-            Set(("first_column",), times(binary("mod", variable("local"), variable("across")), number(self.width))),
+            Set(("task_column",), times(binary("mod", variable("local"), variable("across")), number(self.reach))),
             Set(("rows",), Call("min", (number(self.chunk), minus(self.m, variable("first_row"))))),
-            Set(("columns",), Call("min", (number(self.width), minus(self.n, variable("first_column"))))),
             Set(("a_first",), self.scope.first(found.a, self.moving)),
             Set(("b_first",), self.scope.first(found.b, self.moving)),
         ]
+
+    def _panels(self, body: Sequence[Statement]) -> list[Statement]:
+        """Statements for each panel of the task's columns."""
+        first = plus(variable("task_column"), variable("strip"))
+        made = (
+            Set(("first_column",), first),
+            Set(("columns",), Call("min", (number(self.width), minus(self.n, variable("first_column"))))),
+            *body,
+        )
+        if self.reach == self.width:
+            return [Set(("strip",), number(0)), *made]
+        stop = Call("min", (number(self.reach), minus(self.n, variable("task_column"))))
+        return [For("strip", number(0), stop, number(self.width), made)]
 
     # counting through several axes, without a division a step
 
@@ -202,6 +212,7 @@ class _Panels:
         known = binary("gt", variable("task"), variable("lo"))
         whole = number(schedule.depth)
         later = times(minus(variable("parts"), plus(variable("part"), number(1))), whole)
+        pieces = [] if found.transposed else self._pieces()
         return [
             *self._beginning(),
             Set(("parts",), ceil_div(self.depth, schedule.depth)),
@@ -210,8 +221,11 @@ class _Panels:
                 Set(("start",), Call("max", (minus(variable("stop"), whole), number(0)))),
                 Set(("terms",), minus(variable("stop"), variable("start"))),
                 If(operation("and", (once, known), boolean), (), tuple(tables)),
-                Do(self._pack()),
-                For("block", number(0), variable("rows"), number(schedule.rows), tuple(self._block())),
+                *self._panels((
+                    *pieces,
+                    Do(self._pack()),
+                    For("block", number(0), variable("rows"), number(schedule.rows), tuple(self._block())),
+                )),
             )),
         ]  # fmt: skip
 
@@ -224,7 +238,7 @@ class _Panels:
 
             return self._each_vector(begun)
         nothing = Write("tile", variable("place"), self._zeros(), self.dtype, "v")
-        stop = times(number(self.chunk), number(self.width))
+        stop = times(number(self.chunk), number(self.reach))
         return [If(binary("le", self.depth, number(0)), (For("place", number(0), stop, number(LANES), (nothing,)),))]
 
     def _pack(self) -> Call:
@@ -243,17 +257,14 @@ class _Panels:
     def _block(self) -> list[Statement]:
         """One register tile: the sums of its terms, stored or, if there were terms before, added."""
         schedule, found, code = self.schedule, self.found, self.code
-        first = Call(f"at_{code}", (variable(str(found.a.source)), variable("a_first")))
         valid = Call("min", (number(schedule.rows), minus(variable("rows"), variable("block"))))
-        place = Call(f"at_{code}", (variable("tile"), times(variable("block"), number(self.width))))
-        rows_at = Call("at_i64", (variable("row_at"), variable("block")))
+        inside = plus(times(variable("strip"), number(self.chunk)), times(variable("block"), number(self.width)))
+        place = Call(f"at_{code}", (variable("tile"), inside))
 
         def of(vectors: int) -> tuple[Statement, ...]:
-            operands = (
-                first, variable("valid"), variable("table"), variable("a_at"), variable("panel"), number(self.width),
-                variable("terms"),
-            )  # fmt: skip
-            sums = Call(f"tile_at_{code}_{schedule.rows}x{vectors}", operands, self.dtype)
+            panel = (variable("panel"), number(self.width), variable("terms"))
+            name = f"tile_{'' if self.even else 'at_'}{code}_{schedule.rows}x{vectors}"
+            sums = Call(name, (*self._left(), *panel), self.dtype)
             earlier = number(1) if found.result in self.begun else variable("start")
             spilled = Do(Call(f"spill_sum_{code}", (variable("there"), earlier, sums)))
             return (Set(("pitch",), number(vectors * LANES)), spilled)
@@ -262,10 +273,21 @@ class _Panels:
         whole = of(schedule.vectors)
         return [
             Set(("valid",), valid),
-            Set(("table",), rows_at),
             Set(("there",), place),
             *(whole if schedule.vectors == 1 else (If(narrow, of(1), whole),)),
         ]
+
+    def _left(self) -> tuple[Value, Value, Value, Value]:
+        """The first operand of a tile: where it begins, its rows, and their places and those of its terms, as steps or
+        as tables."""
+        a, source = self.found.a, variable(str(self.found.a.source))
+        if not self.even:
+            row_at = Call("at_i64", (variable("row_at"), variable("block")))
+            return Call(f"at_{self.code}", (source, variable("a_first"))), variable("valid"), row_at, variable("a_at")
+        a_row, a_term = (self.scope.step(a, axes[0]) for axes in (self.found.rows, self.found.summed))
+        row = times(plus(variable("first_row"), variable("block")), a_row)
+        first = plus(variable("a_first"), row, times(variable("start"), a_term))
+        return Call(f"at_{self.code}", (source, first)), variable("valid"), a_row, a_term
 
     # what follows the sums
 
@@ -291,9 +313,10 @@ class _Panels:
             pitch = [If(narrow, (Set(("pitch",), number(LANES)),), (Set(("pitch",), number(self.width)),))]  # type: ignore[list-item]
         block = binary("floordiv", variable("row"), number(schedule.rows))
         inside = binary("mod", variable("row"), number(schedule.rows))
-        line = plus(times(block, number(schedule.rows * self.width)), times(inside, variable("pitch")))
+        tiles = plus(times(variable("strip"), number(self.chunk)), times(block, number(schedule.rows * self.width)))
+        line = plus(tiles, times(inside, variable("pitch")))
         flat = plus(variable("first_row"), variable("row"))
-        return [
+        return self._panels((
             *pitch,
             For("row", number(0), variable("rows"), number(1), (
                 *point_of(found.rows, sizes, flat),
@@ -304,7 +327,7 @@ class _Panels:
                     If(whole, tuple(self._vector(body, FULL)), tuple(self._vector(body, variable("lanes")))),
                 )),
             )),
-        ]  # fmt: skip
+        ))  # fmt: skip
 
     def _vector(self, body: Callable[[Scope, Value], list[Statement]], lanes: Value | None) -> list[Statement]:
         found = self.found

@@ -7,6 +7,9 @@ error of evaluations in which every operand and every result of every op is off 
 follows the conditioning of the graph, so neither a cancelling sum nor a long chain needs a tolerance of its
 own. Integers and bools must be exact.
 
+A sum of n products, one after the other, rounds its partial sums, which a product of the same numbers elsewhere need
+not: a random walk, of n·u/√6 times the terms' root mean square (Higham 2002, section 4.2, in the mean).
+
 Rows that are added one by one to the same row are many roundings, not one: up to n·u·(|base| + Σ|values|) for
 n additions of unit roundoff u (Higham 2002, section 4.2). A weight and the sum that is taken from it may be
 one such chain (see passes/sparse), so the bound holds for the difference, too.
@@ -35,6 +38,7 @@ from flowgraph.ops.scan import Scan, rebuilt
 FACTOR = 8.0  # of the reference's own error
 ULPS = 4.0
 SAMPLES = 8  # of rounding errors, where the reference itself was lucky
+DEVIATIONS = 4.0  # of the error of a sum of products from its mean, which a large result may well have somewhere
 
 
 class Oracle:
@@ -221,6 +225,10 @@ def _additions(node: Node, found: Mapping[Tensor, np.ndarray], sums: Sums) -> np
         (x,) = operands
         terms = x.size // max(1, int(np.prod(np.delete(x.shape, op.axes))))
         return op.reference(np.abs(x)) * (min(terms, 512) + terms / 512) / 2
+    if op.family == "contraction":
+        terms = op.reference(*map(np.ones_like, operands))
+        squares = op.reference(*map(np.square, operands))
+        return DEVIATIONS * np.sqrt(np.minimum(terms, 256) / 6 * squares)
     place = next((k for k, t in enumerate(node.inputs) if t in sums), None)
     if place is None or not isinstance(op, (Add, Subtract, Multiply, Negative)):
         return None
