@@ -33,6 +33,8 @@ def run(main: Main) -> None:
     (asked.out / "results.json").write_text(text + "\n", encoding="utf-8")
     print(text)
 
+COLORS = ("#2a6f97", "#d1495b", "#66a182", "#edae49", "#6c4f9c", "#777777", "#8c564b")
+
 
 def figure(rows: int = 1, columns: int = 1, width: float = 4.0, height: float = 3.0, **settings: Any) -> Any:
     """A figure and its axes, as of `matplotlib.pyplot.subplots`; each of the axes is `width` by `height` inches."""
@@ -47,7 +49,7 @@ def figure(rows: int = 1, columns: int = 1, width: float = 4.0, height: float = 
         "font.family": "sans-serif",
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "axes.prop_cycle": plt.cycler(color=["#2a6f97", "#d1495b", "#66a182", "#edae49", "#6c4f9c", "#777777", "#8c564b"]),
+        "axes.prop_cycle": plt.cycler(color=COLORS),
     })  # fmt: skip
     return plt.subplots(rows, columns, figsize=(width * columns, height * rows), constrained_layout=True, **settings)
 

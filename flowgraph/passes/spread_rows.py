@@ -14,13 +14,13 @@ from flowgraph.graph.graph import Graph, rewrite
 from flowgraph.graph.tensor import Node, Tensor, apply
 from flowgraph.ops.contraction import Mul
 from flowgraph.ops.pieces import Pad
-from flowgraph.ops.scan import Body, Scan, moved, operands, slot
+from flowgraph.ops.scan import Body, Scan, moved, slot
 from flowgraph.ops.slicing import Slice
 from flowgraph.passes.loops import inside
 
 LINE = 64  # bytes
-# Bytes: the number of rows times the power of two in their length, at most. A second-level cache of 1 MiB or more, of 16
-# lines a place, then keeps all pieces (measured: docs/performance.md).
+# Bytes: the number of rows times the power of two in their length, at most. A second-level cache of 1 MiB or more with
+# 16 lines a place then keeps all pieces (measured: docs/performance.md).
 MOST = 2**20
 
 
@@ -59,13 +59,17 @@ def _spread(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None
 
 def _meets(weights: Tensor, body: Body) -> bool:
     """Whether a given value is nothing but the second factor of products, with rows that meet in caches."""
-    if weights.type.rank != 2 or not all(isinstance(n, int) for n in weights.shape):
+    if weights.type.rank != 2:
         return False
     rows, columns = weights.shape
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        return False
     length = columns * weights.dtype.itemsize
     if rows * (length & -length) <= MOST:
         return False
     readers = body.graph.consumers().get(weights, [])
-    return weights not in body.graph.roots and bool(readers) and all(
-        isinstance(n.op, Mul) and n.inputs[1] is weights and n.inputs[0] is not weights for n in readers
+    return (
+        weights not in body.graph.roots
+        and bool(readers)
+        and all(isinstance(n.op, Mul) and n.inputs[1] is weights and n.inputs[0] is not weights for n in readers)
     )

@@ -31,7 +31,5 @@ def begun_sums(kernel: Kernel, *more: str) -> tuple[Kernel, dict[str, Expr]]:
                     return Let(let.name, terms)
         return let
 
-    nests = tuple(
-        nest if nest.axes else replace(nest, lets=tuple(map(continued, nest.lets))) for nest in kernel.nests
-    )
+    nests = tuple(nest if nest.axes else replace(nest, lets=tuple(map(continued, nest.lets))) for nest in kernel.nests)
     return (replace(kernel, nests=nests), found) if found else (kernel, {})

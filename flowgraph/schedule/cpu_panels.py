@@ -2,9 +2,9 @@
 of columns.
 
 Comes in: a kernel's sum of products at affine places, and `Panels`. Goes out: L for a range of tasks. A task computes
-some rows of some columns of one point of the other axes, some terms at a time: panel by panel, its columns of the second
-operand are packed, and stay in the cache while all rows use them. Where a row or a term lies in the first operand is
-looked up in a table, unless they lie evenly. What the tables, the panel and the sums need is on the stack.
+some rows of some columns of one point of the other axes, some terms at a time: panel by panel, its columns of the
+second operand are packed, and stay in the cache while all rows use them. Where a row or a term lies in the first
+operand is looked up in a table, unless they lie evenly. What the tables, the panel and the sums need is on the stack.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from flowgraph.graph.size import evaluate as size_value
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.types import DType, TensorType, float32, float64
 from flowgraph.index_notation import COMPARISONS, LOGICAL, RANDOM, Apply, walk
-from flowgraph.ops.base import concrete
+from flowgraph.ops.base import Op, concrete
 from flowgraph.ops.elementwise import Add, Multiply, Negative, Subtract
 from flowgraph.ops.indexing import AddAlongAxis, ScatterAdd
 from flowgraph.ops.leaf import Constant, Parameter
@@ -164,7 +164,7 @@ def _values(
         local = noise if noise is not None and rounds(node) else None
         value = np.asarray(op.reference(*(_rounded(found[t], t.dtype, local) for t in node.inputs)))
         value = _rounded(value, tensor.dtype, local)
-        chain = _additions(node, found, sums) if noise is not None and tensor.dtype.is_float else None
+        chain = _additions(node, op, found, sums) if noise is not None and tensor.dtype.is_float else None
         if chain is not None and noise is not None:
             unit = float(np.finfo(tensor.dtype.numpy).eps) / 2
             bound = unit * chain / FACTOR  # times FACTOR again in `tolerance`: the bound is no estimate
@@ -211,11 +211,11 @@ def rounds(node: Node) -> bool:
 Sums = dict[Tensor, tuple[np.ndarray, np.ndarray]]  # (additions, sum of magnitudes) of an element
 
 
-def _additions(node: Node, found: Mapping[Tensor, np.ndarray], sums: Sums) -> np.ndarray | None:
+def _additions(node: Node, op: Op, found: Mapping[Tensor, np.ndarray], sums: Sums) -> np.ndarray | None:
     """Additions times magnitudes where an op may add scattered rows one by one; `sums` follows their
     multiples to the weight they are added to.
     """
-    op, operands = node.op, [found[t] for t in node.inputs]
+    operands = [found[t] for t in node.inputs]
     if isinstance(op, (ScatterAdd, AddAlongAxis)):
         base, ids, added = operands
         count = op.reference(np.zeros_like(base), ids, np.ones_like(added))
