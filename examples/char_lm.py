@@ -43,15 +43,22 @@ class Model:
         hidden, state = self.lstm(fg.transpose(self.embedding(x), (1, 0, 2)), state=state)
         return self.output(fg.reshape(fg.transpose(hidden, (1, 0, 2)), (-1, self.units))), state
 
-    def step_by_step(self, name: str, streams: int) -> tuple[fg.Tensor, State, dict[fg.Tensor, fg.Tensor]]:
+    def step_by_step(
+        self, name: str, streams: int, anew: float = 0.0
+    ) -> tuple[fg.Tensor, State, dict[fg.Tensor, fg.Tensor]]:
         """Cost of a piece; the state that it begins with, kept in parameters; and their updates, its state at the end.
 
-        No gradient goes back beyond a piece: truncated backpropagation (Williams and Peng 1990).
+        No gradient goes back beyond a piece: truncated backpropagation (Williams and Peng 1990). A share `anew` of
+        pieces, at random, begins with an empty state, as texts do.
         """
         x, y = (fg.input(n, ("time", streams), "int32") for n in ("x", "y"))
         with fg.scope(name):
             state = tuple(fg.parameter(n, (streams, self.units)) for n in ("h", "c"))
-        logits, new = self(x, state)
+        begin = state
+        if anew:
+            goes_on = fg.random.uniform((streams, 1)) >= anew
+            begin = tuple(fg.where(goes_on, part, 0.0) for part in state)
+        logits, new = self(x, begin)
         return fg.mean(fg.cross_ent_of_softmax(logits, fg.ravel(y))), state, dict(zip(state, new, strict=True))
 
     def sampler(self, length: int) -> fg.Program:
@@ -182,14 +189,14 @@ def texts(quick: bool) -> dict[str, str]:
 
 
 def main(quick: bool, out: Path) -> Results:
-    units, streams, piece, epochs = (64, 16, 32, 6) if quick else (512, 32, 64, 4)
+    units, streams, piece, epochs = (64, 16, 32, 6) if quick else (512, 32, 64, 3)
     text = texts(quick)
     vocabulary = Vocabulary.of(text["train"], special=[] if not quick else sorted(set(text["last_part"])))
     ids = {name: vocabulary.ids(content) for name, content in text.items()}
     judged = {name: numbers for name, numbers in ids.items() if name != "train"}
 
     model = Model(len(vocabulary), units)
-    cost, _, updates = model.step_by_step("carried", streams)
+    cost, _, updates = model.step_by_step("carried", streams, anew=0.02)
     data = as_streams(ids["train"], streams)
     steps = epochs * -(-len(data["x"]) // piece)
     rate = fg.optim.Warmup(steps // 40, fg.optim.Cosine(0.005 if quick else 0.003, steps=steps))

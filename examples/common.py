@@ -33,6 +33,7 @@ def run(main: Main) -> None:
     (asked.out / "results.json").write_text(text + "\n", encoding="utf-8")
     print(text)
 
+
 COLORS = ("#2a6f97", "#d1495b", "#66a182", "#edae49", "#6c4f9c", "#777777", "#8c564b")
 
 

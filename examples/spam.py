@@ -1,7 +1,7 @@
 """Spam or not: a sequence is classified by an LSTM whose states are pooled by their maximum over time.
 
 In full: SpamAssassin's mails (`load_spam`), of which only subject and body are read, and equal bodies are on one side.
-The LSTM reads the first 200 tokens. Beside it a bag of words: logistic regression by which words the whole mail has,
+The LSTM reads the first 300 tokens and the last 100. Beside it a bag of words: logistic regression by which words the whole mail has,
 which is a network, too: a number for each word, looked up and added. Quick: generated mails.
 """
 
@@ -17,7 +17,7 @@ import flowgraph as fg
 from examples.common import Results, figure, run, save
 from flowgraph.datasets import Vocabulary, buckets, pad, shuffled_buckets, words
 
-FIRST = 200  # tokens that the LSTM reads
+FIRST, LAST = 300, 100  # tokens that the LSTM reads
 BOUNDS = (32, 64, 128, 256, 512, 1024, 8192)
 SUBJECT, BODY = "<subject>", "<body>"
 
@@ -87,6 +87,11 @@ def mails(part: Sequence[fg.datasets.Mail]) -> Mails:
     return Mails(tokens, np.array([mail.spam for mail in part], np.float32))
 
 
+def ends(tokens: Sequence[str]) -> Sequence[str]:
+    """What the LSTM reads of a mail: a long one's beginning and end."""
+    return tokens if len(tokens) <= FIRST + LAST else [*tokens[:FIRST], *tokens[-LAST:]]
+
+
 def generated(count: int, seed: int) -> Mails:
     """Mails of a vocabulary of 300 words and of two kinds of eight more words: spam has one kind more often."""
     rng = np.random.default_rng(seed)
@@ -116,14 +121,14 @@ def main(quick: bool, out: Path) -> Results:
         bag.fit(sets[0], train.spam, epoch)
     strongest = np.argsort(weights.value[:, 0])
 
-    beginnings = [[vocabulary.ids(m[:FIRST]) for m in part.tokens] for part in (train, test)]
-    steps = epochs * sum(-(-len(rows) // 32) for rows in buckets(list(map(len, beginnings[0])), BOUNDS).values())
+    read = [[vocabulary.ids(ends(m)) for m in part.tokens] for part in (train, test)]
+    steps = epochs * sum(-(-len(rows) // 32) for rows in buckets(list(map(len, read[0])), BOUNDS).values())
     curves = np.zeros((seeds, epochs))
     for seed in range(seeds):
         network = lstm(len(vocabulary), size, hidden, seed, fg.optim.Cosine(rate, steps=steps))
         for epoch in range(epochs):
-            network.fit(beginnings[0], train.spam, epoch)
-            curves[seed, epoch] = right(network(beginnings[1]), test.spam)
+            network.fit(read[0], train.spam, epoch)
+            curves[seed, epoch] = right(network(read[1]), test.spam)
             print(f"seed {seed}, epoch {epoch + 1}: {curves[seed, epoch]:.4f} of the test mails", flush=True)
 
     by_words = right(bag(sets[1]), test.spam)
@@ -134,7 +139,7 @@ def main(quick: bool, out: Path) -> Results:
         "majority": float(max(test.spam.mean(), 1 - test.spam.mean())),
         "mails": {"train": len(train.spam), "test": len(test.spam)},
         "vocabulary": len(vocabulary),
-        "cut": float(np.mean([len(m) > FIRST for m in train.tokens])),
+        "cut": float(np.mean([len(m) > FIRST + LAST for m in train.tokens])),
         "spam_words": vocabulary.decode(strongest[::-1][:12]),
         "other_words": vocabulary.decode(strongest[:12]),
     }
