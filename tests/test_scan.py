@@ -536,6 +536,46 @@ def test_a_segments_sum_goes_on_from_what_was_carried() -> None:
         assert segments.inputs[k].op.name in ("mul", "sum"), "the gradient of what is left over"
 
 
+def test_a_sum_begins_with_no_users_value() -> None:
+    """Which may be so large that no term would change it."""
+    x = fg.input("x", ("time",))
+    large = fg.parameter("large", (1000,), np.full(1000, 10.0))
+    total, _ = fg.scan(lambda s, v: (s + 1e-3 * v, None), fg.constant(0.0), x, checkpoint=50)
+    rows, _ = fg.scan(lambda s, v: (s + fg.sum(1e-3 * v * large), None), fg.constant(1e6), x)
+    program = fg.compile(outputs=[fg.sum(large * large) + total, rows], device="cpu")
+    first, second = program(x=np.full(10_000, 0.5, np.float32))
+    assert abs(first - 100_005) < 0.01 and abs(second - 1_050_000) < 30
+
+
+@pytest.mark.parametrize("how", [{}, {"checkpoint": 2}], ids=["plain", "checkpoint"])
+def test_what_is_stacked_twice_given_or_carried_is_stacked(how: dict[str, int]) -> None:
+    x, w = fg.input("x", (5, 3, 3)), fg.parameter("w", (3, 3), 2 * np.eye(3, dtype=np.float32))
+
+    def step(h: fg.Tensor, e: fg.Tensor) -> Any:
+        n = fg.tanh(h + e)
+        return n, (n, n, fg.tanh(h + e), w, n @ w, h, e)
+
+    _, stacks = fg.scan(step, fg.constant(np.zeros((3, 3), np.float32)), x, **how)
+    fed = np.random.default_rng(0).normal(size=(5, 3, 3)).astype(np.float32)
+    n, same, equal, given, product, carried, element = fg.compile(outputs=list(stacks), device="cpu")(x=fed)
+    expected = [np.zeros((3, 3), np.float32)]
+    for e in fed:
+        expected.append(np.tanh(expected[-1] + e))
+    for found in (n, same, equal):
+        np.testing.assert_allclose(found, expected[1:], rtol=1e-5)
+    np.testing.assert_allclose(carried, expected[:-1], rtol=1e-5)
+    np.testing.assert_array_equal(element, fed)
+    np.testing.assert_array_equal(given, np.broadcast_to(w.value, (5, 3, 3)))
+    np.testing.assert_allclose(product, 2 * np.array(expected[1:]), rtol=1e-5)
+
+
+def test_a_sum_of_nothing_that_is_stacked_needs_no_stack() -> None:
+    """Numbers drawn and added up in each turn: one turn's memory, however many turns."""
+    total, _ = fg.scan(lambda s, _: (s + fg.sum(fg.random.normal((1000,))), None), fg.constant(0.0), length="turns")
+    arena = fg.compile(outputs=[total], device="cpu").memory({"turns": 10_000}).arena
+    assert arena is not None and arena < 500_000
+
+
 @pytest.mark.parametrize("terms", [3, 256, 300])
 @pytest.mark.parametrize("columns", [5, 48])
 @pytest.mark.parametrize("path", ["cpu", "cuda"])

@@ -20,6 +20,8 @@ from flowgraph.ops.scan import Body, Scan, moved
 from flowgraph.passes.fold import scalar_value
 from flowgraph.passes.loops import inside
 
+TERM_BY_TERM = (Mul, Einsum, Sum)
+
 
 def continue_sums(graph: Graph) -> Graph:
     """Let the sums of loops begin where others end."""
@@ -51,7 +53,7 @@ def _added(carry: Tensor, new: Tensor) -> Tensor:
         return new
     first, second = new.node.inputs
     term = second if first is carry else first
-    if not isinstance(term.op, (Mul, Einsum, Sum)) or not term.dtype.is_float:
+    if not isinstance(term.op, TERM_BY_TERM) or not term.dtype.is_float:
         return new
     with origins.at(new.origin.by("continue_sums")):
         made = Accumulate()(carry, term)
@@ -60,22 +62,31 @@ def _added(carry: Tensor, new: Tensor) -> Tensor:
 
 
 def _begins_with_zeros(graph: Graph) -> tuple[Node, Node, int] | None:
-    """An addition, one of whose operands is what a loop's carry ends with, the loop, and the number of the carry: it
-    begins with zeros, turns only add to it, nothing else reads the end, and the other operand does not wait for the
-    loop."""
+    """An addition of a gradient of what is left over, and what a loop over segments has summed up, beginning with zeros;
+    the loop, and the number of that carry. Nothing else reads the loop's sum, and the other does not wait for the loop.
+
+    Nothing but another sum over turns may be begun with: to a large number small terms are not added one by one.
+    """
     consumers, roots = graph.consumers(), set(graph.roots)
     for node in graph.nodes():
-        if not isinstance(node.op, Add):
+        if not isinstance(node.op, Add) or "backward" not in node.origin.passes:
             continue
         for end, other in (node.inputs, node.inputs[::-1]):
             loop = end.node
-            if not isinstance(loop.op, Scan) or end in roots or consumers[end] != [node]:
+            over_segments = isinstance(loop.op, Scan) and loop.op.frugal and _is_over_turns(other)
+            if not over_segments or end in roots or consumers[end] != [node]:
                 continue
             carry = loop.outputs.index(end)
             is_sum = carry < len(loop.op.inner.carries) and _is_sum(loop.op.inner, carry)
             if is_sum and scalar_value(loop.inputs[carry]) == 0 and loop not in topological([other]):
                 return node, loop, carry
     return None
+
+
+def _is_over_turns(tensor: Tensor) -> bool:
+    """Whether a value is a gradient's sum over the turns of a loop, taken out of it."""
+    passes = tensor.node.origin.passes
+    return isinstance(tensor.op, TERM_BY_TERM) and "hoist" in passes and "backward" in passes
 
 
 def _is_sum(body: Body, number: int) -> bool:

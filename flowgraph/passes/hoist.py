@@ -5,7 +5,7 @@ product. After it: products of what turns make that no other turn reads; and sum
 the gradient of weights: one product of all turns' rows. What these read is stacked.
 
 Only contractions and lookups are worth the memory of a stack; with them goes what they are computed from, and what is
-made of them point by point. A frugal loop stays as it is.
+made of them point by point. A plain sum goes along where what it adds is stacked anyway. A frugal loop stays as it is.
 """
 
 from __future__ import annotations
@@ -105,6 +105,9 @@ def _sums(node: Node, inputs: Results) -> Results | None:
             alone = reads.count(carry) == 1 and carry not in roots and roots.count(new) == 1
             if alone and factors is not None and carry not in factors and not set(factors) & set(body.given):
                 terms[carry] = term
+    products = {t: term for t, term in terms.items() if not isinstance(term.op, Sum)}
+    stacked = {*body.elements, *body.emits, *(t for term in products.values() for t in _factors(term) or ())}
+    terms = {t: term for t, term in terms.items() if t in products or term.node.inputs[0] in stacked}
     if not terms:
         return None
     kept = [k for k, carry in enumerate(body.carries) if carry not in terms]
@@ -144,7 +147,7 @@ def _after(node: Node, inputs: Results) -> Results | None:
     needs = [t for each in moving for t in each.inputs if t.node not in moving]
     smaller = dataclasses.replace(body, emits=tuple(t for t in body.emits if t.node not in moving))
     made, emits, known = _stacking(op, smaller, inputs, needs)
-    stacked = set(known)
+    stacked = set(known) - set(body.given)
     known |= dict(zip(body.given, inputs[len(body.carries) + len(body.elements) :], strict=True))
     for each in moving:
         result = _over_turns(each, known, stacked, op.length)

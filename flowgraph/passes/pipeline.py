@@ -39,7 +39,7 @@ def before_differentiation(graph: Graph, targets: Sequence[Tensor]) -> Graph:
     """
     stable = stabilise(graph, keep=frozenset(targets))
     stable = look_up_one_hot(stable, keep=frozenset(stable.outputs[1:]))
-    for function in (inside((*SIMPLIFY, stabilise, hoist_lookups), "simplify_bodies"), tidy_loops, hoist_lookups):
+    for function in (inside((*SIMPLIFY, stabilise, tidy_loops, hoist_lookups), "simplify_bodies"), tidy_loops, hoist_lookups):
         stable = function(stable)
     return stable
 
@@ -51,7 +51,7 @@ OPTIMISE: tuple[Pass, ...] = (
     *SIMPLIFY,
     stabilise,
     look_up_one_hot,
-    inside((*SIMPLIFY, stabilise, hoist), "simplify_bodies"),
+    inside((*SIMPLIFY, stabilise, tidy_loops, hoist), "simplify_bodies"),
     tidy_loops,
     hoist,
     *SIMPLIFY,
@@ -66,7 +66,7 @@ OPTIMISE: tuple[Pass, ...] = (
     join_pads,
     expand_composites,
     *SIMPLIFY,
-    inside((guard_indices, join_pads, expand_composites, *SIMPLIFY), "optimise_bodies"),
+    inside((guard_indices, join_pads, expand_composites, *SIMPLIFY, tidy_loops), "optimise_bodies"),
     eliminate_common_subexpressions,
     tidy_loops,
     spread_rows,

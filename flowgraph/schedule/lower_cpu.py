@@ -181,6 +181,15 @@ def _long_sums(nest: Nest, extent: Size) -> list[Reduction]:
     return [r for r in nest.reductions if r.combiner == "sum" and r.value.dtype.is_float]
 
 
+def _sums_in_blocks(scope: Scope, nest: Nest) -> list[Reduction]:
+    """The long sums of vectors, those over several axes, one of which may be long, and those that begin with a value, to
+    which small terms must not be added one by one."""
+    if not nest.axes:
+        return []
+    long = _long_sums(nest, nest.axes[-1].extent if len(nest.axes) == 1 else BLOCK + 1)
+    return [*long, *(r for r in nest.reductions if r.name in scope.begun and r not in long)]
+
+
 def _zero(dtype: DType) -> Value:
     return Call(f"splat_{dtype.code}", (Const(0.0, dtype),), dtype)
 
@@ -199,13 +208,15 @@ def _in_blocks(
     `sums` are (total, the block's own sum, dtype).
     """
     block, stop = f"{axis.name}_block", f"{axis.name}_stop"
-    body = [
-        *(Set((part,), Const(0.0, dtype) if scalar else _zero(dtype)) for _, part, dtype in sums),
-        Set((stop,), Call("min", (plus(variable(block), number(length)), extent))),
-        *inner(variable(block), variable(stop)),
-        *(Set((total,), operation("add", (Var(total, dtype), Var(part, dtype)), dtype)) for total, part, dtype in sums),
+    start = [Set((part,), Const(0.0, dtype) if scalar else _zero(dtype)) for _, part, dtype in sums]
+    end = [
+        Set((total,), operation("add", (Var(total, dtype), Var(part, dtype)), dtype)) for total, part, dtype in sums
     ]
-    return [For(block, number(0), extent, number(length), tuple(body))]
+    if isinstance(axis.extent, int) and axis.extent <= length:
+        return [*start, *inner(number(0), extent), *end]
+    last = Set((stop,), Call("min", (plus(variable(block), number(length)), extent)))
+    body = (*start, last, *inner(variable(block), variable(stop)), *end)
+    return [For(block, number(0), extent, number(length), body)]
 
 
 def _lane_loops(lane: Axis, start: Value, stop: Value, step: Step) -> list[Statement]:
@@ -361,7 +372,7 @@ def _needed(nest: Nest, known: Sequence[Let]) -> list[Let]:
 def _across_nest(scope: Scope, nest: Nest, early: frozenset[str] = frozenset()) -> list[Statement]:
     if nest.running:
         return _running_nest(scope, nest)
-    sums = _long_sums(nest, nest.axes[-1].extent) if nest.axes else []
+    sums = _sums_in_blocks(scope, nest)
     before: list[Statement] = []
     inner: list[Statement] = [*scope.lets(nest, early)]
     for r in nest.reductions:

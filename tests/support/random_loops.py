@@ -11,7 +11,8 @@ COVERED = {"scan", "slot", "turn_states", "lengths", "accumulate"}
 
 
 def loop(g: Any) -> Tensor | None:
-    """A state that every turn changes smoothly, perhaps by a matrix, a lookup or a draw; perhaps a sum beside it."""
+    """A state that every turn changes smoothly, perhaps by a matrix, a lookup or a draw; perhaps a sum beside it. What
+    is stacked may be stacked twice, carried, or given."""
     x = g.any_float(at_least=1)
     element, dtype = x.shape[1:], x.dtype.name
     start = g.new_float(element, -1, 1, dtype)
@@ -24,6 +25,7 @@ def loop(g: Any) -> Tensor | None:
     sums = g.random.random() < 0.4
     state = g.state() if g.random.random() < 0.15 else None
     stream = len(g.values)
+    again = g.random.choice(("kept", "carry", "element", "weight"))
     how = {"reverse": g.random.random() < 0.3}
     if g.random.random() < 0.25:
         how["checkpoint"] = g.random.choice((1, 2, 3))
@@ -41,13 +43,14 @@ def loop(g: Any) -> Tensor | None:
         kept = new if other is None else contraction.mul(new, other)
         if total is not None:
             total = elementwise.add(total, contraction.mul(shape.transpose(h), x) if len(element) == 2 else new)
-        return (new, total), (kept, reduce.sum(elementwise.multiply(new, h)))
+        last = {"kept": kept, "carry": h, "element": x, "weight": x if weight is None else weight}[again]
+        return (new, total), (kept, reduce.sum(elementwise.multiply(new, h)), last)
 
     total = None
     if sums:
         total = g.new_float((element[1], element[1]) if len(element) == 2 else element, -1, 1, dtype)
-    (last, total), (kept, energy) = scan.scan(step, (start, total), (x, ids), **how)
-    results = [t for t in (last, total, kept, energy) if t is not None]
+    (last, total), stacked = scan.scan(step, (start, total), (x, ids), **how)
+    results = [t for t in (last, total, *stacked) if t is not None]
     g.random.shuffle(results)
     for extra in results[2:]:
         if g.fits(extra):
