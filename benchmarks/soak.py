@@ -78,7 +78,7 @@ class Use:
         self.stepping += time.perf_counter() - start
         self.steps += 2 * 2048 // 32
         # What a fit has recorded is the user's to keep, and grows with every epoch; here it would only hide a leak.
-        self.fixed.history.replace([], [])
+        self.fixed.history.replace([], np.empty(0))
         self.fixed.evaluate(self.data, int(self.dice.integers(1, 300)))
         self.fixed.predict(self.logits, {"x": self.data["x"]}, int(self.dice.integers(100, 2000)))
         self.new_model()

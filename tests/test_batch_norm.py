@@ -115,6 +115,32 @@ def test_frozen_averages_stay_where_they_are() -> None:
         trainer_of(model()[2], freeze=["norm/scale", "norm/shift", "out/*"])
 
 
+def test_with_frozen_averages_training_is_by_them_as_use_is() -> None:
+    layer, _, cost = model()
+    layer.mean.value, layer.variance.value = X.mean(0), X.var(0)
+    watched = fg.Diagnostics({"cost": cost})
+    trainer = trainer_of(cost, freeze="norm/*", diagnostics=watched)
+    trainer.fit(DATA, epochs=1, batch_size=16, progress=False)
+    before = trainer.evaluate(DATA)["loss"]
+    history = trainer.fit(DATA, epochs=1, batch_size=64, progress=False)
+    np.testing.assert_allclose(history[-1]["loss"], before, rtol=1e-5)
+
+
+def test_the_best_epochs_averages_are_put_back_with_its_weights() -> None:
+    layer, _, cost = model()
+
+    class Seen(fg.Callback):
+        means: list[np.ndarray] = []
+
+        def on_epoch_end(self, trainer: fg.Trainer, row: Any) -> None:
+            self.means.append(layer.mean.value)
+
+    seen, early = Seen(), fg.EarlyStopping("loss", patience=2, mode="max")  # of a falling cost the first is best
+    trainer_of(cost).fit(DATA, epochs=9, batch_size=16, progress=False, callbacks=[seen, early])
+    assert len(seen.means) == 3
+    np.testing.assert_array_equal(layer.mean.value, seen.means[0])
+
+
 def test_with_accumulation_every_minibatch_counts() -> None:
     layer, _, cost = model(momentum=0.5)
     trainer_of(cost, accumulate=4).fit(DATA, epochs=1, batch_size=32, shuffle=False, progress=False)

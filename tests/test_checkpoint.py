@@ -218,7 +218,7 @@ def test_another_format_is_named(tmp_path: Path) -> None:
 
     metadata = {"format": "99", "about": json.dumps({}), "sha256": ""}
     (tmp_path / "a").write_bytes(save({"w": np.ones(1)}, metadata))
-    with pytest.raises(CheckpointError, match="it has format 99, this version reads 2"):
+    with pytest.raises(CheckpointError, match="it has format 99, this version reads 3"):
         checkpoint.read(tmp_path / "a")
 
 

@@ -76,6 +76,56 @@ def test_early_stopping_judges_each_fit_by_itself() -> None:
     assert len(made.fit(DATA, 20, 8, progress=False, callbacks=early)) == 6
 
 
+def test_what_is_large_or_small_must_be_said_unless_a_name_says_it() -> None:
+    cost, _ = model()
+    made = fg.Trainer(cost, fg.optim.SGD(0.01), {"mae": fg.sqrt(cost), "accuracy": cost}, device="reference")
+    with pytest.raises(GraphError, match="'mae': is a small one good, or a large one"):
+        made.fit(DATA, 1, progress=False, callbacks=fg.EarlyStopping("mae"))
+    made.fit(DATA, 1, progress=False, callbacks=[fg.EarlyStopping("mae", mode="min"), fg.EarlyStopping("accuracy")])
+
+
+def test_a_plateau_never_raises_the_learning_rate() -> None:
+    made = trainer(rate=1e-4)
+    made.fit(DATA, 6, progress=False, callbacks=fg.ReduceOnPlateau("loss", patience=1, mode="max", least=1e-3))
+    assert made.learning_rate == pytest.approx(1e-4)
+    with pytest.raises(GraphError, match="least"):
+        fg.ReduceOnPlateau("loss", least=-1.0)
+    scheduled = fg.Trainer(model()[0], fg.optim.SGD(fg.optim.Cosine(0.1, steps=9)), device="reference")
+    with pytest.raises(GraphError, match="computed by the program"):
+        scheduled.fit(DATA, 1, progress=False, callbacks=fg.ReduceOnPlateau("loss"))
+    assert len(scheduled.history) == 0
+
+
+def test_diagnostics_are_no_callback_and_a_callback_may_be_one_that_has_items() -> None:
+    class Walked(fg.Callback):
+        def __iter__(self) -> object:
+            return iter("ab")
+
+    trainer().fit(DATA, 1, progress=False, callbacks=Walked())
+    with pytest.raises(GraphError, match="diagnostics are part of the training step"):
+        trainer().fit(DATA, 1, progress=False, callbacks=fg.Diagnostics({"cost": model()[0]}))
+
+
+def test_the_losses_of_a_checkpoint_are_arrays_and_what_json_cannot_hold_is_refused(tmp_path: Path) -> None:
+    """A header of text has a limit, which millions of steps would meet."""
+    first = trainer()
+    first.fit(DATA, 3, 8, progress=False)
+    arrays, about = first.state()
+    assert len(arrays["<history>losses"]) == 15 and "losses" not in about
+    first.save(tmp_path / "whole")
+    second = trainer()
+    second.load(tmp_path / "whole")
+    np.testing.assert_array_equal(second.history.losses, first.history.losses)
+
+    class Odd(fg.Callback):
+        def state(self) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+            return {}, {"best": np.float32(1)}
+
+    with pytest.raises(CheckpointError, match="JSON cannot hold"):
+        trainer().fit(DATA, 1, progress=False, callbacks=Odd(), checkpoint=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["whole"]
+
+
 def test_early_stopping_knows_which_columns_are_costs() -> None:
     cost, w = model()
     made = fg.Trainer({"fit": cost, "size": fg.sum(w * w)}, fg.optim.SGD(0.01), device="cpu")

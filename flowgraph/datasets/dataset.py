@@ -5,6 +5,7 @@ Comes in: arrays. Goes out: smaller data sets of the same kind. May not know whe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -71,16 +72,19 @@ class Dataset:
         chosen = examples if isinstance(examples, slice) else np.asarray(examples)
         return replace(self, arrays={name: array[chosen] for name, array in self.arrays.items()})
 
-    def split(self, seed: int, test: int) -> tuple[Self, Self]:
-        """(train, test): `test` examples drawn by `seed` are held out; the same on every machine and NumPy.
+    def split(self, seed: int, test: int | float) -> tuple[Self, Self]:
+        """(train, test): `test` examples, or such a fraction of all, rounded up, drawn by `seed` are held out; the same
+        on every machine and NumPy.
 
         The same examples in the same order as in scikit-learn's `train_test_split(..., test_size=test,
         random_state=seed)`, so that results can be compared; `RandomState` because its stream never changes.
         """
-        if not 0 < test < len(self):
+        if isinstance(test, float) and 0 < test < 1:
+            test = math.ceil(test * len(self))
+        if not isinstance(test, (int, np.integer)) or not 0 < test < len(self):
             raise DatasetError(
                 f"cannot hold out {test} of {len(self)} examples",
-                hint=f"ask for 1 to {len(self) - 1} of them",
+                hint=f"ask for 1 to {len(self) - 1} of them, or for a fraction between 0 and 1",
             )
         order = np.random.RandomState(seed).permutation(len(self))
         return self.take(order[test:]), self.take(order[:test])

@@ -154,7 +154,8 @@ def pad(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
     """(padded (n, T), lengths int32 (n,)): each sequence from the left, then `value` up to T.
 
-    T is `length`, or the length of the longest. DatasetError for no sequences, an empty one, or one longer than T.
+    T is `length`, or the length of the longest. DatasetError for no sequences, an empty one, one longer than T, or
+    numbers that `dtype` cannot hold.
 
     >>> pad([[5, 6, 7], [8]])
     (array([[5, 6, 7],
@@ -170,11 +171,16 @@ def pad(
             hint=f"cut it: sequence[:{length}]; or pad to at least {longest}",
         )
     padded = np.full((len(sequences), longest if length is None else length), value, dtype=dtype)
-    for row, sequence in zip(padded, sequences, strict=True):
+    for place, (row, sequence) in enumerate(zip(padded, sequences, strict=True)):
         numbers = np.asarray(sequence)
         if numbers.ndim != 1:
             raise DatasetError(f"a sequence of shape {numbers.shape} is not one of numbers")
-        row[: len(numbers)] = numbers
+        kept = numbers.astype(padded.dtype)
+        if padded.dtype.kind in "iu" and (kept != numbers).any():
+            lost = numbers[kept != numbers][0]
+            problem = f"{padded.dtype} cannot hold {lost}, of sequence {place}"
+            raise DatasetError(problem, hint=f"pad(..., dtype=np.{numbers.dtype})")
+        row[: len(numbers)] = kept
     return padded, lengths
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from flowgraph.graph.graph import Graph, rewrite
 from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.ops.averages import Averaged
 from flowgraph.passes.loops import inside
 
 
@@ -18,6 +21,15 @@ def inference(tensor: Tensor) -> Tensor:
 
     used = _used(Graph((tensor,)))
     return inside((_used,), "inference")(used).outputs[0]
+
+
+def with_averages(tensors: Sequence[Tensor], averages: Collection[Tensor]) -> tuple[Tensor, ...]:
+    """Tensors in which these running averages stand for the statistics that they are averages of."""
+
+    def rule(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        return (inputs[1],) if isinstance(node.op, Averaged) and node.inputs[1] in averages else None
+
+    return rewrite(Graph(tuple(tensors)), rule, "frozen averages").outputs
 
 
 def _used(graph: Graph) -> Graph:

@@ -51,7 +51,8 @@ def as_callbacks(given: Any) -> list[Callback]:
     """One callback or several, as a list; GraphError for what is none."""
     if given is None:
         return []
-    found = list(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else [given]
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Callback))
+    found = list(given) if several else [given]
     for callback in found:
         if not isinstance(callback, Callback):
             name = callback.__name__ if isinstance(callback, type) else ""
@@ -63,6 +64,9 @@ def as_callbacks(given: Any) -> list[Callback]:
     return found
 
 
+LARGE = ("acc", "auc", "f1", "precision", "recall")  # in the name of what is good if it is large
+
+
 class _Watch(Callback):
     """Watches one column of the history for getting better by more than `min_delta`."""
 
@@ -72,23 +76,35 @@ class _Watch(Callback):
         self.patience = whole_number(patience, "patience", least=1)
         require("min_delta", min_delta, low=0.0)
         self.monitor, self.min_delta, self.mode = monitor, min_delta, mode
-        self.sign = -1.0 if mode == "max" or (mode == "auto" and "loss" not in monitor) else 1.0
+        self.sign = -1.0 if mode == "max" else 1.0
         self.best, self.waited = float("inf"), 0
         self._resumed = False
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """A fit is judged by itself, unless it goes on with one that a checkpoint has."""
-        if self.mode == "auto" and self.monitor.removeprefix("val_") in trainer.cost_names:
-            self.sign = 1.0
         if self.monitor not in trainer.columns:
             raise GraphError(
                 f"{type(self).__name__} watches {self.monitor!r}, which the history does not have",
                 where=origins.here(),
                 hint=f"it has {listed(trainer.columns)}; val_... needs validation data",
             )
+        if self.mode == "auto":
+            self.sign = self._auto_sign(trainer)
         if not self._resumed:
             self._forget()
         self._resumed = False
+
+    def _auto_sign(self, trainer: Trainer) -> float:
+        name = self.monitor.removeprefix("val_")
+        if name in trainer.cost_names or "loss" in name:
+            return 1.0
+        if any(part in name.lower() for part in LARGE):
+            return -1.0
+        raise GraphError(
+            f"{type(self).__name__} watches {self.monitor!r}: is a small one good, or a large one?",
+            where=origins.here(),
+            hint="mode='min', or mode='max'",
+        )
 
     def _forget(self) -> None:
         self.best, self.waited = float("inf"), 0
@@ -112,7 +128,9 @@ class _Watch(Callback):
 class EarlyStopping(_Watch):
     """Stops a fit after `patience` epochs without a better `monitor`; then the best epoch's parameters are put back.
 
-    `mode` "auto" wants costs, and whatever has "loss" in its name, small, and any other column large.
+    Put back are trained parameters, running averages, and what `updates` of the trainer change. `mode` "auto" wants
+    costs, and whatever has "loss" in its name, small; accuracies, and whatever has "acc", "auc", "f1", "precision" or
+    "recall" in its name, large; of any other column it must be "min" or "max".
     """
 
     def __init__(
@@ -134,13 +152,13 @@ class EarlyStopping(_Watch):
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
         if self._improved(row):
             if self.restore_best:
-                self._kept = {w.op.label: w.value for w in trainer.parameters}
+                self._kept = {w.op.label: w.value for w in trainer.model_state}
         elif self.waited >= self.patience:
             trainer.stop()
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         if not history.interrupted:
-            for w in trainer.parameters:
+            for w in trainer.model_state:
                 if w.op.label in self._kept:
                     w.value = self._kept[w.op.label]
 
@@ -153,7 +171,8 @@ class EarlyStopping(_Watch):
 
 
 class ReduceOnPlateau(_Watch):
-    """Multiplies the learning rate by `factor` after `patience` epochs without a better `monitor`, down to `least`."""
+    """Multiplies the learning rate by `factor` after `patience` epochs without a better `monitor`, down to `least`. It
+    must be a number: GraphError, before anything is trained, for a schedule. `mode` is as of `EarlyStopping`."""
 
     def __init__(
         self,
@@ -166,9 +185,20 @@ class ReduceOnPlateau(_Watch):
     ) -> None:
         super().__init__(monitor, patience, min_delta, mode)
         require("factor", factor, above=0.0, below=1.0)
+        require("least", least, low=0.0)
         self.factor, self.least = factor, least
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        super().on_fit_begin(trainer)
+        if trainer.optimizer.number is None:
+            raise GraphError(
+                "ReduceOnPlateau sets the learning rate, and this one is computed by the program",
+                where=origins.here(),
+                hint="give the optimiser a number",
+            )
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
         if not self._improved(row) and self.waited >= self.patience:
-            trainer.learning_rate = max(trainer.learning_rate * self.factor, self.least)
+            rate = trainer.learning_rate
+            trainer.learning_rate = min(rate, max(rate * self.factor, self.least))
             self.waited = 0

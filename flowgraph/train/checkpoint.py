@@ -25,25 +25,33 @@ from flowgraph.errors import CheckpointError, InputError, listed, shown
 from flowgraph.graph import origin as origins
 from flowgraph.program import whole_number
 
-FORMAT = 2
+FORMAT = 3
 Arrays = dict[str, np.ndarray]
 
 
 def write(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
     """Write a checkpoint in place of what was there, all or nothing. `about` is what JSON can hold.
 
-    Raises CheckpointError where the file cannot be written; what was there before is then still there.
+    Raises CheckpointError where the file cannot be written, or `about` is more than JSON can hold; what was there
+    before is then still there.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save
 
     target = Path(path)
     kept = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-    text = json.dumps(about)
+    try:
+        text = json.dumps(about)
+    except (TypeError, ValueError) as error:
+        problem = f"cannot write {target}: JSON cannot hold what goes with the arrays: {error}"
+        hint = "a callback's state() gives arrays, and a dict of numbers, text, lists and dicts of Python's own"
+        raise CheckpointError(problem, where=origins.here(), hint=hint) from error
     metadata = {"format": str(FORMAT), "about": text, "sha256": _digest(kept, text)}
     part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
+        content = save(kept, metadata)
         with part.open("wb") as file:
-            file.write(save(kept, metadata))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
@@ -54,6 +62,8 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str
         hint = "" if target.parent.is_dir() else f"make the folder {target.parent} first"
         problem = f"cannot write {target}: {error.strerror or error}"
         raise CheckpointError(problem, where=origins.here(), hint=hint) from error
+    except SafetensorError as error:
+        raise CheckpointError(f"cannot write {target}: {error}", where=origins.here()) from error
 
 
 def read(path: str | Path) -> tuple[Arrays, dict[str, Any]]:

@@ -38,7 +38,7 @@ class History:
         """The table as a `pandas.DataFrame`, a row an epoch. Raises ImportError where pandas is not installed."""
         return as_frame(self.to_dict(), "history")
 
-    def replace(self, rows: Sequence[Row], losses: list[float]) -> None:
+    def replace(self, rows: Sequence[Row], losses: np.ndarray) -> None:
         """Become the history that was saved."""
         self.rows[:], self._losses = rows, [np.asarray(losses, np.float64)]
 

@@ -34,7 +34,7 @@ from flowgraph.graph.size import as_size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.averages import running_updates
 from flowgraph.ops.leaf import Parameter, as_tensor
-from flowgraph.passes.inference import inference
+from flowgraph.passes.inference import inference, with_averages
 from flowgraph.program import Program, whole_number
 from flowgraph.train import checkpoint as files
 from flowgraph.train.accumulate import accumulated
@@ -70,7 +70,8 @@ class Trainer:
     `cost` is a scalar, or one number an example, (batch,), as in the lecture's `C = crossEntOfSoftMaxY(A2)`:
     its mean is minimised. Several costs by name are added, multiplied by `loss_weights` where given. `weighted` makes
     the mean one by weights of examples and classes (see `fit`). `freeze` names parameters that stay as they are, as
-    tensors or by patterns of names. `detect_anomaly` names the op, its line and the step that first made anything NaN
+    tensors or by patterns of names; of a frozen running average training uses the value, not a minibatch's statistic.
+    `detect_anomaly` names the op, its line and the step that first made anything NaN
     or infinite. `accumulate` makes one update of the mean gradient of so many minibatches. `diagnostics` are
     filled with statistics of activations, parameters and gradients.
     `updates` are what else a training step changes, by parameter, as in `fg.compile`: the state that a recurrent
@@ -139,8 +140,12 @@ class Trainer:
         self._require_fit_to_sweep(others)
         moved = unfrozen(trainable(self.cost, others), freeze)
         averages = running_updates(self.cost)
+        if still := averages.keys() - set(moved):
+            self._use_averages(still, diagnostics)
+            averages = running_updates(self.cost)
         self._averages = {average: value for average, value in averages.items() if average in moved}
         self.parameters = [p for p in moved if p not in averages]
+        self.model_state = [*self.parameters, *self._averages, *others]
         if not self.parameters:
             raise GraphError("every parameter is frozen: there is nothing to train", where=origins.here())
         for p in moved:
@@ -175,6 +180,15 @@ class Trainer:
     def __repr__(self) -> str:
         names, rule = listed(p.op.label for p in self.parameters), type(self.optimizer).__name__
         return f"<Trainer of {names} by {rule}: {listed(self.values)} after {len(self.history)} epochs>"
+
+    def _use_averages(self, frozen: Collection[Tensor], diagnostics: Diagnostics | None) -> None:
+        """Let frozen running averages stand for a minibatch's statistics in training, too."""
+        measured = {} if diagnostics is None else diagnostics.tensors
+        changed = iter(with_averages([*self.values.values(), *measured.values()], frozen))
+        self.values = {name: next(changed) for name in self.values}
+        self.cost = self.values["loss"]
+        if diagnostics is not None:
+            diagnostics.tensors = {name: next(changed) for name in measured}
 
     def _all_updates(self) -> dict[Tensor, Tensor]:
         measured = [] if self.diagnostics is None else list(self.diagnostics.tensors.values())
@@ -255,6 +269,9 @@ class Trainer:
         whole_number(epochs, "epochs", least=0)
         whole_number(batch_size, "batch_size", least=1)
         told, saved, bars = as_callbacks(callbacks), as_checkpoints(checkpoint), as_progress(progress)
+        if any(isinstance(callback, Diagnostics) for callback in told):
+            problem = "diagnostics are part of the training step, and no callback of one fit"
+            raise GraphError(problem, where=origins.here(), hint="fg.Trainer(..., diagnostics=)")
         if on_nan not in ("raise", "warn"):
             raise InputError(f"on_nan is 'raise' or 'warn', got {shown(on_nan)}", where=origins.here())
         given = self._weighed(data, sample_weight, class_weight)
@@ -408,22 +425,20 @@ class Trainer:
             "seed": self.seed,
             "epoch": self._epoch,
             "rows": self.history.rows,
-            "losses": self.history.losses.tolist(),
             "learning_rate": self.optimizer.number,
             "partial": None,
             "told": {},
             "kinds": [type(callback).__name__ for callback in self.callbacks],
             "stopped": self._stop,
         }
+        losses = self.history.losses
         if self._partial is not None:
             log = self._training.so_far(self._partial.log)
-            about["losses"] += log.values.get("loss", [])[self._partial.counted :]
-            about["partial"] = {
-                "examples": self._partial.examples,
-                "batch_size": self._partial.batch_size,
-                "sizes": log.sizes,
-                "values": log.values,
-            }
+            losses = np.append(losses, log.values.get("loss", [])[self._partial.counted :])
+            about["partial"] = {"examples": self._partial.examples, "batch_size": self._partial.batch_size}
+            arrays["<epoch>sizes"] = np.array(log.sizes, np.int64)
+            arrays |= {f"<epoch of>{name}": np.array(steps, np.float64) for name, steps in log.values.items()}
+        arrays["<history>losses"] = losses
         for part, callback in self._told.items():
             own, about["told"][part] = callback.state()
             arrays |= {f"<{part}>{name}": array for name, array in own.items()}
@@ -436,10 +451,11 @@ class Trainer:
         own = {name: array for name, array in arrays.items() if not name.startswith("<")}
         try:
             seed, epoch, cut = about["seed"], int(about["epoch"]), about["partial"]
-            rows, losses = [dict(row) for row in about["rows"]], [float(x) for x in about["losses"]]
+            rows, losses = [dict(row) for row in about["rows"]], arrays["<history>losses"]
             partial = None
             if cut is not None:
-                log = Log(list(cut["sizes"]), {name: list(steps) for name, steps in cut["values"].items()})
+                steps = {n.removeprefix("<epoch of>"): a for n, a in arrays.items() if n.startswith("<epoch of>")}
+                log = Log(arrays["<epoch>sizes"].tolist(), {name: values.tolist() for name, values in steps.items()})
                 partial = Partial(cut["examples"], cut["batch_size"], log, counted=len(log.sizes))
             told, rate = dict(about["told"]), about["learning_rate"]
             kinds, stopped = list(about["kinds"]), bool(about["stopped"])
