@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def run(main: Main) -> None:
     parser.add_argument("--quick", action="store_true", help="half a minute on small data, to see that it works")
     parser.add_argument("--out", type=Path, default=Path("out") / name, help="folder for pictures and results")
     asked = parser.parse_args()
+    if find_spec("matplotlib") is None:
+        parser.error("it draws with matplotlib, which is not installed: pip install -e '.[viz,examples]'")
     asked.out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     results = main(asked.quick, asked.out)

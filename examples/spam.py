@@ -1,8 +1,8 @@
 """Spam or not: a sequence is classified by an LSTM whose states are pooled by their maximum over time.
 
 In full: SpamAssassin's mails (`load_spam`), of which only subject and body are read, and equal bodies are on one side.
-The LSTM reads the first 300 tokens and the last 100. Beside it a bag of words: logistic regression by which words the whole mail has,
-which is a network, too: a number for each word, looked up and added. Quick: generated mails.
+The LSTM reads the first 300 tokens and the last 100. Beside it a bag of words: logistic regression by which words the
+whole mail has, which is a network, too: a number for each word, looked up and added. Quick: generated mails.
 """
 
 from __future__ import annotations

@@ -130,7 +130,8 @@ def test_the_best_epochs_averages_are_put_back_with_its_weights() -> None:
     layer, _, cost = model()
 
     class Seen(fg.Callback):
-        means: list[np.ndarray] = []
+        def __init__(self) -> None:
+            self.means: list[np.ndarray] = []
 
         def on_epoch_end(self, trainer: fg.Trainer, row: Any) -> None:
             self.means.append(layer.mean.value)

@@ -72,7 +72,7 @@ class Dataset:
         chosen = examples if isinstance(examples, slice) else np.asarray(examples)
         return replace(self, arrays={name: array[chosen] for name, array in self.arrays.items()})
 
-    def split(self, seed: int, test: int | float) -> tuple[Self, Self]:
+    def split(self, seed: int, test: float) -> tuple[Self, Self]:
         """(train, test): `test` examples, or such a fraction of all, rounded up, drawn by `seed` are held out; the same
         on every machine and NumPy.
 

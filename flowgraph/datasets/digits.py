@@ -29,7 +29,7 @@ class Digits(Dataset):
     def labels(self) -> npt.NDArray[np.int32]:
         return self["labels"]
 
-    def split(self, seed: int = 0, test: int = 360) -> tuple[Self, Self]:
+    def split(self, seed: int = 0, test: float = 360) -> tuple[Self, Self]:
         """(train, test); by default the split all results in this project are stated for: 1,437 and 360."""
         return super().split(seed, test)
 

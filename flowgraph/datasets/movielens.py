@@ -38,7 +38,7 @@ class Ratings(Rated):
     def times(self) -> npt.NDArray[np.int64]:
         return self["times"]
 
-    def split(self, seed: int = 0, test: int = 20_000) -> tuple[Self, Self]:
+    def split(self, seed: int = 0, test: float = 20_000) -> tuple[Self, Self]:
         """(train, test), drawn at random: by default 80,000 and 20,000."""
         return super().split(seed, test)
 

@@ -67,6 +67,9 @@ class Vocabulary:
     unknown: str | None = None
     numbers: Mapping[str, int] = field(init=False, repr=False)
 
+    def __repr__(self) -> str:
+        return f"<Vocabulary of {len(self.tokens):,}: {', '.join(map(repr, self.tokens[:5]))}, ...>"
+
     def __post_init__(self) -> None:
         numbers = {token: number for number, token in enumerate(self.tokens)}
         if len(numbers) != len(self.tokens):

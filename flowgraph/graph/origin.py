@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
+from flowgraph.errors import GraphError, shown
 from flowgraph.graph.printable import printable
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -97,8 +99,11 @@ def at(origin: Origin) -> Iterator[None]:
 
 
 @contextmanager
-def scope(name: str) -> Iterator[None]:
-    """Nodes and parameters made inside belong to the name scope `outer/name`."""
+def scope(name: Any) -> Iterator[None]:
+    """Nodes and parameters made inside belong to the name scope `outer/name`. GraphError for a name that is no text."""
+    if not isinstance(name, str):
+        hint = "a layer's name comes first: fg.nn.Dense('hidden', 64, 32)"
+        raise GraphError(f"a name is text, got {shown(name)}", where=here(), hint=hint)
     outer = _scope.get()
     token = _scope.set(f"{outer}/{name}" if outer else name)
     try:

@@ -20,3 +20,17 @@ __all__ = [
     "accuracy", "batch_norm", "flatten", "init", "layer_norm", "max_over_time", "mean_over_time", "rms_norm",
     "running_updates", "sequence_cross_ent", "sequence_mask", "sum_over_time",
 ]  # fmt: skip
+
+ELSEWHERE = {  # names that other libraries have for the same
+    "Linear": "Dense", "BatchNorm1d": "BatchNorm", "BatchNorm2d": "BatchNorm", "BatchNormalization": "BatchNorm",
+    "LayerNormalization": "LayerNorm", "Conv1d": "Conv1D", "Conv2d": "Conv2D", "MaxPool1d": "MaxPool1D",
+    "MaxPool2d": "MaxPool2D", "AvgPool1d": "AvgPool1D", "AvgPool2d": "AvgPool2D", "MaxPooling1D": "MaxPool1D",
+    "MaxPooling2D": "MaxPool2D", "AveragePooling2D": "AvgPool2D", "Flatten": "flatten", "SimpleRNN": "RNN",
+    "Bilstm": "BiLSTM", "MultiheadAttention": "Attention",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """Python asks here for what the module has not: which name was meant, if it is one of another library."""
+    hint = f": it is called fg.nn.{ELSEWHERE[name]} here" if name in ELSEWHERE else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name)

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from flowgraph.errors import GraphError, shown
+from flowgraph.errors import GraphError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import scope
+from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.nn.init import glorot_uniform, normal
 from flowgraph.ops.contraction import add_bias, mul
 from flowgraph.ops.indexing import gather
-from flowgraph.ops.leaf import Initializer, parameter
+from flowgraph.ops.leaf import Initializer, as_tensor, parameter
+from flowgraph.ops.shape import reshape
 
 
 class Dense:
@@ -40,9 +42,9 @@ class Dense:
         bias: bool = True,
         dtype: str = "float32",
     ) -> None:
-        require_activation(activation)
-        self.name, self.activation = name, activation
         with scope(name):
+            require_activation(activation)
+            self.name, self.activation, self.inputs, self.outputs = name, activation, inputs, outputs
             self.w = parameter("w", (inputs, outputs), init or glorot_uniform(), dtype)
             self.b = parameter("b", (outputs,), dtype=dtype) if bias else None
 
@@ -50,12 +52,27 @@ class Dense:
     def parameters(self) -> list[Tensor]:
         return [self.w] if self.b is None else [self.w, self.b]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """A matrix x (batch, inputs) to (batch, outputs): `mul` takes no other rank."""
+    def __repr__(self) -> str:
+        return f"<Dense {self.name}: {self.inputs} to {self.outputs}>"
+
+    def __call__(self, x: Any) -> Tensor:
+        """x (..., inputs) to (..., outputs), as of a matrix (batch, inputs). ShapeError for another width."""
+        if isinstance(x, tuple):
+            problem = f"Dense {self.name!r} takes one tensor, got {len(x)}"
+            hint = "outputs, state = lstm(x): a recurrent layer returns its outputs and its last state"
+            raise GraphError(problem, where=origins.here(), hint=hint)
+        x = as_tensor(x, what=f"Dense {self.name!r}")
+        if not x.rank or x.shape[-1] != self.inputs:
+            raise ShapeError(
+                f"Dense {self.name!r} takes (..., {self.inputs}), got {show_shape(x.shape)}",
+                where=origins.here(),
+                hint="fg.nn.flatten makes one axis of all but the first" if x.rank > 2 else "",
+            )
         with scope(self.name):
-            z = mul(x, self.w)
+            z = mul(x if x.rank == 2 else reshape(x, (-1, self.inputs)), self.w)
             if self.b is not None:
                 z = add_bias(z, self.b)
+            z = z if x.rank == 2 else reshape(z, (*x.shape[:-1], self.outputs))
             return z if self.activation is None else self.activation(z)
 
 
@@ -74,13 +91,16 @@ class Embedding:
     def __init__(
         self, name: str, count: int, size: int, *, init: Initializer | np.ndarray | None = None, dtype: str = "float32"
     ) -> None:
-        self.name = name
         with scope(name):
+            self.name, self.count, self.size = name, count, size
             self.w = parameter("w", (count, size), normal(size**-0.5) if init is None else init, dtype)
 
     @property
     def parameters(self) -> list[Tensor]:
         return [self.w]
+
+    def __repr__(self) -> str:
+        return f"<Embedding {self.name}: {self.count} of {self.size}>"
 
     def __call__(self, ids: Any) -> Tensor:
         """Integers of any shape (...) to (..., size)."""

@@ -26,11 +26,13 @@ def accuracy(predictions: Tensor, y: Tensor) -> Tensor:
     predictions, y = as_operands("accuracy", (predictions, y))
     expected = predictions.shape[:-1] if y.dtype.kind == "int" else predictions.shape
     if not predictions.shape or y.shape != expected:
-        raise ShapeError(
-            f"accuracy of predictions {show_shape(predictions.shape)} for targets {show_shape(y.shape)}",
-            where=origins.here(),
-            hint=f"class numbers need shape {show_shape(predictions.shape[:-1])}, a distribution all of it",
-        )
+        hint = f"class numbers need shape {show_shape(predictions.shape[:-1])}, a distribution all of it"
+        if y.shape == predictions.shape[:-1]:
+            hint = f"these targets are {y.dtype}; class numbers are integers: declare them with dtype='int32'"
+        elif y.rank > predictions.rank:
+            hint = "accuracy(predictions, targets): predictions come first"
+        problem = f"accuracy of predictions {show_shape(predictions.shape)} for targets {show_shape(y.shape)}"
+        raise ShapeError(problem, where=origins.here(), hint=hint)
     if y.dtype.kind == "int":
         target = one_hot(y, predictions.shape[-1], predictions.dtype)
     else:

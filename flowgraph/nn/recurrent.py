@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgraph.errors import ShapeError
+from flowgraph.errors import GraphError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import scope
 from flowgraph.graph.size import show_shape
@@ -79,6 +79,29 @@ class Recurrent:
         with scope(self.name):
             return self.turn(add_bias(mul(x, self.w_x), self.b), state)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.inputs} to {self.hidden}>"
+
+    def _require_fit(self, x: Tensor, lengths: Any, state: Any) -> None:
+        """ShapeError or GraphError for what the layer cannot be called with."""
+        what = f"{type(self).__name__} {self.name!r}"
+        if x.rank != 3 or x.shape[2] != self.inputs:
+            hint = "time is the middle axis; fg.expand_dims adds one"
+            if x.rank == 3:
+                made = f'fg.nn.{type(self).__name__}("{self.name}", {self.inputs}, {self.hidden})'
+                hint = f"{made} reads vectors of {self.inputs} and has {self.hidden} outputs"
+            problem = f"{what} takes (batch, time, {self.inputs}), got {show_shape(x.shape)}"
+            raise ShapeError(problem, where=origins.here(), hint=hint)
+        if lengths is not None and not isinstance(lengths, Tensor):
+            hint = 'fg.input("lengths", ("batch",), "int32"), fed with the data'
+            raise GraphError(f"{what} takes lengths as a tensor, got {shown(lengths)}", where=origins.here(), hint=hint)
+        if state is not None:
+            fits = isinstance(state, (tuple, list)) and len(state) == self.states
+            if not fits or not all(isinstance(t, Tensor) and t.rank == 2 and t.shape[1] == self.hidden for t in state):
+                wanted = ", ".join([f"(batch, {self.hidden})"] * self.states)
+                problem = f"{what} takes a state that is a tuple of {self.states}: {wanted}; got {shown(state)}"
+                raise ShapeError(problem, where=origins.here())
+
     def __call__(
         self,
         x: Tensor,
@@ -90,19 +113,16 @@ class Recurrent:
     ) -> tuple[Tensor, State]:
         """The outputs of all times, (batch, time, hidden), and the last state, a tuple of (batch, hidden).
 
-        `state` is what to begin with instead of zeros; `reverse` goes from the last element to the first; for
-        `checkpoint` see `fg.scan`. Raises ShapeError for an x of another rank or width; InputError, when data are fed,
-        for a length of 0 or beyond the time axis.
+        Beyond the end of a sequence, outputs are zeros, and the last state is that of its end: of a sentence use
+        that, not `outputs[:, -1]`. `state` is what to begin with instead of zeros; `reverse` goes from the last element
+        to the first; for `checkpoint` see `fg.scan`. Raises ShapeError for an x of another rank or width, or for
+        another state; InputError, when data are fed, for a length of 0 or beyond the time axis.
         """
-        if x.rank != 3 or x.shape[2] != self.inputs:
-            raise ShapeError(
-                f"{type(self).__name__} {self.name!r} takes (batch, time, {self.inputs}), got {show_shape(x.shape)}",
-                where=origins.here(),
-                hint="time is the middle axis; fg.expand_dims adds one",
-            )
+        self._require_fit(x, lengths, state)
         batch, time = x.shape[:2]
         with scope(self.name):
-            begin = state or tuple(_zeros((batch, self.hidden), x.dtype.name) for _ in range(self.states))
+            nothing = tuple(_zeros((batch, self.hidden), x.dtype.name) for _ in range(self.states))
+            begin = nothing if state is None else state
             turns = transpose(x, (1, 0, 2))
             if lengths is None:
                 place = None

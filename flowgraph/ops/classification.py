@@ -178,9 +178,10 @@ def _check_targets(op: Op, predictions: TensorType, y: TensorType) -> TensorType
             hint="targets are class numbers (dtype='int32') or a distribution of the predictions' dtype",
         )
     elif y.shape != predictions.shape:
-        raise ShapeError(
-            f"{op.display}: {shapes} do not fit", hint="a target distribution needs the predictions' shape"
-        )
+        hint = "a target distribution needs the predictions' shape"
+        if y.shape == predictions.shape[:-1]:
+            hint = f"these targets are {y.dtype}; class numbers are integers: declare them with dtype='int32'"
+        raise ShapeError(f"{op.display}: {shapes} do not fit", hint=hint)
     return TensorType(predictions.shape[:-1], predictions.dtype)
 
 

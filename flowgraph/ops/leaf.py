@@ -269,9 +269,15 @@ def input(name: str, shape: Any = (), dtype: Any = "float32") -> Tensor:
     >>> fg.input("x", ("batch", 64))
     <Tensor x: float32(batch, 64)>
     """
+    _require_name("input", name)
     type_ = TensorType(known_shape(shape), known_dtype(dtype))
-    key = next(_keys)
-    return apply(Input(str(name), type_, key))[0].named(str(name))
+    return apply(Input(name, type_, next(_keys)))[0].named(name)
+
+
+def _require_name(what: str, name: object) -> None:
+    if not isinstance(name, str):
+        hint = f"the name comes first: fg.{what}('x', (8, 64))"
+        raise GraphError(f"the name in fg.{what} is text, got {shown(name)}", where=origins.here(), hint=hint)
 
 
 def parameter(
@@ -288,6 +294,7 @@ def parameter(
     >>> fg.parameter("b", (3,)).value
     array([0., 0., 0.], dtype=float32)
     """
+    _require_name("parameter", name)
     dims = known_shape(shape)
     if not all(isinstance(d, int) for d in dims):
         raise ShapeError(

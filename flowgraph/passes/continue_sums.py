@@ -62,8 +62,9 @@ def _added(carry: Tensor, new: Tensor) -> Tensor:
 
 
 def _begins_with_zeros(graph: Graph) -> tuple[Node, Node, int] | None:
-    """An addition of a gradient of what is left over, and what a loop over segments has summed up, beginning with zeros;
-    the loop, and the number of that carry. Nothing else reads the loop's sum, and the other does not wait for the loop.
+    """An addition of a gradient of what is left over, and what a loop over segments has summed up, beginning with
+    zeros; the loop, and the number of that carry. Nothing else reads the loop's sum, and the other does not wait for
+    the loop.
 
     Nothing but another sum over turns may be begun with: to a large number small terms are not added one by one.
     """

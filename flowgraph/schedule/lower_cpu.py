@@ -182,8 +182,8 @@ def _long_sums(nest: Nest, extent: Size) -> list[Reduction]:
 
 
 def _sums_in_blocks(scope: Scope, nest: Nest) -> list[Reduction]:
-    """The long sums of vectors, those over several axes, one of which may be long, and those that begin with a value, to
-    which small terms must not be added one by one."""
+    """The long sums of vectors, those over several axes, one of which may be long, and those that begin with a value,
+    to which small terms must not be added one by one."""
     if not nest.axes:
         return []
     long = _long_sums(nest, nest.axes[-1].extent if len(nest.axes) == 1 else BLOCK + 1)

@@ -560,6 +560,9 @@ class Trainer:
         loss = log.values["loss"][step]
         problem = f"the cost was {loss} at epoch {self._epoch}, step {step + 1} of {len(log.sizes)}"
         hint = "lower the learning rate, or look at the data; Trainer(..., detect_anomaly=True) finds the op"
+        if self._epoch == 1 and step == 0:  # no update was made yet
+            hint = "look at the data and the cost (cross_ent takes probabilities, cross_ent_of_softmax logits); "
+            hint += "Trainer(..., detect_anomaly=True) finds the op"
         self._not_finite(problem, on_nan, hint)
 
     def _require_finite_score(self, cost: float, on_nan: str) -> None:

@@ -40,6 +40,10 @@ class Shown:
     text: str
     formulas: str = ""  # a line a box, as a person would write it; "" for kernels
 
+    def __repr__(self) -> str:
+        """What a prompt shows, which cannot draw: the formulas, or the text form of what has none."""
+        return self.formulas or self.text
+
     @cached_property
     def svg(self) -> str:
         """SVG; needs the extra `viz` (or Graphviz) and raises FlowgraphError without."""
