@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 import flowgraph as fg
-from flowgraph.errors import DTypeError, InputError, ShapeError
+from flowgraph.errors import DTypeError, GraphError, InputError, ShapeError
 
 
 class TestEmbedding:
@@ -41,3 +43,60 @@ class TestEmbedding:
             fg.nn.Embedding("floats", 10, 2)(fg.input("x", ("batch",)))
         with pytest.raises(ShapeError, match="4"):
             fg.nn.Embedding("shape", 10, 2, init=np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: fg.nn.Dense(64, 32, fg.tanh), r"a name is text, got 64.*a layer's name comes first"),
+        (lambda: fg.nn.LSTM(16, 32, "lstm"), "a layer's name comes first"),
+        (lambda: fg.nn.Embedding(100, 8, "words"), "a layer's name comes first"),
+        (lambda: fg.input(("batch", 3), "x"), r"the name in fg.input is text.*fg.input\('x', \(8, 64\)\)"),
+        (lambda: fg.parameter((3, 3), "w"), "the name in fg.parameter is text"),
+        (lambda: dense()(fg.nn.LSTM("l", 4, 8)(sequence())), r"takes one tensor, got 2.*outputs, state = lstm\(x\)"),
+        (lambda: dense()(fg.input("maps", ("batch", 8, 5, 5))), r"takes \(..., 8\), got \(batch, 8, 5, 5\).*flatten"),
+        (lambda: fg.nn.LSTM("l", 8, 4)(sequence()), r'fg.nn.LSTM\("l", 8, 4\) reads vectors of 8 and has 4 outputs'),
+        (lambda: fg.nn.LSTM("l", 4, 8)(sequence(), np.ones(3)), r"takes lengths as a tensor.*fed with the data"),
+        (lambda: fg.nn.LSTM("l", 4, 8)(sequence(), state=(state(),)), r"a tuple of 2: \(batch, 8\), \(batch, 8\)"),
+        (lambda: fg.nn.RNN("r", 4, 8)(sequence(), state=state()), "a tuple of 1"),
+        (lambda: fg.cross_ent_of_softmax(logits(), fg.input("y", ("batch",))), "declare them with dtype='int32'"),
+        (lambda: fg.nn.accuracy(logits(), fg.input("y", ("batch",))), "declare them with dtype='int32'"),
+        (lambda: fg.nn.accuracy(fg.input("y", ("batch",), "int32"), logits()), "predictions come first"),
+    ],
+)
+def test_a_newcomers_mistakes_are_told_what_was_meant(call: Callable[[], object], text: str) -> None:
+    with pytest.raises((GraphError, ShapeError), match=f"(?s){text}"):
+        call()
+
+
+def dense() -> fg.nn.Dense:
+    return fg.nn.Dense("dense", 8, 2)
+
+
+def sequence() -> fg.Tensor:
+    return fg.input("x", ("batch", "time", 4))
+
+
+def state() -> fg.Tensor:
+    return fg.input("h", ("batch", 8))
+
+
+def logits() -> fg.Tensor:
+    return fg.input("logits", ("batch", 10))
+
+
+def test_names_of_other_libraries_lead_to_those_here() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'Linear': it is called fg\.nn\.Dense here"):
+        _ = fg.nn.Linear  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"no attribute 'Nothing'$"):
+        _ = fg.nn.Nothing  # type: ignore[attr-defined]
+
+
+def test_dense_goes_over_the_last_axis_whatever_the_rank() -> None:
+    layer = fg.nn.Dense("dense", 4, 3, fg.tanh)
+    x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
+    outputs = [layer(fg.input("x", ("batch", "time", 4))), layer(fg.input("row", (4,)))]
+    several, one = fg.compile(outputs=outputs, device="cpu")(x=x, row=x[0, 0])
+    expected = np.tanh(x @ layer.w.value)
+    np.testing.assert_allclose(several, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(one, expected[0, 0], rtol=1e-5, atol=1e-6)

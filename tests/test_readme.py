@@ -60,3 +60,19 @@ def test_a_page_prints_what_it_shows(page: str, shown: int) -> None:
             assert printed.getvalue().strip() == ("" if following == "python" else expected.strip())
             checked += not following
     assert checked == shown + (blocks[-1][0] == "python")
+
+
+@pytest.mark.parametrize(("page", "count"), [("layers", 2), ("training", 1)])
+def test_the_first_programs_of_a_page_run_by_themselves(page: str, count: int, in_folder: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    names: dict[str, object] = {}
+    with redirect_stdout(StringIO()):
+        for number, block in enumerate(blocks[:count]):
+            run_block(block, f"docs/{page}.md {number}", names)
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

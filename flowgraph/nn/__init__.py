@@ -1,5 +1,7 @@
 """Layers, normalisation, metrics and initialisers, composed only of ops."""
 
+from typing import TYPE_CHECKING
+
 from flowgraph.nn import init
 from flowgraph.nn.attention import Attention
 from flowgraph.nn.autoencoder import Autoencoder
@@ -30,7 +32,9 @@ ELSEWHERE = {  # names that other libraries have for the same
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> object:
-    """Python asks here for what the module has not: which name was meant, if it is one of another library."""
-    hint = f": it is called fg.nn.{ELSEWHERE[name]} here" if name in ELSEWHERE else ""
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name)
+if not TYPE_CHECKING:  # a checker shall find what is not there by itself
+
+    def __getattr__(name: str) -> object:
+        """Python asks here for what the module has not: which name was meant, if it is one of another library."""
+        hint = f": it is called fg.nn.{ELSEWHERE[name]} here" if name in ELSEWHERE else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name)

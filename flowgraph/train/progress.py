@@ -63,6 +63,8 @@ class Bars:
     def finish(self, history: History, epochs: int, seconds: float) -> None:
         what = "interrupted after" if history.interrupted else "trained"
         values = f": {summary(history[-1])}" if epochs else ""
+        if not epochs and len(history) and not history.interrupted:
+            values = f": it is at epoch {len(history)} already"
         print(f"{what} {epochs} epoch{'s' * (epochs != 1)} in {seconds:.2f} s{values}", file=sys.stderr)
 
 
