@@ -121,7 +121,7 @@ def main(quick: bool, out: Path) -> Results:
     asked = {name: fed[2][name] for name in ("source", "source_lengths")}
     curves = {}
     for name in names:
-        score = "general" if name == "attention" else None
+        score = "additive" if name == "attention" else None
         model = fg.nn.EncoderDecoder(
             "translate", len(spanish), len(english), size, hidden, attention=score, dropout=dropout
         )
