@@ -147,7 +147,7 @@ def test_the_doctor_tells_what_it_finds(capsys):
         (["train", DIGITS, "--device", "gpu"], "unknown device 'gpu'"),
         (["train", DIGITS, "--data", DIGITS], "numpy.savez"),
         (["train", DIGITS, "--data", DIGITS], "it is no .npz file"),
-        (["train", DIGITS, "--data", "nowhere.npz"], "nowhere.npz: No such file"),
+        (["train", DIGITS, "--data", "nowhere.npz"], "there is no file nowhere.npz"),
         (["train", DIGITS, "--rate", "-1"], "learning rate"),
         (["train", DIGITS, "--seed", "-1"], "seed"),
         (["train", DIGITS, "--shape", "X=batch,63", "--shape", "W1=63,32"], "digits have nothing for 'X'"),

@@ -9,6 +9,7 @@ import pytest
 
 import flowgraph as fg
 from flowgraph.errors import DTypeError, GraphError, InputError, ShapeError
+from flowgraph.graph.tensor import FUNCTIONS
 
 
 class TestEmbedding:
@@ -100,3 +101,12 @@ def test_dense_goes_over_the_last_axis_whatever_the_rank() -> None:
     expected = np.tanh(x @ layer.w.value)
     np.testing.assert_allclose(several, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(one, expected[0, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_methods_of_arrays_lead_to_functions() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'reshape'; use fg\.reshape\(x\)"):
+        _ = sequence().reshape  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
+        _ = sequence().nothing  # type: ignore[attr-defined]
+    functions = [hint[3:].partition("(")[0] for hint in FUNCTIONS.values() if hint.startswith("fg.")]
+    assert all(hasattr(fg.nn if name.startswith("nn.") else fg, name.removeprefix("nn.")) for name in functions)

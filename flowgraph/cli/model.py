@@ -11,6 +11,7 @@ import numpy as np
 
 from flowgraph.compile import compile, grad
 from flowgraph.datasets import Digits
+from flowgraph.datasets.catalogue import CATALOGUE
 from flowgraph.errors import FlowgraphError, GraphError, ShapeError
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
@@ -127,6 +128,11 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
             if not hasattr(found, "files"):
                 raise FlowgraphError(f"{path} is one array without a name", hint="write it with numpy.savez")
             return {name: found[name] for name in found.files}
+    except FileNotFoundError as error:
+        hint = "--data is 'digits' or an .npz file, written with numpy.savez"
+        if path in CATALOGUE:
+            hint += f"; {path} is a data set for Python: fg.datasets.load_{path}()"
+        raise FlowgraphError(f"there is no file {path}", hint=hint) from error
     except (ValueError, EOFError, BadZipFile) as error:  # whose text is of pickles, which nobody spoke of
         hint = "--data is 'digits' or an .npz file, written with numpy.savez"
         raise FlowgraphError(f"cannot read {path}: it is no .npz file of arrays", hint=hint) from error

@@ -49,6 +49,21 @@ class Node:
         return f"<{self.op.name} {', '.join(str(t.type) for t in self.outputs)} at {self.origin}>"
 
 
+FUNCTIONS = {  # what arrays and other libraries' tensors have as methods
+    **{name: f"fg.{name}(x)" for name in (
+        "abs", "all", "any", "argmax", "argmin", "argsort", "clip", "cos", "cumsum", "exp", "flip", "log", "max",
+        "mean", "min", "power", "ravel", "relu", "reshape", "round", "sign", "sin", "softmax", "sort", "sqrt", "square",
+        "squeeze", "std", "sum", "tanh", "transpose", "var",
+    )},
+    "astype": "fg.cast(x, dtype)", "detach": "fg.stop_gradient(x)", "dim": ".rank", "dot": "x @ y",
+    "flatten": "fg.nn.flatten(x)", "matmul": "x @ y", "ndim": ".rank", "permute": "fg.transpose(x, axes)",
+    "pow": "x ** y", "sigmoid": "fg.logistic(x)", "size": ".shape", "t": ".T", "to": "fg.cast(x, dtype)",
+    "unsqueeze": "fg.expand_dims(x, axis)", "view": "fg.reshape(x, shape)",
+    "item": "fg.compile(outputs=x)(...)", "numpy": "fg.compile(outputs=x)(...)",
+    "backward": "fg.grad(cost, parameters)", "grad": "fg.grad(cost, parameters)",
+}  # fmt: skip
+
+
 class Tensor:
     """A symbolic value: output `index` of `node`, with a shape and a dtype known before anything runs."""
 
@@ -101,6 +116,14 @@ class Tensor:
                 hint="list the tensor in outputs=[...] of fg.compile and run the program to see its value",
             )
         return storage
+
+    if not TYPE_CHECKING:  # a checker shall find what is not there by itself
+
+        def __getattr__(self, name: str) -> Any:
+            """Python asks here for what a tensor has not: which function was meant, if it is one."""
+            meant = FUNCTIONS.get(name)
+            hint = f"; use {meant}" if meant else ""
+            raise AttributeError(f"a Tensor has no attribute {name!r}{hint}", name=name, obj=self)
 
     def named(self, label: str) -> Tensor:
         """This tensor, shown as `label` in pictures and generated source."""

@@ -79,7 +79,7 @@ class EncoderDecoder:
         hidden: int,
         *,
         encoder: str = "bilstm",
-        attention: str | None = "general",
+        attention: str | None = "additive",
         dropout: float = 0.0,
         dtype: str = "float32",
     ) -> None:

@@ -283,8 +283,8 @@ def scan(
     structure of `init`, and an element of every sequence of `xs`, without its first axis, and returns the next carry,
     of the same shapes and dtypes, and any structure of values to be stacked along a new first axis (None for nothing).
     `step` is called once, to be traced (with `checkpoint`, once more for the turns that are left over): the loop is
-    compiled once, however many turns it makes, and is differentiated as a loop. `length`, a number or a named size, is needed only without `xs`. With `reverse` the loop begins at the
-    last element; ys lie where their elements lie.
+    compiled once, however many turns it makes, and is differentiated as a loop. `length`, a number or a named size, is
+    needed only without `xs`. With `reverse` the loop begins at the last element; ys lie where their elements lie.
 
     For its gradient a loop keeps what its backward pass reads of every turn. With `checkpoint=k` it keeps the carries
     of every k-th turn only, and computes k turns at a time again: the memory of T turns becomes that of T/k carries
