@@ -73,13 +73,14 @@ def _before(node: Node, inputs: Results, worth: tuple[type[Op], ...] = WORTH_A_S
                 free.append(tensor)
                 if any(t in stacked for t in each.inputs):
                     stacked.add(tensor)
-    taken: set[Tensor] = set()
+    rows: set[Tensor] = set()  # what is worth a stack, and what is made of it point by point
     for tensor in free:
-        is_row_of_product = isinstance(tensor.op, (Elementwise, AddBias)) and any(
-            t in taken and estimate(tensor.type.count) <= estimate(t.type.count) for t in tensor.node.inputs
+        is_row = isinstance(tensor.op, (Elementwise, AddBias)) and any(
+            t in rows and estimate(tensor.type.count) <= estimate(t.type.count) for t in tensor.node.inputs
         )
-        if isinstance(tensor.op, worth) or is_row_of_product or tensor not in stacked:
-            taken.add(tensor)
+        if isinstance(tensor.op, worth) or is_row:
+            rows.add(tensor)
+    taken = {t for t in free if t in rows or t not in stacked}
     new = {t: slot(t.label or t.op.name, t.type) for t in free if t in taken and not isinstance(t.op, Injective)}
     if not new:
         return None
