@@ -281,6 +281,22 @@ def test_draws_differ_from_turn_to_turn_and_dropout_is_the_same_in_the_gradient(
         assert all(0.4 < np.mean(mask == other) < 0.6 for other in masks[:k])
 
 
+@pytest.mark.parametrize("checkpoint", [1, 2, 3, 5])
+def test_no_two_turns_of_a_loop_over_segments_or_of_nested_loops_draw_the_same(checkpoint: int) -> None:
+    draws = fg.random.Generator(7)
+
+    def turn(h: fg.Tensor, _: None) -> tuple[fg.Tensor, fg.Tensor]:
+        return h, fg.random.uniform((3,), generator=draws)
+
+    def loop(h: fg.Tensor, _: None) -> tuple[fg.Tensor, tuple[fg.Tensor, fg.Tensor]]:
+        h, inner = fg.scan(turn, h, length=7, checkpoint=checkpoint)
+        return h, (inner, fg.random.uniform((3,), generator=draws))
+
+    _, (inner, outer) = fg.scan(loop, fg.constant(0.0), length=6, checkpoint=checkpoint)
+    found = np.concatenate([a.ravel() for a in fg.compile(outputs=[inner, outer], device="cpu")()])
+    assert len(np.unique(found)) == len(found) == 3 * 6 * 8
+
+
 def test_inference_reaches_into_loops() -> None:
     x = fg.input("x", ("t", 40))
     total, _ = fg.scan(lambda s, x: (s + fg.dropout(x, 0.5), None), fg.constant(np.zeros(40, np.float32)), x)

@@ -193,11 +193,13 @@ class Dropout(Draw):
 @dataclass(frozen=True)
 class TurnStates(Draw):
     """A random state for every turn of a loop, of the state that the loop is given: another seed for each turn, and for
-    each loop (its stream), the same step.
+    each loop (its stream), the same step. `level` is the number of loops within: seeds of each move by a number of its
+    own, so that no two turns of nested loops have the same.
     """
 
     name: ClassVar[str] = "turn_states"
     turns: Size
+    level: int = 0
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         self._check_state(types[0])
@@ -205,18 +207,23 @@ class TurnStates(Draw):
 
     def body(self, *types: TensorType) -> Body:
         turn, place = axes_for((self.turns, 2))
-        moved = call("add", call("mul", Index(turn), TURN), (self.stream + 1) * LOOP % 2**62)
+        moved = call("add", call("mul", Index(turn), self._step()), (self.stream + 1) * LOOP % 2**62)
         value = Load(0, (Index(place),), int64)
         return Body((turn, place), call("select", call("eq", Index(place), 0), call("add", value, moved), value))
 
     def reference(self, state: np.ndarray) -> np.ndarray:
         turns = np.arange(evaluate(self.turns, {}), dtype=np.int64)
-        seeds = state[0] + turns * TURN + np.int64((self._number() + 1) * LOOP % 2**62)
+        seeds = state[0] + turns * np.int64(self._step()) + np.int64((self._number() + 1) * LOOP % 2**62)
         return np.stack([seeds, np.full_like(seeds, state[1])], axis=1)
 
     @classmethod
     def samples(cls) -> list[Sample]:
-        return [Sample(cls(stream, turns), (np.array([5, 2], np.int64),)) for stream, turns in ((0, 7), (12, 1))]
+        cases = (cls(0, 7), cls(12, 1), cls(3, 5, 2))
+        return [Sample(op, (np.array([5, 2], np.int64),)) for op in cases]
+
+    def _step(self) -> int:
+        """An odd number below 2**62: its multiples are all different."""
+        return pow(TURN, self.level + 1, 2**62)
 
 
 # Odd numbers that seeds move by (SplitMix64's, halved to stay below 2**62).

@@ -372,7 +372,7 @@ def make_loop(
     elements, sequences = list(loop.elements), list(sequences)
     new: dict[Tensor, Tensor] = {t: t for t in own}
     given: dict[Tensor, Tensor] = {}
-    states: dict[Tensor, Tensor] = {}
+    states: dict[tuple[Tensor, int], Tensor] = {}
 
     def inside(tensor: Tensor) -> Tensor:
         """What stands in the body for a value."""
@@ -382,12 +382,13 @@ def make_loop(
             given[tensor] = slot(tensor.label or tensor.op.name, tensor.type)
         return given[tensor]
 
-    def state_of_turn(state: Tensor, stream: int) -> Tensor:
-        if state not in states:
-            sequences.append(TurnStates(stream, turns)(state))
+    def state_of_turn(state: Tensor, draw: Draw) -> Tensor:
+        level = draw.level + 1 if isinstance(draw, TurnStates) else 0
+        if (state, level) not in states:
+            sequences.append(TurnStates(draw.stream, turns, level)(state))
             elements.append(slot("random_state", state.type))
-            states[state] = elements[-1]
-        return states[state]
+            states[state, level] = elements[-1]
+        return states[state, level]
 
     for node in topological((*loop.nexts, *loop.emits), given=own):
         fresh_draw = since is not None and isinstance(node.op, Draw) and node.serial > since
@@ -396,7 +397,7 @@ def make_loop(
         with origins.at(node.origin):
             inputs = list(map(inside, node.inputs[:-1] if fresh_draw else node.inputs))
             if fresh_draw:
-                inputs.append(state_of_turn(node.inputs[-1], node.op.stream))
+                inputs.append(state_of_turn(node.inputs[-1], node.op))
         outputs = node.outputs if tuple(inputs) == node.inputs else clone(node, inputs)
         new.update(zip(node.outputs, outputs, strict=True))
     nexts, emits = tuple(map(inside, loop.nexts)), tuple(map(inside, loop.emits))
