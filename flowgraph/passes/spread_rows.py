@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 
 from flowgraph.graph.graph import Graph, rewrite
+from flowgraph.graph.size import estimate
 from flowgraph.graph.tensor import Node, Tensor, apply
 from flowgraph.ops.contraction import Mul
 from flowgraph.ops.pieces import Pad
@@ -22,6 +23,7 @@ LINE = 64  # bytes
 # Bytes: the number of rows times the power of two in their length, at most. A second-level cache of 1 MiB or more with
 # 16 lines a place then keeps all pieces (measured: docs/performance.md).
 MOST = 2**20
+TURNS = 8  # of fewer the copy is not worth its time
 
 
 def spread_rows(graph: Graph) -> Graph:
@@ -36,7 +38,7 @@ def _of_level(graph: Graph) -> Graph:
 
 
 def _spread(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    if not isinstance(node.op, Scan):
+    if not isinstance(node.op, Scan) or estimate(node.op.length) < TURNS:
         return None
     body: Body = node.op.inner
     given = dict(zip(body.given, inputs[len(inputs) - len(body.given) :], strict=True))
