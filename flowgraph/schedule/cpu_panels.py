@@ -17,7 +17,7 @@ from flowgraph.graph.types import boolean, int64
 from flowgraph.index_notation import Axis, Const
 from flowgraph.schedule.begun import begun_sums
 from flowgraph.schedule.cpu import LANES, Contraction, Panels
-from flowgraph.schedule.cpu_point import FULL, Scope, point_of
+from flowgraph.schedule.cpu_point import FULL, Scope, by_lanes, point_of
 from flowgraph.schedule.loops import (
     Call,
     Comment,
@@ -269,13 +269,18 @@ class _Panels:
             spilled = Do(Call(f"spill_sum_{code}", (variable("there"), earlier, sums)))
             return (Set(("pitch",), number(vectors * LANES)), spilled)
 
-        narrow = binary("le", variable("columns"), number(LANES))
-        whole = of(schedule.vectors)
         return [
             Set(("valid",), valid),
             Set(("there",), place),
-            *(whole if schedule.vectors == 1 else (If(narrow, of(1), whole),)),
+            *self._by_width(of),
         ]
+
+    def _by_width(self, of: Callable[[int], tuple[Statement, ...]]) -> tuple[Statement, ...]:
+        """Statements for a panel of so many vectors. The last may be of one only, unless it is known not to be."""
+        columns, vectors = product(x.extent for x in self.found.columns), self.schedule.vectors
+        if vectors == 1 or (isinstance(columns, int) and not 0 < columns % self.width <= LANES):
+            return of(vectors)
+        return (If(binary("le", variable("columns"), number(LANES)), of(1), of(vectors)),)
 
     def _left(self) -> tuple[Value, Value, Value, Value]:
         """The first operand of a tile: where it begins, its rows, and their places and those of its terms, as steps or
@@ -306,11 +311,7 @@ class _Panels:
         """Statements for each vector of the task's results: what they may read, and the place of the vector."""
         found, schedule, sizes = self.found, self.schedule, self.scope.sizes
         column = found.column.name
-        whole = binary("ge", variable("lanes"), number(LANES))
-        pitch = [Set(("pitch",), number(self.width))]
-        if schedule.vectors > 1:
-            narrow = binary("le", variable("columns"), number(LANES))
-            pitch = [If(narrow, (Set(("pitch",), number(LANES)),), (Set(("pitch",), number(self.width)),))]  # type: ignore[list-item]
+        pitch = self._by_width(lambda vectors: (Set(("pitch",), number(vectors * LANES)),))
         block = binary("floordiv", variable("row"), number(schedule.rows))
         inside = binary("mod", variable("row"), number(schedule.rows))
         tiles = plus(times(variable("strip"), number(self.chunk)), times(block, number(schedule.rows * self.width)))
@@ -324,10 +325,19 @@ class _Panels:
                 For("lane", number(0), variable("columns"), number(LANES), (
                     Set((column,), plus(variable("first_column"), variable("lane"))),
                     Set(("lanes",), minus(variable("columns"), variable("lane"))),
-                    If(whole, tuple(self._vector(body, FULL)), tuple(self._vector(body, variable("lanes")))),
+                    *self._lanes(body),
                 )),
             )),
         ))  # fmt: skip
+
+    def _lanes(self, body: Callable[[Scope, Value], list[Statement]]) -> list[Statement]:
+        """Statements for all lanes of a vector, or for those that there are: one of them, where it is known which."""
+        columns = product(x.extent for x in self.found.columns)
+        if isinstance(columns, int) and columns % LANES == 0:
+            return self._vector(body, FULL)
+        if isinstance(columns, int) and columns < LANES:
+            return self._vector(body, variable("lanes"))
+        return by_lanes(variable("lanes"), lambda lanes: self._vector(body, lanes))
 
     def _vector(self, body: Callable[[Scope, Value], list[Statement]], lanes: Value | None) -> list[Statement]:
         found = self.found

@@ -6,7 +6,7 @@ count or the first few. May not know which task has which point.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flowgraph.graph.size import Size
@@ -14,8 +14,10 @@ from flowgraph.graph.types import int64
 from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of, reindex, walk
 from flowgraph.kernels.kernel import Kernel, Nest
 from flowgraph.schedule.access import coefficient, stride_along
+from flowgraph.schedule.cpu import LANES
 from flowgraph.schedule.loops import (
     Call,
+    If,
     Read,
     Set,
     SizeTable,
@@ -31,6 +33,8 @@ from flowgraph.schedule.loops import (
 )
 
 FULL = None  # instead of a number of lanes: all of them
+LARGE = 24  # statements for a vector: of more, one version, under a mask, is compiled in half the time of two
+Step = Callable[["Value | None"], list[Statement]]  # the statements for some lanes
 
 
 @dataclass
@@ -180,3 +184,11 @@ def point_of(axes: Sequence[Axis], sizes: SizeTable, task: Value) -> list[Statem
             value = binary("mod", value, sizes(axis.extent))
         made.append(Set((axis.name,), value))
     return made
+
+
+def by_lanes(rest: Value, step: Step) -> list[Statement]:
+    """What is done for a vector of which so many lanes, or all of them, are left."""
+    all_lanes = step(FULL)
+    if len(all_lanes) > LARGE:
+        return step(rest)
+    return [If(binary("ge", rest, number(LANES)), tuple(all_lanes), tuple(step(rest)))]

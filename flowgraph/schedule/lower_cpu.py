@@ -26,7 +26,7 @@ from flowgraph.schedule.cpu import (
     choose,
 )
 from flowgraph.schedule.cpu_panels import MEMORY, lower_panels
-from flowgraph.schedule.cpu_point import FULL, Scope, point_of
+from flowgraph.schedule.cpu_point import FULL, LARGE, Scope, Step, by_lanes, point_of
 from flowgraph.schedule.cpu_seen import lower_seen
 from flowgraph.schedule.cpu_tile import lower_tile
 from flowgraph.schedule.loops import (
@@ -54,7 +54,6 @@ from flowgraph.schedule.verify import verify_statements
 
 HORIZONTAL = {"sum": "hsum", "max": "hmax", "min": "hmin"}
 BLOCK = 512  # terms in a row before a sum starts anew
-Step = Callable[["Value | None"], list[Statement]]  # the statements for some lanes
 
 
 def lower(kernel: Kernel, tile: tuple[int, int]) -> tuple[Loops, CpuSchedule]:
@@ -224,13 +223,16 @@ def _lane_loops(lane: Axis, start: Value, stop: Value, step: Step) -> list[State
     extent = stop.value if isinstance(stop, Const) and start == number(0) else None
     if extent is not None and extent < LANES:
         return [Set((lane.name,), number(0)), *step(number(int(extent)))] if extent else []
-    whole = f"{lane.name}_whole"
+    whole, rest = f"{lane.name}_whole", f"{lane.name}_rest"
+    all_lanes = step(FULL)
+    if len(all_lanes) > LARGE:
+        body = (Set((rest,), minus(stop, variable(lane.name))), *step(variable(rest)))
+        return [For(lane.name, start, stop, number(LANES), body)]
     length = minus(stop, start)
     made: list[Statement] = [
         Set((whole,), plus(start, times(binary("floordiv", length, number(LANES)), number(LANES)))),
-        For(lane.name, start, variable(whole), number(LANES), tuple(step(FULL))),
+        For(lane.name, start, variable(whole), number(LANES), tuple(all_lanes)),
     ]
-    rest = f"{lane.name}_rest"
     made.append(Set((rest,), minus(stop, variable(whole))))
     tail = [Set((lane.name,), variable(whole)), *step(variable(rest))]
     made.append(If(binary("gt", variable(rest), number(0)), tuple(tail)))
@@ -285,12 +287,7 @@ def _across(scope: Scope, schedule: AcrossLanes) -> tuple[list[Statement], Size]
     point += before
     if block == LANES:
         rest = minus(extent, variable(start))
-        body = [
-            *point,
-            Set((lane.name,), variable(start)),
-            Set(("rest",), rest),
-            If(binary("ge", variable("rest"), number(LANES)), tuple(step(FULL)), tuple(step(variable("rest")))),
-        ]
+        body = [*point, Set((lane.name,), variable(start)), Set(("rest",), rest), *by_lanes(variable("rest"), step)]
     else:
         stop = Call("min", (plus(variable(start), number(block)), extent))
         body = [*point, Set(("stop",), stop), *_lane_loops(lane, variable(start), variable("stop"), step)]
