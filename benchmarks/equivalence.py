@@ -83,7 +83,7 @@ def attention(dtype: str) -> Model:
     data["source"], data["source_lengths"] = pad([spanish.ids(s) for s, _ in short])
     data["target"], data["lengths"] = pad([[1, *english.ids(e)] for _, e in short])
     data["following"], _ = pad([[*english.ids(e), 2] for _, e in short])
-    model = fg.nn.EncoderDecoder("translate", len(spanish), len(english), 24, 32, dtype=dtype)
+    model = fg.nn.EncoderDecoder("translate", len(spanish), len(english), 24, 32, attention="general", dtype=dtype)
     source, target, following = (
         fg.input(name, ("batch", data[name].shape[1]), "int32") for name in ("source", "target", "following")
     )
