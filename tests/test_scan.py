@@ -584,6 +584,14 @@ def test_what_is_stacked_twice_given_or_carried_is_stacked(how: dict[str, int]) 
     np.testing.assert_allclose(product, 2 * np.array(expected[1:]), rtol=1e-5)
 
 
+def test_gradients_are_by_tensors_not_by_values_that_loops_make_twice() -> None:
+    x = fg.input("x", (4, 3))
+    _, (one, same, element) = fg.scan(lambda h, e: (h, (fg.tanh(e), fg.tanh(e), e)), fg.constant(0.0), x)
+    cost = fg.sum(one * 2.0) + fg.sum(x * 3.0) + fg.sum(element * 5.0)
+    found = fg.compile(outputs=fg.grad(cost, [one, same, element]), device="cpu")()
+    assert [np.unique(g).tolist() for g in found] == [[2.0], [0.0], [5.0]]
+
+
 def test_a_sum_of_nothing_that_is_stacked_needs_no_stack() -> None:
     """Numbers drawn and added up in each turn: one turn's memory, however many turns."""
     total, _ = fg.scan(lambda s, _: (s + fg.sum(fg.random.normal((1000,))), None), fg.constant(0.0), length="turns")

@@ -7,7 +7,7 @@ that stacks more for its gradient); `tidy_loops` drops what nobody reads.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from flowgraph.graph import origin as origins
@@ -97,9 +97,10 @@ def _union(bodies: Sequence[Body]) -> tuple[Body, list[list[int]]]:
     return dataclasses.replace(first, nexts=tuple(nexts), emits=tuple(distinct)), where
 
 
-def tidy_loops(graph: Graph) -> Graph:
+def tidy_loops(graph: Graph, keep: Collection[Tensor] = ()) -> Graph:
     """Loops without what nobody reads: carries, sequences, given and stacked values; what no turn changes is given,
-    not carried, and what is stacked without being changed is not stacked."""
+    not carried, and what is stacked without being changed is not stacked. Loops that make any of `keep` stay as they
+    are: these may not become one with what has the same values."""
     while True:
         consumers = graph.consumers()
         roots = set(graph.roots)
@@ -110,7 +111,7 @@ def tidy_loops(graph: Graph) -> Graph:
             consumers: dict[Tensor, list[Node]] = consumers,
             roots: set[Tensor] = roots,
         ) -> tuple[Tensor, ...] | None:
-            if not isinstance(node.op, Scan):
+            if not isinstance(node.op, Scan) or any(t in keep for t in node.outputs):
                 return None
             used = [bool(consumers[t]) or t in roots for t in node.outputs]
             return _tidied(node, inputs, used)

@@ -39,10 +39,8 @@ def before_differentiation(graph: Graph, targets: Sequence[Tensor]) -> Graph:
     """
     stable = stabilise(graph, keep=frozenset(targets))
     stable = look_up_one_hot(stable, keep=frozenset(stable.outputs[1:]))
-    in_bodies = inside((*SIMPLIFY, stabilise, tidy_loops, hoist_lookups), "simplify_bodies")
-    for function in (in_bodies, tidy_loops, hoist_lookups):
-        stable = function(stable)
-    return stable
+    stable = inside((*SIMPLIFY, stabilise, tidy_loops, hoist_lookups), "simplify_bodies")(stable)
+    return hoist_lookups(tidy_loops(stable, keep=frozenset(stable.outputs[1:])))
 
 
 SIMPLIFY: tuple[Pass, ...] = (fold_constants, simplify_algebra, eliminate_common_subexpressions)
