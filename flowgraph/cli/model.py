@@ -22,9 +22,9 @@ from flowgraph.notation import parse, read_text
 from flowgraph.ops.classification import CrossEnt, CrossEntOfSoftmax
 from flowgraph.ops.leaf import Input
 from flowgraph.program import Program
+from flowgraph.train.costs import trainable
 from flowgraph.train.optim import SGD
 from flowgraph.train.sweep import batch_axis, inputs_of, scalar
-from flowgraph.train.trainer import trainable
 
 Shapes = Mapping[str, tuple[int | str, ...]]
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from flowgraph.errors import GraphError, ShapeError, listed, shown
 from flowgraph.graph import origin as origins
+from flowgraph.graph.graph import topological
 from flowgraph.graph.size import as_size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.elementwise import add, divide, equal, multiply, where
-from flowgraph.ops.leaf import as_tensor, input
+from flowgraph.ops.leaf import Parameter, as_tensor, input
 from flowgraph.ops.reduce import sum as sum_
 from flowgraph.train.optim.base import require
 from flowgraph.train.sweep import batch_axis, inputs_of, scalar
@@ -102,3 +103,12 @@ def unfrozen(parameters: Sequence[Tensor], freeze: Tensor | str | Sequence[Tenso
     if not kept:
         raise GraphError("every parameter is frozen: there is nothing to train", where=origins.here())
     return kept
+
+
+def trainable(cost: Tensor, others: Collection[Tensor] = ()) -> list[Tensor]:
+    """The floating-point parameters a cost depends on, as declared, but for `others`."""
+    leaves = [n.outputs[0] for n in topological([cost]) if isinstance(n.op, Parameter)]
+    found = [p for p in leaves if p.dtype.is_float and p not in others]
+    if not found:
+        raise GraphError("the cost depends on no parameter, so there is nothing to train", where=cost.origin)
+    return sorted(found, key=lambda t: t.node.serial)

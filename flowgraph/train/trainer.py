@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,28 +40,15 @@ from flowgraph.train import checkpoint as files
 from flowgraph.train.accumulate import accumulated
 from flowgraph.train.callbacks import Callback, as_callbacks
 from flowgraph.train.checkpoint import Checkpoints, as_checkpoints
-from flowgraph.train.costs import WEIGHT, by_name, total_cost, total_weight, unfrozen
+from flowgraph.train.costs import WEIGHT, by_name, total_cost, total_weight, trainable, unfrozen
 from flowgraph.train.data import Data, as_mapping, check_data, held_out_part, with_weights
 from flowgraph.train.diagnostics import Diagnostics
 from flowgraph.train.history import History
 from flowgraph.train.optim import SGD, Optimizer
 from flowgraph.train.progress import Progress, as_progress
 from flowgraph.train.signals import signals
+from flowgraph.train.state import Partial, Snapshot
 from flowgraph.train.sweep import Log, Sweep, batch_axis, inputs_of, scalar
-
-
-@dataclass
-class Partial:
-    """What is done of an epoch that is not complete."""
-
-    examples: int
-    batch_size: int
-    log: Log
-    counted: int = 0  # steps of the log that the history has
-
-    def fits(self, examples: int, batch_size: int) -> bool:
-        """Whether the epoch can go on with such data."""
-        return (self.examples, self.batch_size) == (examples, batch_size)
 
 
 class Trainer:
@@ -420,64 +407,43 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """All that is state, as arrays and as what JSON can hold: of whole steps, whenever it is asked for."""
-        arrays = {t.op.label: t.op.storage.read().copy() for t in self._training.state}
-        about: dict[str, Any] = {
-            "seed": self.seed,
-            "epoch": self._epoch,
-            "rows": self.history.rows,
-            "learning_rate": self.optimizer.number,
-            "partial": None,
-            "told": {},
-            "kinds": [type(callback).__name__ for callback in self.callbacks],
-            "stopped": self._stop,
-        }
-        losses = self.history.losses
-        if self._partial is not None:
-            log = self._training.so_far(self._partial.log)
-            losses = np.append(losses, log.values.get("loss", [])[self._partial.counted :])
-            about["partial"] = {"examples": self._partial.examples, "batch_size": self._partial.batch_size}
-            arrays["<epoch>sizes"] = np.array(log.sizes, np.int64)
-            arrays |= {f"<epoch of>{name}": np.array(steps, np.float64) for name, steps in log.values.items()}
-        arrays["<history>losses"] = losses
-        for part, callback in self._told.items():
-            own, about["told"][part] = callback.state()
-            arrays |= {f"<{part}>{name}": array for name, array in own.items()}
-        return arrays, about
+        losses, partial = self.history.losses, self._partial
+        if partial is not None:
+            partial = replace(partial, log=self._training.so_far(partial.log))
+            losses = np.append(losses, partial.log.values.get("loss", [])[partial.counted :])
+        return Snapshot(
+            parameters={t.op.label: t.op.storage.read().copy() for t in self._training.state},
+            seed=self.seed,
+            epoch=self._epoch,
+            rows=self.history.rows,
+            losses=losses,
+            learning_rate=self.optimizer.number,
+            partial=partial,
+            told={part: callback.state() for part, callback in self._told.items()},
+            kinds=[type(callback).__name__ for callback in self.callbacks],
+            stopped=self._stop,
+        ).pack()
 
     def restore(
         self, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any], path: str | Path = "the checkpoint"
     ) -> None:
         """Take up what `state` gave: all of it, or nothing and a CheckpointError."""
-        own = {name: array for name, array in arrays.items() if not name.startswith("<")}
-        try:
-            seed, epoch, cut = about["seed"], int(about["epoch"]), about["partial"]
-            rows, losses = [dict(row) for row in about["rows"]], arrays["<history>losses"]
-            partial = None
-            if cut is not None:
-                steps = {n.removeprefix("<epoch of>"): a for n, a in arrays.items() if n.startswith("<epoch of>")}
-                log = Log(arrays["<epoch>sizes"].tolist(), {name: values.tolist() for name, values in steps.items()})
-                partial = Partial(cut["examples"], cut["batch_size"], log, counted=len(log.sizes))
-            told, rate = dict(about["told"]), about["learning_rate"]
-            kinds, stopped = list(about["kinds"]), bool(about["stopped"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{path} holds no state of a trainer", where=origins.here()) from error
-        if seed != self.seed:
-            problem = f"{path} is of a training with seed {seed}, this one has {self.seed}"
-            raise CheckpointError(problem, where=origins.here(), hint=f"fg.Trainer(..., seed={seed})")
-        own_kinds = [type(callback).__name__ for callback in self.callbacks]
-        if self.callbacks and kinds != own_kinds:
-            problem = f"{path} has the callbacks {', '.join(kinds) or 'none'}, this fit {', '.join(own_kinds)}"
+        found = Snapshot.unpack(arrays, about, path)
+        if found.seed != self.seed:
+            problem = f"{path} is of a training with seed {found.seed}, this one has {self.seed}"
+            raise CheckpointError(problem, where=origins.here(), hint=f"fg.Trainer(..., seed={found.seed})")
+        kinds = [type(callback).__name__ for callback in self.callbacks]
+        if self.callbacks and found.kinds != kinds:
+            problem = f"{path} has the callbacks {', '.join(found.kinds) or 'none'}, this fit {', '.join(kinds)}"
             raise CheckpointError(problem, where=origins.here(), hint="give the same callbacks, in the same order")
-        files.restore({t.op.label: t.op.storage for t in self._training.state}, own, path)
-        if rate is not None:
-            self.learning_rate = rate
-        self._epoch, self._partial, self._stop = epoch, partial, stopped and bool(self.callbacks)
-        self.history.replace(rows, losses)
+        files.restore({t.op.label: t.op.storage for t in self._training.state}, found.parameters, path)
+        if found.learning_rate is not None:
+            self.learning_rate = found.learning_rate
+        self._epoch, self._partial, self._stop = found.epoch, found.partial, found.stopped and bool(self.callbacks)
+        self.history.replace(found.rows, found.losses)
         for part, callback in self._told.items():
-            if part in told:
-                prefix = f"<{part}>"
-                mine = {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
-                callback.restore(mine, told[part])
+            if part in found.told:
+                callback.restore(*found.told[part])
 
     def _resume(self, saved: Checkpoints) -> bool:
         """Go on from the newest checkpoint; False if there is none."""
@@ -590,12 +556,3 @@ class Trainer:
                     hint="make the model and its trainer anew, set the parameter (w.value = ...), or take up what was "
                     "saved: trainer.load(checkpoint), fg.load(file, [w])",
                 )
-
-
-def trainable(cost: Tensor, others: Collection[Tensor] = ()) -> list[Tensor]:
-    """The floating-point parameters a cost depends on, as declared, but for `others`."""
-    leaves = [n.outputs[0] for n in topological([cost]) if isinstance(n.op, Parameter)]
-    found = [p for p in leaves if p.dtype.is_float and p not in others]
-    if not found:
-        raise GraphError("the cost depends on no parameter, so there is nothing to train", where=cost.origin)
-    return sorted(found, key=lambda t: t.node.serial)
