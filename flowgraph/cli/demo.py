@@ -45,7 +45,8 @@ def demo(arguments: Namespace) -> int:
     )
 
     trainer = _trainer(model, arguments, arguments.seed)
-    print(f"Device {trainer.program.device}: {len(trainer.program.kernels)} kernels a step, with the accuracy and the choice of the minibatch.")
+    count = len(trainer.program.kernels)
+    print(f"Device {trainer.program.device}: {count} kernels a step, with the accuracy and the choice of the minibatch.")
     history = trainer.fit(training, arguments.epochs, arguments.batch, held_out, progress=Lines())
     if history.interrupted:
         return 130  # as a shell says it of Ctrl-C
