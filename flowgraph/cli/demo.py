@@ -46,7 +46,8 @@ def demo(arguments: Namespace) -> int:
 
     trainer = _trainer(model, arguments, arguments.seed)
     count = len(trainer.program.kernels)
-    print(f"Device {trainer.program.device}: {count} kernels a step, with the accuracy and the choice of the minibatch.")
+    parts = "with the accuracy and the choice of the minibatch"
+    print(f"Device {trainer.program.device}: {count} kernels a step, {parts}.")
     history = trainer.fit(training, arguments.epochs, arguments.batch, held_out, progress=Lines())
     if history.interrupted:
         return 130  # as a shell says it of Ctrl-C
