@@ -8,6 +8,7 @@ until the team ends.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import os
 import threading
@@ -118,17 +119,18 @@ class Team:
             self._stop = weakref.finalize(self, _end_workers, self._enter, self._control, self._workers)
             self._stop.atexit = False       # the end of the process must not wait for a run
         while len(self._workers) < self.threads - 1:
-            worker = threading.Thread(name=f"flowgraph-{len(self._workers) + 1}", daemon=True, target=_serve,
-                                      args=(self._enter, self._control, self.threads))
-            worker.start()
-            self._workers.append(worker)
+            ended = threading.Lock()
+            ended.acquire()
+            # Thread.start waits in Python for the new thread, and an interrupt there can become a RuntimeError.
+            _thread.start_new_thread(_serve, (self._enter, self._control, self.threads, ended))
+            self._workers.append(ended)
 
     def _forget_threads(self) -> None:
         """Begin anew, without a word to threads that may not exist any more."""
         self._lock = threading.Lock()
         self._control = _control_block()
         self._control_address = ctypes.addressof(self._control)
-        self._workers: list[threading.Thread] = []
+        self._workers: list[threading.Lock] = []        # each held until its worker has ended
         self._stop = None
 
     def _after_fork(self) -> None:
@@ -148,17 +150,20 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _serve(enter: Enter, control: ControlBlock, threads: int) -> None:
+def _serve(enter: Enter, control: ControlBlock, threads: int, ended: threading.Lock) -> None:
     """A worker's whole life; its frame keeps the control block in memory."""
-    enter(ctypes.addressof(control), WORKER, threads)
+    try:
+        enter(ctypes.addressof(control), WORKER, threads)
+    finally:
+        ended.release()
 
 
-def _end_workers(enter: Enter, control: ControlBlock, workers: list[threading.Thread]) -> None:
+def _end_workers(enter: Enter, control: ControlBlock, workers: list[threading.Lock]) -> None:
     """Called when no run can be under way: by `close`, or because nobody holds the team any more."""
     control[Control.STEPS], control[Control.THREADS] = STOP, 2
     enter(ctypes.addressof(control), CALLER, 0)
-    for worker in workers:
-        worker.join()
+    for ended in workers:
+        ended.acquire()
 
 
 def _control_block() -> ControlBlock:
