@@ -9,8 +9,8 @@ from typing import Any
 
 from flowgraph import autodiff
 from flowgraph.anomaly import WatchedProgram
+from flowgraph.backends import select
 from flowgraph.backends.known import require_device
-from flowgraph.backends.select import Device, make_executor
 from flowgraph.errors import DTypeError, GraphError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph, topological
@@ -24,7 +24,7 @@ from flowgraph.ops.leaf import Input, Parameter, as_tensor
 from flowgraph.ops.random import advanced, states_of
 from flowgraph.ops.shape import broadcast_to
 from flowgraph.passes.guard import guard_indices
-from flowgraph.passes.pipeline import OPTIMISE, before_differentiation, run_passes
+from flowgraph.passes.pipeline import before_differentiation, passes_for, run_passes
 from flowgraph.passes.watch import watch_row_numbers
 from flowgraph.program import Program, whole_number
 from flowgraph.report.debug import level_asked, tell_compiled
@@ -55,7 +55,7 @@ def compile(
     inputs: Sequence[Tensor] | None = None,
     outputs: Tensor | Sequence[Tensor] = (),
     updates: Mapping[Tensor, Any] | None = None,
-    device: Device = "auto",
+    device: select.Device = "auto",
     threads: int | None = None,
     check: bool = False,
     detect_anomaly: bool = False,
@@ -84,10 +84,10 @@ def compile(
     require_distinct(
         "parameters", state, "rename one, or declare it in a scope of its own: with fg.scope('name')"
     )
-    optimised, records = run_passes(declared, OPTIMISE, check=check)
+    optimised, records = run_passes(declared, passes_for(select.kind(device)), check=check)
     optimised, watch = watch_row_numbers(optimised)
     calls = arrange(build_kernels(optimised), optimised)
-    executor = make_executor(device, optimised, calls, threads)
+    executor = select.make_executor(device, optimised, calls, threads)
     kind = WatchedProgram if detect_anomaly else Program
     guarded = next(record.after for record in records if record.name == guard_indices.__name__)
     program = kind(declared, optimised, guarded, calls, records, executor, watch, debug=level)
@@ -106,6 +106,14 @@ def arrange(calls: Sequence[Call], graph: Graph) -> list[Call]:
     ]
     joined = join_side_by_side(calls, graph.updates, kind_of)
     return choose_orders(joined, graph.roots, walk_of)
+
+
+def sources(program: Program, device: str) -> dict[str, str]:
+    """The source that a device ("cpu", "cuda", "reference", "auto") would run for the same step, by file name; no such
+    device is needed. Raises DeviceError for a name that is none."""
+    device = select.kind(device)
+    graph, _ = run_passes(program.declared, passes_for(device))
+    return select.generated_source(device, graph, arrange(build_kernels(graph), graph))
 
 
 def declare(
@@ -162,7 +170,7 @@ def declare(
     return Graph(results, tuple(pairs), tuple(inputs))
 
 
-def checked_threads(device: Device, threads: Any) -> int | None:
+def checked_threads(device: select.Device, threads: Any) -> int | None:
     """The number of threads, for a device that can be used: DeviceError for any other, InputError for no number."""
     require_device(device)
     return None if threads is None else whole_number(threads, "threads", least=1)

@@ -20,12 +20,19 @@ DEVICES = ("auto", "cpu", "cuda", "reference")
 Device = Union[str, "CudaDevice"]  # a name, or a device that the caller has opened
 
 
-def make_executor(device: Device, graph: Graph, calls: Sequence[Call], threads: int | None) -> Executor:
-    """An executor for the device; raises DeviceError where there is none, never falls back in silence."""
+def kind(device: Device) -> str:
+    """What a device is, as far as compiling for it goes: "cpu", "cuda" or "reference"."""
     if device == "auto":
         from flowgraph.backends.cuda.device import cuda_available
 
-        device = "cuda" if cuda_available()[0] else "cpu"
+        return "cuda" if cuda_available()[0] else "cpu"
+    return device if isinstance(device, str) else "cuda"
+
+
+def make_executor(device: Device, graph: Graph, calls: Sequence[Call], threads: int | None) -> Executor:
+    """An executor for the device; raises DeviceError where there is none, never falls back in silence."""
+    if device == "auto":
+        device = kind(device)
     if device == "reference":
         return ReferenceExecutor(graph)
     if device == "cpu":
@@ -50,7 +57,7 @@ def generated_source(device: str, graph: Graph, calls: Sequence[Call]) -> dict[s
         from flowgraph.backends.cuda import executor as cuda
 
         return cuda.generated_files(*cuda.planned(graph, calls))
-    if device in ("cpu", "auto"):
+    if device == "cpu":
         from flowgraph.backends.cpu import executor as cpu
 
         return cpu.generated_files(*cpu.planned(graph, calls))

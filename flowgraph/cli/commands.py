@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from flowgraph.backends.select import generated_source
 from flowgraph.cli.model import Model, feed_digits, last_cost, parse_shapes, read_arrays, read_model
+from flowgraph.compile import sources
 from flowgraph.datasets import load_digits
 from flowgraph.errors import FlowgraphError, InputError
 from flowgraph.notation import parse_file
@@ -109,7 +109,7 @@ def source(arguments: Namespace) -> int:
     """Print the generated source of the training step, or write it as files; needs no such device."""
     model = read_model(arguments.file, parse_shapes(arguments.shape), arguments.cost)
     step = model.step(rate=0.1, device="reference")
-    files = generated_source(arguments.device, step.graph, step.calls)
+    files = sources(step, arguments.device)
     if arguments.output is None:
         print("\n\n".join(files.values()).rstrip("\n"))
         return 0

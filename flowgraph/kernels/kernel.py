@@ -7,8 +7,8 @@ Softmax is three nests over one row; a matrix product is one summing nest and on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from flowgraph.errors import VerificationError
@@ -121,6 +121,18 @@ class Nest:
             yield from (*store.index, store.value)
         for sort in self.sorts:
             yield from (*sort.index, sort.key)
+
+    def mapped(self, change: Callable[[Expr], Expr]) -> Nest:
+        """The nest with every expression changed."""
+        return replace(
+            self,
+            lets=tuple(replace(x, value=change(x.value)) for x in self.lets),
+            reductions=tuple(replace(r, value=change(r.value)) for r in self.reductions),
+            stores=tuple(
+                replace(s, index=tuple(map(change, s.index)), value=change(s.value)) for s in self.stores
+            ),
+            sorts=tuple(replace(s, index=tuple(map(change, s.index)), key=change(s.key)) for s in self.sorts),
+        )
 
 
 @dataclass(frozen=True)

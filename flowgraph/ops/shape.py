@@ -13,7 +13,7 @@ import numpy as np
 
 from flowgraph.errors import DTypeError, ShapeError
 from flowgraph.graph import origin as origins
-from flowgraph.graph.size import Shape, Size, exact_quotient, product, show_shape
+from flowgraph.graph.size import Shape, Size, evaluate, exact_quotient, product, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, int64
 from flowgraph.index_notation import Body, Const, Expr, Extent, Index, call
@@ -250,6 +250,74 @@ class Reshape(Injective):
             Sample(cls(()), (values(1, 1),)),
             Sample(cls((1,)), (values(),)),
         ]
+
+
+@dataclass(frozen=True)
+class ColumnBlocks(Injective):
+    """A matrix as blocks of so many columns: (rows, columns) to (columns / width, rows, width).
+
+    Stored, a block's rows lie one after the other: a product that reads the matrix by blocks reads memory in order.
+    """
+
+    name: ClassVar[str] = "column_blocks"
+    width: Size
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        (x,) = types
+        rows, columns = x.shape
+        blocks = exact_quotient(columns, self.width)
+        if blocks is None:
+            raise ShapeError(f"{columns} columns are not blocks of {self.width}")
+        return (TensorType((blocks, rows, self.width), x.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(self.infer(*types)[0].shape)
+        block, row, column = map(Index, axes)
+        return Body(axes, load(0, types[0], (row, block * _extent(self.width) + column)))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return (JoinedColumns()(g),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        rows, columns = x.shape
+        width = evaluate(self.width, {})
+        return x.reshape(rows, columns // width, width).transpose(1, 0, 2).copy()
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [Sample(cls(4), (values(3, 20),)), Sample(cls(32), (values(17, 64, dtype="float64"),))]
+
+
+@dataclass(frozen=True)
+class JoinedColumns(Injective):
+    """The matrix whose `ColumnBlocks` these are: (blocks, rows, width) to (rows, blocks * width)."""
+
+    name: ClassVar[str] = "joined_columns"
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        (x,) = types
+        blocks, rows, width = x.shape
+        return (TensorType((rows, blocks * width), x.dtype),)
+
+    def body(self, *types: TensorType) -> Body:
+        axes = axes_for(self.infer(*types)[0].shape)
+        row, column = map(Index, axes)
+        width = _extent(types[0].shape[2])
+        index = (call("floordiv", column, width), row, call("mod", column, width))
+        return Body(axes, load(0, types[0], index))
+
+    def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
+        (g,) = cotangents
+        return (ColumnBlocks(inputs[0].shape[2])(g),)
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        blocks, rows, width = x.shape
+        return x.transpose(1, 0, 2).reshape(rows, blocks * width).copy()
+
+    @classmethod
+    def samples(cls) -> list[Sample]:
+        return [Sample(cls(), (values(5, 3, 4),)), Sample(cls(), (values(2, 17, 32, dtype="float64"),))]
 
 
 def _extent(size: Size) -> Expr:

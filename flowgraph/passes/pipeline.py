@@ -1,6 +1,7 @@
 """The one ordered list of passes, and the observer that records what each of them did.
 
-Nothing else orders passes. `before_differentiation` runs on the forward graph, `OPTIMISE` on the whole step.
+Nothing else orders passes. `before_differentiation` runs on the forward graph, `passes_for` a device on the whole
+step.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from flowgraph.graph.graph import Graph, verify
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.text import to_text
 from flowgraph.passes.algebra import simplify_algebra
+from flowgraph.passes.block_weights import block_weights
 from flowgraph.passes.continue_sums import continue_sums
 from flowgraph.passes.cse import eliminate_common_subexpressions
 from flowgraph.passes.expand import expand_composites
@@ -25,7 +27,6 @@ from flowgraph.passes.materialise import materialise_roots
 from flowgraph.passes.one_hot import look_up_one_hot
 from flowgraph.passes.rows import row_updates
 from flowgraph.passes.sparse import sparse_updates
-from flowgraph.passes.spread_rows import spread_rows
 from flowgraph.passes.stabilise import stabilise
 from flowgraph.passes.streams import number_streams
 
@@ -68,10 +69,17 @@ OPTIMISE: tuple[Pass, ...] = (
     inside((guard_indices, join_pads, expand_composites, *SIMPLIFY, tidy_loops), "optimise_bodies"),
     eliminate_common_subexpressions,
     tidy_loops,
-    spread_rows,
     materialise_roots,
     materialise_loops,
 )
+
+
+def passes_for(device: str) -> tuple[Pass, ...]:
+    """`OPTIMISE`, with what suits the memory of one kind of device ("cpu", "cuda", "reference")."""
+    if device != "cpu":
+        return OPTIMISE
+    last = OPTIMISE.index(materialise_roots)
+    return (*OPTIMISE[:last], block_weights, *OPTIMISE[last:])
 
 
 @dataclass(frozen=True)

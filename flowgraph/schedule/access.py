@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from flowgraph.graph.size import Shape, Size, product
+from flowgraph.graph.size import Shape, Size, exact_quotient, product
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Extent, Index, Load, Var, axes_of, transform, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest, Store
 
@@ -100,6 +100,36 @@ def suits_vectors(kernel: Kernel, axis: Axis) -> int:
 
     inner = [nest for nest in kernel.nests if nest.axes]
     return sum(worth(b.type.shape, index) for nest in inner for b, index in accesses(kernel, nest))
+
+
+def as_walked(kernel: Kernel) -> Kernel:
+    """The kernel with as few axes as its accesses allow, and as many as they need to move evenly along each."""
+    return split_columns(collapse(kernel))
+
+
+def split_columns(kernel: Kernel) -> Kernel:
+    """The last axis taken apart where loads take it apart, by blocks of one width: each of the two steps evenly."""
+    if not kernel.axes:
+        return kernel
+    *others, axis = kernel.axes
+    parts = {e for expr in kernel.expressions() for e in walk(expr) if isinstance(e, Apply) and _is_part(e, axis)}
+    widths = {e.arguments[1] for e in parts}
+    if {e.function for e in parts} != {"floordiv", "mod"} or len(widths) != 1:
+        return kernel
+    (width,) = widths
+    size = _number(width)
+    blocks = exact_quotient(axis.extent, size) if size else None
+    if blocks is None or size is None:
+        return kernel
+    block, column = Axis(f"{axis.name}_block", blocks), Axis(axis.name, size)
+    found: dict[Expr, Expr] = {e: Index(block if e.function == "floordiv" else column) for e in parts}
+    found[Index(axis)] = Index(block) * width + Index(column)
+    nests = tuple(nest.mapped(lambda expr: transform(expr, found.get)) for nest in kernel.nests)
+    return replace(kernel, axes=(*others, block, column), nests=nests)
+
+
+def _is_part(expr: Apply, axis: Axis) -> bool:
+    return expr.function in ("floordiv", "mod") and expr.arguments[0] == Index(axis)
 
 
 def collapse(kernel: Kernel) -> Kernel:

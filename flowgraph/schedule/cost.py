@@ -12,7 +12,7 @@ from flowgraph.graph.size import estimate, product
 from flowgraph.index_notation import Axis, Expr, Load, Var, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest
 from flowgraph.kernels.layout import Walk
-from flowgraph.schedule.access import accesses, collapse, stride_along, varying
+from flowgraph.schedule.access import accesses, as_walked, stride_along, varying
 from flowgraph.schedule.cpu import (
     LANES,
     SINGLE,
@@ -21,9 +21,9 @@ from flowgraph.schedule.cpu import (
     Panels,
     Product,
     Tile,
-    as_contraction,
     as_product,
     choose,
+    contraction_of,
     cycles,
 )
 
@@ -34,7 +34,7 @@ REGISTERS = (8, 2)  # any register tile: which one does not change what is side 
 
 def walk_of(kernel: Kernel) -> Walk:
     """How the kernel would walk its memory."""
-    seen = collapse(kernel)
+    seen = as_walked(kernel)
     single = dict.fromkeys((b.name for b in seen.buffers), 0.0)
     for buffer, count in _single_accesses(seen):
         single[buffer.name] += count
@@ -50,8 +50,7 @@ def _single_accesses(kernel: Kernel) -> Iterator[tuple[Buffer, float]]:
         yield from _packed(kernel, product_)
         yield from _along(kernel, kernel.nests[1:], product_.j)
     elif isinstance(schedule, Panels):
-        contraction = as_contraction(kernel)
-        assert contraction is not None
+        contraction = contraction_of(kernel, schedule)
         packed = kernel.buffer(str(contraction.b.source))
         yield packed, cycles(kernel, contraction) * LANES / SINGLE  # its sums, too: an order may change how many
         yield from _along(contraction.after, contraction.after.nests, contraction.column)

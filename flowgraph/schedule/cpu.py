@@ -34,7 +34,7 @@ class Tile:
 class Panels:
     """Products whose rows, columns and terms are any affine places, convolutions above all: a task computes up to
     `blocks` register tiles below one another, `depth` terms at a time from a packed panel of the second operand, and
-    that for up to `panels` panels beside one another.
+    that for up to `panels` panels beside one another. Without `pack` the second operand lies in memory as panels do.
     """
 
     rows: int
@@ -42,6 +42,7 @@ class Panels:
     blocks: int
     panels: int
     depth: int
+    pack: bool = True
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,18 @@ def as_contraction(kernel: Kernel) -> Contraction | None:
     return min(choices, key=lambda choice: choice[0])[1] if choices else None
 
 
+def contraction_of(kernel: Kernel, schedule: Panels) -> Contraction:
+    """What a schedule of panels computes: of a second operand that lies in panels, the product as it stands."""
+    if schedule.pack:
+        contraction = as_contraction(kernel)
+        assert contraction is not None
+        return contraction
+    found = as_product(kernel)
+    assert found is not None
+    i, j, k, after = (found.i,), (found.j,), (found.k,), replace(kernel, nests=kernel.nests[1:])
+    return Contraction(i, j, k, found.others, found.a, found.b, found.result, after, found.j, transposed=False)
+
+
 def _factors(kernel: Kernel) -> tuple[Nest, Load, Load] | None:
     """The nest that sums products, and their factors, both of which move with every axis of the sum."""
     if not kernel.nests or any(n.axes for n in kernel.nests[1:]):
@@ -257,6 +270,12 @@ def _is_long(found: Product) -> bool:
     return estimate(found.k.extent) >= LONG and estimate(found.i.extent) >= MANY
 
 
+def _lies_in_panels(found: Product, tile: tuple[int, int]) -> bool:
+    """Whether the second operand is blocks of columns as wide as a tile (`passes.block_weights`), read by several
+    tiles: some terms at a time, these stay in the first level of cache."""
+    return found.j.extent == tile[1] * LANES and bool(found.others) and estimate(found.i.extent) > tile[0]
+
+
 def _blocks(found: Contraction, rows: int, width: int) -> tuple[int, int]:
     """How many tiles of so many rows and columns a task has below and beside one another, at most. In long sums each
     panel's rows are read from afar, and so are the columns of tiles: the more they are, the more each is used."""
@@ -330,6 +349,8 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
         unit = stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.j) == 1
         narrow = isinstance(found.j.extent, int) and found.j.extent <= LANES
         goes_on = bool(begun_sums(kernel)[1])
+        if unit and _lies_in_panels(found, tile):
+            return Panels(*tile, CHUNK, 1, DEPTH, pack=False)
         if (goes_on or (unit and _is_long(found))) and (contraction := as_contraction(kernel)) is not None:
             return _panels(kernel, contraction, tile)
         return Tile(tile[0], 1 if narrow else tile[1], pack=not unit)

@@ -87,6 +87,8 @@ class _Panels:
         elements = {"tile": self.chunk * self.reach, "panel": schedule.depth * self.width}
         lengths = {"row_at": self.chunk, "a_at": schedule.depth, "b_at": schedule.depth}
         made: list[Statement] = [Set((n,), Call(f"stack_{code}", (number(size),))) for n, size in elements.items()]
+        if not schedule.pack:
+            return made[:1]
         lengths |= dict.fromkeys(TABLES[3:], self.width)
         made += [Set((name,), Call("stack_i64", (number(size),))) for name, size in lengths.items()]
         clear = Write("panel", variable("place"), self._zeros(), self.dtype, "v")
@@ -210,6 +212,7 @@ class _Panels:
         ]  # fmt: skip
         once = binary("le", self.depth, number(schedule.depth))  # all terms at once: one table for all tasks
         known = binary("gt", variable("task"), variable("lo"))
+        places: list[Statement] = [If(operation("and", (once, known), boolean), (), tuple(tables))]
         whole = number(schedule.depth)
         later = times(minus(variable("parts"), plus(variable("part"), number(1))), whole)
         pieces = [] if found.transposed else self._pieces()
@@ -220,10 +223,9 @@ class _Panels:
                 Set(("stop",), minus(self.depth, later)),
                 Set(("start",), Call("max", (minus(variable("stop"), whole), number(0)))),
                 Set(("terms",), minus(variable("stop"), variable("start"))),
-                If(operation("and", (once, known), boolean), (), tuple(tables)),
+                *(places if schedule.pack else []),
                 *self._panels((
-                    *pieces,
-                    Do(self._pack()),
+                    *([*pieces, Do(self._pack())] if schedule.pack else []),
                     For("block", number(0), variable("rows"), number(schedule.rows), tuple(self._block())),
                 )),
             )),
@@ -262,7 +264,7 @@ class _Panels:
         place = Call(f"at_{code}", (variable("tile"), inside))
 
         def of(vectors: int) -> tuple[Statement, ...]:
-            panel = (variable("panel"), number(self.width), variable("terms"))
+            panel = (*self._right(), variable("terms"))
             name = f"tile_{'' if self.even else 'at_'}{code}_{schedule.rows}x{vectors}"
             sums = Call(name, (*self._left(), *panel), self.dtype)
             earlier = number(1) if found.result in self.begun else variable("start")
@@ -293,6 +295,14 @@ class _Panels:
         row = times(plus(variable("first_row"), variable("block")), a_row)
         first = plus(variable("a_first"), row, times(variable("start"), a_term))
         return Call(f"at_{self.code}", (source, first)), variable("valid"), a_row, a_term
+
+    def _right(self) -> tuple[Value, Value]:
+        """The panel of a tile, and how far its rows are apart."""
+        if self.schedule.pack:
+            return variable("panel"), number(self.width)
+        term, column = (self.scope.step(self.found.b, axis) for axis in (self.found.summed[0], self.found.column))
+        place = plus(variable("b_first"), times(variable("start"), term), times(variable("first_column"), column))
+        return Call(f"at_{self.code}", (variable(str(self.found.b.source)), place)), term
 
     # what follows the sums
 

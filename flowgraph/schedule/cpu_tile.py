@@ -119,7 +119,13 @@ class _Tiles:
     def _one_tile(self) -> list[Statement]:
         """The tile whose first element is (i, j): its products, then the epilogue of each of its vectors."""
         i, j = self.i, self.j
-        is_whole = binary("ge", variable("lanes"), number(LANES))
+        epilogue = self._epilogue(FULL)
+        if not self._is_multiple(LANES):
+            is_whole = binary("ge", variable("lanes"), number(LANES))
+            epilogue = [
+                Set(("lanes",), minus(variable("columns"), variable("column"))),
+                If(is_whole, tuple(epilogue), tuple(self._epilogue(variable("lanes")))),
+            ]
         return [
             Set((f"{i}_first",), variable(i)),
             Set((f"{j}_first",), variable(j)),
@@ -129,17 +135,21 @@ class _Tiles:
                 Set((i,), plus(variable(f"{i}_first"), variable("row"))),
                 For("column", number(0), variable("columns"), number(LANES), (
                     Set((j,), plus(variable(f"{j}_first"), variable("column"))),
-                    Set(("lanes",), minus(variable("columns"), variable("column"))),
-                    If(is_whole, tuple(self._epilogue(FULL)), tuple(self._epilogue(variable("lanes")))),
+                    *epilogue,
                 )),
             )),
         ]  # fmt: skip
+
+    def _is_multiple(self, columns: int) -> bool:
+        """Whether the number of columns is known to be a multiple."""
+        extent = self.found.j.extent
+        return isinstance(extent, int) and extent % columns == 0
 
     def _products(self) -> list[Statement]:
         """All vectors of the tile where there are as many columns; else as many as the columns left need."""
         vectors, columns = self.schedule.vectors, variable("columns")
         whole = self._product_of(vectors, FULL)
-        if self.schedule.pack:  # panels are padded with zeros, always whole
+        if self.schedule.pack or self._is_multiple(self.width):  # (panels are padded with zeros)
             return whole
         rest = self._product_of(1, columns)
         for count in range(2, vectors + 1):

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 from flowgraph.kernels.kernel import Kernel
 from flowgraph.schedule import cpu, cuda
-from flowgraph.schedule.access import collapse
+from flowgraph.schedule.access import as_walked
 
 TILE = (8, 2)  # any: which tile a product gets does not matter here
 
@@ -16,7 +16,7 @@ def kind_of(kernel: Kernel) -> Hashable | None:
     tile to themselves, for what keeps a table of what it has seen, and for scatters, whose order is fixed."""
     if any(s.add for nest in kernel.nests for s in nest.stores):
         return None
-    collapsed = collapse(kernel)
+    collapsed = as_walked(kernel)
     schedules = cpu.choose(collapsed, TILE), cuda.choose(collapsed)
     if isinstance(schedules[0], (cpu.Tile, cpu.Panels, cpu.Seen)) or isinstance(schedules[1], cuda.Tile):
         return None

@@ -9,7 +9,7 @@ from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.graph.types import DType
 from flowgraph.index_notation import Axis, Const, Load, Var, walk
 from flowgraph.kernels.kernel import Kernel, Let, Nest, Reduction
-from flowgraph.schedule.access import collapse, varying
+from flowgraph.schedule.access import as_walked, varying
 from flowgraph.schedule.ahead import ask_ahead
 from flowgraph.schedule.begun import begun_sums
 from flowgraph.schedule.cpu import (
@@ -20,10 +20,10 @@ from flowgraph.schedule.cpu import (
     Seen,
     Strips,
     Tile,
-    as_contraction,
     as_first,
     as_product,
     choose,
+    contraction_of,
 )
 from flowgraph.schedule.cpu_panels import MEMORY, lower_panels
 from flowgraph.schedule.cpu_point import FULL, LARGE, Scope, Step, by_lanes, point_of
@@ -58,7 +58,7 @@ BLOCK = 512  # terms in a row before a sum starts anew
 
 def lower(kernel: Kernel, tile: tuple[int, int]) -> tuple[Loops, CpuSchedule]:
     """The loops of a kernel under the schedule chosen for it."""
-    kernel = collapse(kernel)
+    kernel = as_walked(kernel)
     schedule = choose(kernel, tile)
     return lower_with(kernel, schedule), schedule
 
@@ -72,8 +72,7 @@ def lower_with(kernel: Kernel, schedule: CpuSchedule) -> Loops:
         assert found is not None
         body, tasks, scratch = lower_tile(scope, schedule, found)
     elif isinstance(schedule, Panels):
-        contraction = as_contraction(kernel)
-        assert contraction is not None
+        contraction = contraction_of(kernel, schedule)
         scope.sizes = SizeTable(dict.fromkeys((*kernel.sizes(), *contraction.after.sizes())))
         body, tasks = lower_panels(scope, schedule, contraction)
     elif isinstance(schedule, AcrossLanes):

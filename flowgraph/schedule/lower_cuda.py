@@ -12,7 +12,7 @@ from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.graph.types import DType, boolean
 from flowgraph.index_notation import Const, Load, Var, walk
 from flowgraph.kernels.kernel import Kernel, Nest
-from flowgraph.schedule.access import collapse
+from flowgraph.schedule.access import as_walked
 from flowgraph.schedule.cpu import as_product
 from flowgraph.schedule.cuda import (
     THREADS,
@@ -77,7 +77,7 @@ class BlockLoops:
 
 def lower(kernel: Kernel) -> tuple[BlockLoops, CudaSchedule]:
     """The loops of a kernel under the schedule chosen for it."""
-    kernel = collapse(kernel)
+    kernel = as_walked(kernel)
     schedule = choose(kernel)
     return lower_with(kernel, schedule), schedule
 
