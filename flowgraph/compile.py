@@ -24,7 +24,7 @@ from flowgraph.ops.leaf import Input, Parameter, as_tensor
 from flowgraph.ops.random import advanced, states_of
 from flowgraph.ops.shape import broadcast_to
 from flowgraph.passes.guard import guard_indices
-from flowgraph.passes.pipeline import before_differentiation, passes_for, run_passes
+from flowgraph.passes.pipeline import before_differentiation, optimise, run_passes
 from flowgraph.passes.watch import watch_row_numbers
 from flowgraph.program import Program, whole_number
 from flowgraph.report.debug import level_asked, tell_compiled
@@ -84,7 +84,7 @@ def compile(
     require_distinct(
         "parameters", state, "rename one, or declare it in a scope of its own: with fg.scope('name')"
     )
-    optimised, records = run_passes(declared, passes_for(select.kind(device)), check=check)
+    optimised, records = run_passes(declared, optimise(select.wants_blocks(select.kind(device))), check=check)
     optimised, watch = watch_row_numbers(optimised)
     calls = arrange(build_kernels(optimised), optimised)
     executor = select.make_executor(device, optimised, calls, threads)
@@ -112,7 +112,7 @@ def sources(program: Program, device: str) -> dict[str, str]:
     """The source that a device ("cpu", "cuda", "reference", "auto") would run for the same step, by file name; no such
     device is needed. Raises DeviceError for a name that is none."""
     device = select.kind(device)
-    graph, _ = run_passes(program.declared, passes_for(device))
+    graph, _ = run_passes(program.declared, optimise(select.wants_blocks(device)))
     return select.generated_source(device, graph, arrange(build_kernels(graph), graph))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.backends.select import wants_blocks
 from flowgraph.compile import sources
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.tensor import Tensor
@@ -17,7 +18,7 @@ from flowgraph.kernels.kernel import Kernel
 from flowgraph.ops.scan import Scan
 from flowgraph.ops.shape import ColumnBlocks, JoinedColumns
 from flowgraph.passes import block_weights
-from flowgraph.passes.pipeline import passes_for, run_passes
+from flowgraph.passes.pipeline import optimise, run_passes
 from flowgraph.schedule.access import as_walked
 from flowgraph.schedule.cpu import Panels, Tile, as_product, choose
 from tests.support.compare import Oracle
@@ -33,7 +34,7 @@ def loop(rows: Any, units: int, turns: int = 8, width: int | None = None, dtype:
 
 
 def blocked(tensor: Tensor, device: str = "cpu") -> int:
-    graph, _ = run_passes(Graph((tensor,)), passes_for(device), check=True)
+    graph, _ = run_passes(Graph((tensor,)), optimise(wants_blocks(device)), check=True)
     return sum(isinstance(n.op, ColumnBlocks) for n in graph.nodes())
 
 

@@ -22,13 +22,13 @@ from flowgraph.passes.cse import eliminate_common_subexpressions
 from flowgraph.passes.expand import expand_composites
 from flowgraph.passes.fold import fold_constants
 from flowgraph.passes.one_hot import look_up_one_hot
-from flowgraph.passes.pipeline import OPTIMISE, Pass, passes_for, run_passes
+from flowgraph.passes.pipeline import OPTIMISE, Pass, optimise, run_passes
 from flowgraph.passes.sparse import sparse_updates
 from flowgraph.passes.stabilise import stabilise
 from tests.support.compare import Oracle, evaluate
 from tests.support.random_graphs import random_case
 
-CPU = passes_for("cpu")
+CPU = optimise(blocks=True)
 EACH = tuple(dict.fromkeys(CPU))
 each_pass = pytest.mark.parametrize("function", EACH, ids=lambda f: f.__name__)
 

@@ -447,27 +447,6 @@ def test_an_lstm_multiplies_its_whole_input_and_all_its_weights_gradients_at_onc
     assert "add_bias" in {n.op.name for n in forward.inner.graph.nodes()}
 
 
-def test_weights_whose_rows_meet_in_a_cache_get_longer_rows_for_the_loop() -> None:
-    """Once a step: a product with 2,048 columns in every turn, and one with its transpose; no bit is another."""
-    x = fg.input("x", ("time", 3, 700))
-    w, v = (fg.parameter(n, s, fg.init.normal(0.03)) for n, s in (("w", (700, 2048)), ("v", (2048, 700))))
-    zero = fg.broadcast_to(fg.constant(0.0), (3, 700))
-    last, _ = fg.scan(lambda h, x: (fg.tanh(x + fg.tanh(h @ w) @ v), None), zero, x)
-    cost = fg.sum(last * last)
-    updates = {p: p - 0.1 * g for p, g in zip((w, v), fg.grad(cost, [w, v]), strict=True)}
-    program = fg.compile(outputs=[last, cost], updates=updates, device="cpu", check=True)
-    shapes = {op.reverse: {t.shape for t in op.inner.given} for op in loops(program.graph)}
-    assert shapes == {False: {(700, 2064), (2048, 700)}, True: {(700, 2064), (2048, 700)}}
-    fed = np.random.default_rng(0).normal(size=(4, 3, 700)).astype(np.float32)
-    h, before = np.zeros((3, 700), np.float32), (w.value.copy(), v.value.copy())
-    there = fg.compile(outputs=[fg.tanh(fg.input("h", h.shape) @ w)], device="cpu")
-    back = fg.compile(outputs=[fg.tanh(fg.input("y", h.shape) + fg.input("s", (3, 2048)) @ v)], device="cpu")
-    for y in fed:
-        (h,) = back(y=y, s=there(h=h)[0])
-    np.testing.assert_array_equal(program(x=fed)[0], h)
-    assert all((p.value != old).any() for p, old in zip((w, v), before, strict=True))
-
-
 def test_a_product_that_no_turn_reads_is_made_after_the_loop() -> None:
     x = fg.input("x", ("time", "batch", 5))
     w, out = fg.parameter("w", (5, 5), np.eye(5)), fg.parameter("out", (5, 3), np.ones((5, 3)))

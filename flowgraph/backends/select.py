@@ -29,6 +29,12 @@ def kind(device: Device) -> str:
     return device if isinstance(device, str) else "cuda"
 
 
+def wants_blocks(kind: str) -> bool:
+    """Whether a kind of device reads loops' weights sooner in blocks of columns: processors do; a GPU's threads fetch
+    what lies side by side, whatever is above it."""
+    return kind == "cpu"
+
+
 def make_executor(device: Device, graph: Graph, calls: Sequence[Call], threads: int | None) -> Executor:
     """An executor for the device; raises DeviceError where there is none, never falls back in silence."""
     if device == "auto":

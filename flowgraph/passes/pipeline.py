@@ -1,7 +1,6 @@
 """The one ordered list of passes, and the observer that records what each of them did.
 
-Nothing else orders passes. `before_differentiation` runs on the forward graph, `passes_for` a device on the whole
-step.
+Nothing else orders passes. `before_differentiation` runs on the forward graph, `optimise` on the whole step.
 """
 
 from __future__ import annotations
@@ -74,9 +73,9 @@ OPTIMISE: tuple[Pass, ...] = (
 )
 
 
-def passes_for(device: str) -> tuple[Pass, ...]:
-    """`OPTIMISE`, with what suits the memory of one kind of device ("cpu", "cuda", "reference")."""
-    if device != "cpu":
+def optimise(blocks: bool) -> tuple[Pass, ...]:
+    """`OPTIMISE`, for a device that wants the weights of loops in blocks of columns, or for one that does not."""
+    if not blocks:
         return OPTIMISE
     last = OPTIMISE.index(materialise_roots)
     return (*OPTIMISE[:last], block_weights, *OPTIMISE[last:])
