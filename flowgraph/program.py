@@ -62,6 +62,10 @@ class Executor(Protocol):
         """The generated code, for people, by file name."""
         ...
 
+    def to_compile(self) -> int:
+        """How many kernels the first run will compile, which may take a while; 0 where nobody knows."""
+        ...
+
     def tally(self) -> Tally | None:
         """What was done so far, in this process, to have native kernels; None where nobody counts."""
         ...

@@ -185,6 +185,8 @@ def test_a_loader_reports_missing_and_damaged_data(tmp_path: Path) -> None:
 
 
 def test_an_unknown_data_set_is_reported_with_the_known_ones() -> None:
+    with pytest.raises(DatasetError, match=r"no data set 'Brwn'\n.*did you mean brown[?] there are fashion_mnist"):
+        find("Brwn")
     with pytest.raises(DatasetError, match=r"no data set 'cifar'(.|\n)*fashion_mnist"):
         find("cifar")
 

@@ -266,6 +266,25 @@ def test_away_from_a_terminal_there_is_one_line(capsys):
     assert err.startswith("trained 2 epochs in ") and "val_accuracy" in err
 
 
+def test_a_fit_says_that_it_compiles_before_it_does(capsys, tmp_path, monkeypatch):
+    from flowgraph.backends.cpu import executor
+    from flowgraph.backends.cpu.store import KernelStore
+    from flowgraph.backends.cpu.team import CpuRuntime
+
+    for first in (True, False):  # the second runtime finds them kept
+        runtime = CpuRuntime(1, KernelStore(tmp_path))
+        monkeypatch.setattr(executor, "shared_runtime", lambda threads, runtime=runtime: runtime)
+        x = fg.input("x", ("batch", 4))
+        trainer = fg.Trainer(fg.mean(fg.square(fg.nn.Dense("out", 4, 1)(x))), fg.optim.SGD(0.1), device="cpu")
+        for again in (False, True):
+            kernels = trainer.program.executor.to_compile()
+            trainer.fit({"x": np.ones((8, 4), np.float32)})
+            told = capsys.readouterr().err.splitlines()
+            assert len(told) == (2 if first and not again else 1) and (kernels > 0) == (len(told) == 2)
+            assert told[0].startswith(f"compiling {kernels} kernels" if kernels else "trained 1 epoch")
+            assert trainer.program.executor.to_compile() == 0
+
+
 def test_progress_false_is_silent(capsys):
     Model().trainer().fit(DATA, progress=False)
     assert capsys.readouterr() == ("", "")

@@ -82,6 +82,10 @@ class KeptFiles:
         except DamagedEntryError as error:
             raise DamagedEntryError(f"{path} {error.problem}") from error
 
+    def holds(self, name: str) -> bool:
+        """Whether there is an entry, sound or not."""
+        return self.folder is not None and (self.folder / f"{name}{self.suffix}").exists()
+
     def write(self, name: str, payload: bytes, about: dict[str, Any]) -> None:
         """Keep an entry, in place of what was there."""
         self._put(f"{name}{self.suffix}", sealed(name, payload, about))

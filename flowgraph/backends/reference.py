@@ -86,6 +86,9 @@ class ReferenceExecutor:
         """None: every value of a step has memory of its own, as NumPy gives it."""
         return None
 
+    def to_compile(self) -> int:
+        return 0
+
     def tally(self) -> Tally | None:
         """None: nothing is compiled."""
         return None

@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("-o", "--output", type=Path, help="write to this folder, a file a kernel")
 
     one = command("data", data, "list data sets, get them from public registries, say where they lie")
-    one.add_argument("action", choices=data.ACTIONS)
+    one.add_argument("action", choices=data.ACTIONS, nargs="?", default="list", help="(list)")
     one.add_argument("names", nargs="*", metavar="NAME", help="data sets, such as fashion_mnist")
     here = "an archive, or a folder, that was downloaded elsewhere"
     one.add_argument("--from", dest="given", type=Path, metavar="PATH", help=here)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from flowgraph.datasets.dataset import DatasetError
+from flowgraph.errors import nearest
 
 Client = Literal["npm", "pip", "apt"]
 
@@ -298,4 +299,6 @@ def find(name: str) -> Entry:
     try:
         return CATALOGUE[name]
     except KeyError:
-        raise DatasetError(f"there is no data set {name!r}", hint=f"there are {', '.join(CATALOGUE)}") from None
+        close = nearest(name, CATALOGUE)
+        hint = f"did you mean {close}? " * (close is not None) + f"there are {', '.join(CATALOGUE)}"
+        raise DatasetError(f"there is no data set {name!r}", hint=hint) from None

@@ -14,7 +14,8 @@ from flowgraph.train.history import History, Row, show
 
 
 class Progress(Protocol):
-    """What a fit reports, to whoever wants to show it."""
+    """What a fit reports, to whoever wants to show it. An object may also have `compiling(kernels)`, called before the
+    first epoch if so many kernels must be compiled first, a fraction of a second each."""
 
     def begin(self, epoch: int, last: int, steps: int) -> None:
         """An epoch of so many steps begins."""
@@ -43,6 +44,10 @@ class Bars:
 
     def __init__(self) -> None:
         self.bar: Any = None
+
+    def compiling(self, kernels: int) -> None:
+        which = "a kernel" if kernels == 1 else f"{kernels} kernels"
+        print(f"compiling {which}, kept for the next time", file=sys.stderr)
 
     def begin(self, epoch: int, last: int, steps: int) -> None:
         if sys.stderr.isatty():

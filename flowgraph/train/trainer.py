@@ -288,6 +288,8 @@ class Trainer:
         history.interrupted = False
         for callback in self.callbacks:
             callback.on_fit_begin(self)
+        if (kernels := self.program.executor.to_compile()) and hasattr(bars, "compiling"):
+            bars.compiling(kernels)
         with signals(saved is not None):
             try:
                 while (self._epoch < last or (self._partial is not None and self._epoch == last)) and not self._stop:

@@ -83,9 +83,15 @@ class CpuExecutor:
         """Native addresses of the kernels: compiled, or loaded from the store, on first use. (Not a `cached_property`:
         Python 3.11's holds a lock meanwhile, which a forked child would never get.)"""
         if self._addresses is None:
-            sources = [KernelSource(c.loops.name, c.source, c.loops.name) for c in self.compiled]
-            self._addresses = self.runtime.store.load(sources)
+            self._addresses = self.runtime.store.load(self._sources())
         return self._addresses
+
+    def _sources(self) -> list[KernelSource]:
+        return [KernelSource(c.loops.name, c.source, c.loops.name) for c in self.compiled]
+
+    def to_compile(self) -> int:
+        """Kernels that the first run must compile, since the store does not have them."""
+        return 0 if self._addresses is not None else self.runtime.store.missing(self._sources())
 
     def run(
         self, sizes: Sizes, inputs: Mapping[Tensor, np.ndarray], steps: int, on_chunk: OnChunk | None

@@ -82,6 +82,10 @@ class KernelStore:
         with _LOCK:
             return [self._address(source) for source in sources]
 
+    def missing(self, sources: Sequence[KernelSource]) -> int:
+        """How many different kernels of these `load` would have to compile."""
+        return sum(not (s in self._addresses or self._kept.holds(s)) for s in {_stem(source) for source in sources})
+
     @property
     def done(self) -> StoreInfo:
         """What `info` counts of this process, without a look at the folder."""

@@ -288,6 +288,10 @@ class CudaExecutor:
         """Bytes that every launch needs for itself, by name."""
         return [{b.name: evaluate(b.bytes, sizes) for b in c.call.kernel.work} for c in self.compiled]
 
+    def to_compile(self) -> int:
+        """0: what is kept for a device is not looked through."""
+        return 0
+
     def tally(self) -> Tally | None:
         """None: a device does not count what it compiled and what was kept."""
         return None
