@@ -9,8 +9,9 @@ operand is looked up in a table, unless they lie evenly. What the tables, the pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.graph.types import boolean, int64
@@ -38,6 +39,8 @@ from flowgraph.schedule.loops import (
     times,
     variable,
 )
+
+Steps = Mapping[str, Callable[[Axis], Value]]  # of named places along axes
 
 TABLES = ("row_at", "a_at", "b_at", "piece_column", "piece_at", "piece_length")
 MEMORY = ("tile", "panel", *TABLES)
@@ -85,7 +88,8 @@ class _Panels:
     def _memory(self) -> list[Statement]:
         schedule, code = self.schedule, self.code
         elements = {"tile": self.chunk * self.reach, "panel": schedule.depth * self.width}
-        lengths = {"row_at": self.chunk, "a_at": schedule.depth, "b_at": schedule.depth}
+        of_first = {} if self.even else {"row_at": self.chunk, "a_at": schedule.depth}
+        lengths = {**of_first, "b_at": schedule.depth}
         made: list[Statement] = [Set((n,), Call(f"stack_{code}", (number(size),))) for n, size in elements.items()]
         if not schedule.pack:
             return made[:1]
@@ -117,20 +121,25 @@ class _Panels:
 
     def _panels(self, body: Sequence[Statement]) -> list[Statement]:
         """Statements for each panel of the task's columns."""
-        first = plus(variable("task_column"), variable("strip"))
+        one = self.reach == self.width
+        first = variable("task_column") if one else plus(variable("task_column"), variable("strip"))
         made = (
             Set(("first_column",), first),
             Set(("columns",), Call("min", (number(self.width), minus(self.n, variable("first_column"))))),
             *body,
         )
-        if self.reach == self.width:
-            return [Set(("strip",), number(0)), *made]
+        if one:
+            return list(made)
         stop = Call("min", (number(self.reach), minus(self.n, variable("task_column"))))
         return [For("strip", number(0), stop, number(self.width), made)]
 
+    def _strip(self) -> Value:
+        """Where the tiles of a panel begin."""
+        return number(0) if self.reach == self.width else times(variable("strip"), number(self.chunk))
+
     # counting through several axes, without a division a step
 
-    def _begin(self, axes: Sequence[Axis], flat: Value, moved: dict[str, Callable[[Axis], Value]]) -> list[Statement]:
+    def _begin(self, axes: Sequence[Axis], flat: Value, moved: Steps) -> list[Statement]:
         """Where each axis stands at a flat number, and the places of operands there: names -> their steps."""
         own = tuple(Axis(f"{a.name}_now", a.extent) for a in axes)
         at = {
@@ -139,7 +148,7 @@ class _Panels:
         }
         return [*point_of(own, self.scope.sizes, flat), *(Set((name,), place) for name, place in at.items())]
 
-    def _forward(self, axes: Sequence[Axis], moved: dict[str, Callable[[Axis], Value]]) -> list[Statement]:
+    def _forward(self, axes: Sequence[Axis], moved: Steps) -> list[Statement]:
         """One further: the last axis, and where it ends, the one before it."""
         *earlier, axis = axes
         now = variable(f"{axis.name}_now")
@@ -198,15 +207,12 @@ class _Panels:
     def _sums(self) -> list[Statement]:
         """A panel of terms after the other, each multiplied by all rows of the task."""
         found, schedule = self.found, self.schedule
-        moved = {
-            "a_place": lambda axis: self.scope.step(found.a, axis),
-            "b_place": lambda axis: self.scope.step(found.b, axis),
-        }
+        factors = {"b": found.b} if self.even else {"a": found.a, "b": found.b}
+        moved = {f"{name}_place": partial(self.scope.step, load) for name, load in factors.items()}
         tables = [
             *self._begin(found.summed, variable("start"), moved),
             For("term", number(0), variable("terms"), number(1), (
-                Write("a_at", variable("term"), variable("a_place"), int64),
-                Write("b_at", variable("term"), variable("b_place"), int64),
+                *(Write(f"{x}_at", variable("term"), variable(f"{x}_place"), int64) for x in factors),
                 *self._forward(found.summed, moved),
             )),
         ]  # fmt: skip
@@ -260,7 +266,7 @@ class _Panels:
         """One register tile: the sums of its terms, stored or, if there were terms before, added."""
         schedule, found, code = self.schedule, self.found, self.code
         valid = Call("min", (number(schedule.rows), minus(variable("rows"), variable("block"))))
-        inside = plus(times(variable("strip"), number(self.chunk)), times(variable("block"), number(self.width)))
+        inside = plus(self._strip(), times(variable("block"), number(self.width)))
         place = Call(f"at_{code}", (variable("tile"), inside))
 
         def of(vectors: int) -> tuple[Statement, ...]:
@@ -324,7 +330,7 @@ class _Panels:
         pitch = self._by_width(lambda vectors: (Set(("pitch",), number(vectors * LANES)),))
         block = binary("floordiv", variable("row"), number(schedule.rows))
         inside = binary("mod", variable("row"), number(schedule.rows))
-        tiles = plus(times(variable("strip"), number(self.chunk)), times(block, number(schedule.rows * self.width)))
+        tiles = plus(self._strip(), times(block, number(schedule.rows * self.width)))
         line = plus(tiles, times(inside, variable("pitch")))
         flat = plus(variable("first_row"), variable("row"))
         return self._panels((
