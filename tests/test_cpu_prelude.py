@@ -440,6 +440,43 @@ class TestMemory:
             same(out, expected)
 
 
+# --- tables of places -----------------------------------------------------------------------------------------
+
+WALKS = [((7,), (3,)), ((3, 5), (100, 2)), ((2, 1, 6), (50, 7, -1)),
+         ((4, 3, 2, 2), (1000, 90, 8, 1)), ((1, 40), (9, 1))]
+
+
+@pytest.mark.parametrize("extents, steps", WALKS)
+def test_places_count_through_all_axes_from_any_point(extents: tuple[int, ...], steps: tuple[int, ...]) -> None:
+    every = np.stack(np.unravel_index(np.arange(math.prod(extents)), extents)).T @ steps
+    described = ", ".join(map(str, (*extents[1:], *steps)))
+    for flat in (0, 1, len(every) // 2, len(every) - 1):
+        for count in (0, 1, len(every) - flat):
+            table = np.full(len(every) + 1, 777, np.int64)
+            run(f"places_{len(extents)}(p0, p1, p2, {described})", table, count, flat)
+            assert table.tolist() == [*every[flat : flat + count], *[777] * (len(table) - count)]
+
+
+@pytest.mark.parametrize("extents, steps", WALKS)
+def test_pieces_are_points_that_differ_in_the_last_axis_alone_sixteen_at_most(
+    extents: tuple[int, ...], steps: tuple[int, ...]
+) -> None:
+    points = np.stack(np.unravel_index(np.arange(math.prod(extents)), extents)).T
+    described = ", ".join(map(str, (*extents[1:], *steps)))
+    for flat in (0, 1, len(points) // 2):
+        count = min(len(points) - flat, 32)
+        numbers, offsets, lengths, made = (np.full(33, 777, np.int64) for _ in range(4))
+        call = f"pieces_{len(extents)}(p0, p1, p2, p3, p4, {described})"
+        run(f"store_i64(p5, 0, {call})", numbers, offsets, lengths, count, flat, made)
+        expected: list[list[int]] = []
+        for t, point in enumerate(points[flat : flat + count]):
+            if not expected or point[-1] == 0 or expected[-1][2] == LANES:
+                expected.append([t, int(point @ steps), 0])
+            expected[-1][2] += 1
+        found = np.stack([numbers, offsets, lengths]).T[: made[0]]
+        assert found.tolist() == expected
+
+
 # --- the tile -----------------------------------------------------------------------------------------------
 
 

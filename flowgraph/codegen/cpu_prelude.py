@@ -20,6 +20,7 @@ _FILES = (*_NAMED, *sorted((_HERE / "cpu").glob("*.py")))
 PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES)).hexdigest()
 """Changes with any file of the prelude; part of the key of a kept kernel."""
 
+_PLACES = re.compile(r"\b(places|pieces)_([1-9]\d?)\b")
 _TILE = re.compile(r"\btile_(?:(head|at)_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
 
 
@@ -31,6 +32,13 @@ def _fixed_names() -> dict[str, object]:
 
 
 @cache
+def _places(what: str, axes: int) -> object:
+    from flowgraph.codegen.cpu import places
+
+    return {"places": places.places, "pieces": places.pieces}[what](axes)
+
+
+@cache
 def _tile(how: str, dtype: str, rows: int, vectors: int) -> object:
     from flowgraph.codegen.cpu.tile import tile
 
@@ -38,13 +46,15 @@ def _tile(how: str, dtype: str, rows: int, vectors: int) -> object:
 
 
 def namespace() -> dict[str, object]:
-    """Every name of the prelude but the tiles, whose shapes are free."""
+    """Every name of the prelude but the tiles and the tables of places, whose shapes are free."""
     return dict(_fixed_names())
 
 
 def namespace_for(source_text: str) -> dict[str, object]:
-    """The namespace to run `source_text` in: the prelude, with the tiles that the text mentions."""
+    """The namespace to run `source_text` in: the prelude, with the tiles and tables that the text mentions."""
     names = namespace()
+    for what, axes in set(_PLACES.findall(source_text)):
+        names[f"{what}_{axes}"] = _places(what, int(axes))
     for how, dtype, rows, vectors in set(_TILE.findall(source_text)):
         name = f"tile_{how}{'_' if how else ''}{dtype}_{rows}x{vectors}"
         names[name] = _tile(how, dtype, int(rows), int(vectors))

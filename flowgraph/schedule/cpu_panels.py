@@ -9,16 +9,15 @@ operand is looked up in a table, unless they lie evenly. What the tables, the pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from flowgraph.graph.size import Size, floor_divide, product
-from flowgraph.graph.types import boolean, int64
-from flowgraph.index_notation import Axis, Const
+from flowgraph.graph.types import boolean
+from flowgraph.index_notation import Axis, Const, Load
 from flowgraph.schedule.begun import begun_sums
 from flowgraph.schedule.cpu import LANES, Contraction, Panels
-from flowgraph.schedule.cpu_point import FULL, Scope, by_lanes, point_of
+from flowgraph.schedule.cpu_point import Scope, by_lanes, point_of
 from flowgraph.schedule.loops import (
     Call,
     Comment,
@@ -39,8 +38,6 @@ from flowgraph.schedule.loops import (
     times,
     variable,
 )
-
-Steps = Mapping[str, Callable[[Axis], Value]]  # of named places along axes
 
 TABLES = ("row_at", "a_at", "b_at", "piece_column", "piece_at", "piece_length")
 MEMORY = ("tile", "panel", *TABLES)
@@ -137,85 +134,36 @@ class _Panels:
         """Where the tiles of a panel begin."""
         return number(0) if self.reach == self.width else times(variable("strip"), number(self.chunk))
 
-    # counting through several axes, without a division a step
+    # counting through several axes
 
-    def _begin(self, axes: Sequence[Axis], flat: Value, moved: Steps) -> list[Statement]:
-        """Where each axis stands at a flat number, and the places of operands there: names -> their steps."""
-        own = tuple(Axis(f"{a.name}_now", a.extent) for a in axes)
-        at = {
-            name: plus(*(times(variable(o.name), step(a)) for o, a in zip(own, axes, strict=True)))
-            for name, step in moved.items()
-        }
-        return [*point_of(own, self.scope.sizes, flat), *(Set((name,), place) for name, place in at.items())]
+    def _places(self, table: str, count: str, load: Load, axes: Sequence[Axis], first: str) -> Statement:
+        """Fill a table with the places in an operand of so many points of some axes, from a flat number on."""
+        return Do(Call(f"places_{len(axes)}", (*map(variable, (table, count, first)), *self._walked(load, axes))))
 
-    def _forward(self, axes: Sequence[Axis], moved: Steps) -> list[Statement]:
-        """One further: the last axis, and where it ends, the one before it."""
-        *earlier, axis = axes
-        now = variable(f"{axis.name}_now")
-        made: list[Statement] = [
-            *(Set((name,), plus(variable(name), step(axis))) for name, step in moved.items()),
-            Set((now.name,), plus(now, number(1))),
-        ]
-        if earlier:
-            extent = self.scope.sizes(axis.extent)
-            back = [
-                Set((name,), minus(variable(name), times(extent, step(axis)))) for name, step in moved.items()
-            ]
-            carry = (Set((now.name,), number(0)), *back, *self._forward(earlier, moved))
-            made.append(If(binary("eq", now, extent), carry))
-        return made
+    def _walked(self, load: Load, axes: Sequence[Axis]) -> list[Value]:
+        """The axes as a walk needs them: all extents but the first, and steps."""
+        return [*(self.scope.sizes(a.extent) for a in axes[1:]), *(self.scope.step(load, a) for a in axes)]
 
     def _places_of_rows(self) -> list[Statement]:
-        found = self.found
-        moved = {"place": lambda axis: self.scope.step(found.a, axis)}
-        return [
-            Comment("where each row begins in the first operand"),
-            *self._begin(found.rows, variable("first_row"), moved),
-            For("row", number(0), variable("rows"), number(1), (
-                Write("row_at", variable("row"), variable("place"), int64),
-                *self._forward(found.rows, moved),
-            )),
-        ]  # fmt: skip
+        where = Comment("where each row begins in the first operand")
+        return [where, self._places("row_at", "rows", self.found.a, self.found.rows, "first_row")]
 
     def _pieces(self) -> list[Statement]:
         """The columns of the second operand in pieces that lie evenly in memory, 16 at most."""
-        found = self.found
-        moved = {"place": lambda axis: self.scope.step(found.b, axis)}
-        last, piece, length = variable(f"{found.columns[-1].name}_now"), variable("pieces"), variable("length")
-        new = _either(binary("eq", length, number(LANES)), binary("eq", last, number(0)))
-        latest = minus(piece, number(1))
+        names = (*TABLES[3:], "columns", "first_column")
+        walked = self._walked(self.found.b, self.found.columns)
         return [
             Comment("columns that lie evenly in the second operand, a vector of them at most"),
-            Set(("pieces",), number(0)),
-            Set(("length",), number(LANES)),
-            *self._begin(found.columns, variable("first_column"), moved),
-            For("column", number(0), variable("columns"), number(1), (
-                If(new, (
-                    Write("piece_column", piece, variable("column"), int64),
-                    Write("piece_at", piece, variable("place"), int64),
-                    Set(("pieces",), plus(piece, number(1))),
-                    Set(("length",), number(0)),
-                )),
-                Set(("length",), plus(length, number(1))),
-                Write("piece_length", latest, length, int64),
-                *self._forward(found.columns, moved),
-            )),
-        ]  # fmt: skip
+            Set(("pieces",), Call(f"pieces_{len(self.found.columns)}", (*map(variable, names), *walked))),
+        ]
 
     # the sums
 
     def _sums(self) -> list[Statement]:
         """A panel of terms after the other, each multiplied by all rows of the task."""
         found, schedule = self.found, self.schedule
-        factors = {"b": found.b} if self.even else {"a": found.a, "b": found.b}
-        moved = {f"{name}_place": partial(self.scope.step, load) for name, load in factors.items()}
-        tables = [
-            *self._begin(found.summed, variable("start"), moved),
-            For("term", number(0), variable("terms"), number(1), (
-                *(Write(f"{x}_at", variable("term"), variable(f"{x}_place"), int64) for x in factors),
-                *self._forward(found.summed, moved),
-            )),
-        ]  # fmt: skip
+        factors = {"b_at": found.b} if self.even else {"a_at": found.a, "b_at": found.b}
+        tables = [self._places(at, "terms", load, found.summed, "start") for at, load in factors.items()]
         once = binary("le", self.depth, number(schedule.depth))  # all terms at once: one table for all tasks
         known = binary("gt", variable("task"), variable("lo"))
         places: list[Statement] = [If(operation("and", (once, known), boolean), (), tuple(tables))]
@@ -349,11 +297,7 @@ class _Panels:
     def _lanes(self, body: Callable[[Scope, Value], list[Statement]]) -> list[Statement]:
         """Statements for all lanes of a vector, or for those that there are: one of them, where it is known which."""
         columns = product(x.extent for x in self.found.columns)
-        if isinstance(columns, int) and columns % LANES == 0:
-            return self._vector(body, FULL)
-        if isinstance(columns, int) and columns < LANES:
-            return self._vector(body, variable("lanes"))
-        return by_lanes(variable("lanes"), lambda lanes: self._vector(body, lanes))
+        return by_lanes(columns, variable("lanes"), lambda lanes: self._vector(body, lanes))
 
     def _vector(self, body: Callable[[Scope, Value], list[Statement]], lanes: Value | None) -> list[Statement]:
         found = self.found

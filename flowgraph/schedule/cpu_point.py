@@ -65,7 +65,8 @@ class Scope:
         if isinstance(expr, Load):
             return self.load(expr)
         made = [self.value(a) for a in expr.arguments]
-        return operation(expr.function, [v for v, _ in made], expr.dtype), any(f for _, f in made)
+        value = operation(expr.function, [v for v, _ in made], expr.dtype)
+        return value, any(f for _, f in made) and not isinstance(value, Const)
 
     def vector(self, expr: Expr) -> Value:
         """L for an expression, the same in all lanes if it does not change along them."""
@@ -186,8 +187,22 @@ def point_of(axes: Sequence[Axis], sizes: SizeTable, task: Value) -> list[Statem
     return made
 
 
-def by_lanes(rest: Value, step: Step) -> list[Statement]:
-    """What is done for a vector of which so many lanes, or all of them, are left."""
+def only_whole(extent: Size) -> bool:
+    """Whether vectors along so many elements are known to be whole."""
+    return isinstance(extent, int) and extent % LANES == 0
+
+
+def never_whole(extent: Size) -> bool:
+    """Whether there are known to be fewer elements than lanes."""
+    return isinstance(extent, int) and extent < LANES
+
+
+def by_lanes(extent: Size, rest: Value, step: Step) -> list[Statement]:
+    """What is done for a vector along so many elements, of which so many lanes, or all of them, are left."""
+    if only_whole(extent):
+        return step(FULL)
+    if never_whole(extent):
+        return step(rest)
     all_lanes = step(FULL)
     if len(all_lanes) > LARGE:
         return step(rest)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.index_notation import Axis, Load
 from flowgraph.schedule.cpu import LANES, Product, Tile
-from flowgraph.schedule.cpu_point import FULL, Scope, point_of
+from flowgraph.schedule.cpu_point import FULL, Scope, by_lanes, point_of
 from flowgraph.schedule.loops import (
     Call,
     Comment,
@@ -119,13 +119,6 @@ class _Tiles:
     def _one_tile(self) -> list[Statement]:
         """The tile whose first element is (i, j): its products, then the epilogue of each of its vectors."""
         i, j = self.i, self.j
-        epilogue = self._epilogue(FULL)
-        if not self._is_multiple(LANES):
-            is_whole = binary("ge", variable("lanes"), number(LANES))
-            epilogue = [
-                Set(("lanes",), minus(variable("columns"), variable("column"))),
-                If(is_whole, tuple(epilogue), tuple(self._epilogue(variable("lanes")))),
-            ]
         return [
             Set((f"{i}_first",), variable(i)),
             Set((f"{j}_first",), variable(j)),
@@ -135,7 +128,8 @@ class _Tiles:
                 Set((i,), plus(variable(f"{i}_first"), variable("row"))),
                 For("column", number(0), variable("columns"), number(LANES), (
                     Set((j,), plus(variable(f"{j}_first"), variable("column"))),
-                    *epilogue,
+                    Set(("lanes",), minus(variable("columns"), variable("column"))),
+                    *by_lanes(self.found.j.extent, variable("lanes"), self._epilogue),
                 )),
             )),
         ]  # fmt: skip

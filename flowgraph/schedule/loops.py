@@ -6,7 +6,7 @@ Offsets count elements. Values are scalars or whole vectors; the same arithmetic
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from flowgraph.graph.size import Size, exact_quotient
@@ -113,33 +113,55 @@ def variable(name: str) -> Var:
 
 
 def operation(function: str, arguments: Iterable[Value], dtype: DType) -> Value:
-    """A function of index notation applied to values of L."""
-    return Apply(function, tuple(arguments), dtype)  # type: ignore[arg-type]
+    """A function of index notation applied to values of L. Of integers, what is known is computed now."""
+    made = tuple(arguments)
+    if dtype is int64 and len(made) == 2 and function in _SIMPLE:
+        simple = _SIMPLE[function](*made)
+        if simple is not None:
+            return simple
+    return Apply(function, made, dtype)  # type: ignore[arg-type]
+
+
+def _folded(combine: Callable[[int, int], int], a: Value, b: Value) -> Value | None:
+    if not isinstance(a, Const) or not isinstance(b, Const):
+        return None
+    value = combine(int(a.value), int(b.value))
+    return number(value) if abs(value) < 2**31 else None
+
+
+def _simple_add(a: Value, b: Value) -> Value | None:
+    return b if a == number(0) else a if b == number(0) else _folded(int.__add__, a, b)
+
+
+def _simple_mul(a: Value, b: Value) -> Value | None:
+    if number(0) in (a, b):
+        return number(0)
+    return b if a == number(1) else a if b == number(1) else _folded(int.__mul__, a, b)
+
+
+def _simple_floordiv(a: Value, b: Value) -> Value | None:
+    return a if b == number(1) else None
+
+
+def _simple_mod(a: Value, b: Value) -> Value | None:
+    return number(0) if b == number(1) else None
+
+
+_SIMPLE = {"add": _simple_add, "mul": _simple_mul, "floordiv": _simple_floordiv, "mod": _simple_mod}
 
 
 def plus(*terms: Value) -> Value:
     """A sum of indices, without the zeros."""
-    kept = [t for t in terms if t != number(0)]
-    if not kept:
-        return number(0)
-    total = kept[0]
-    for term in kept[1:]:
-        if isinstance(total, Const) and isinstance(term, Const):
-            total = number(int(total.value) + int(term.value))
-        else:
-            total = operation("add", (total, term), int64)
+    total: Value = number(0)
+    for term in terms:
+        total = operation("add", (total, term), int64)
     return total
 
 
 def times(*factors: Value) -> Value:
     """A product of indices, without the ones."""
-    if any(f == number(0) for f in factors):
-        return number(0)
-    kept = [f for f in factors if f != number(1)]
-    if not kept:
-        return number(1)
-    total = kept[0]
-    for factor in kept[1:]:
+    total: Value = number(1)
+    for factor in factors:
         total = operation("mul", (total, factor), int64)
     return total
 

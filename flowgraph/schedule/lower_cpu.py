@@ -26,7 +26,7 @@ from flowgraph.schedule.cpu import (
     contraction_of,
 )
 from flowgraph.schedule.cpu_panels import MEMORY, lower_panels
-from flowgraph.schedule.cpu_point import FULL, LARGE, Scope, Step, by_lanes, point_of
+from flowgraph.schedule.cpu_point import FULL, LARGE, Scope, Step, by_lanes, never_whole, only_whole, point_of
 from flowgraph.schedule.cpu_seen import lower_seen
 from flowgraph.schedule.cpu_tile import lower_tile
 from flowgraph.schedule.loops import (
@@ -218,10 +218,13 @@ def _in_blocks(
 
 
 def _lane_loops(lane: Axis, start: Value, stop: Value, step: Step) -> list[Statement]:
-    """Whole vectors from start to stop, then the rest under a mask."""
-    extent = stop.value if isinstance(stop, Const) and start == number(0) else None
-    if extent is not None and extent < LANES:
-        return [Set((lane.name,), number(0)), *step(number(int(extent)))] if extent else []
+    """Whole vectors from start, which is a multiple of their length, to stop, then the rest under a mask."""
+    if lane.extent == 0:
+        return []
+    if never_whole(lane.extent) and start == number(0):
+        return [Set((lane.name,), start), *step(stop)]
+    if only_whole(lane.extent):
+        return [For(lane.name, start, stop, number(LANES), tuple(step(FULL)))]
     whole, rest = f"{lane.name}_whole", f"{lane.name}_rest"
     all_lanes = step(FULL)
     if len(all_lanes) > LARGE:
@@ -286,7 +289,8 @@ def _across(scope: Scope, schedule: AcrossLanes) -> tuple[list[Statement], Size]
     point += before
     if block == LANES:
         rest = minus(extent, variable(start))
-        body = [*point, Set((lane.name,), variable(start)), Set(("rest",), rest), *by_lanes(variable("rest"), step)]
+        vector = by_lanes(lane.extent, variable("rest"), step)
+        body = [*point, Set((lane.name,), variable(start)), Set(("rest",), rest), *vector]
     else:
         stop = Call("min", (plus(variable(start), number(block)), extent))
         body = [*point, Set(("stop",), stop), *_lane_loops(lane, variable(start), variable("stop"), step)]

@@ -70,7 +70,10 @@ class Value:
         scalar = ir.Constant(SCALAR[dtype], python)
         if not self.is_vector:
             return self._with(dtype, scalar)
-        return self._with(dtype, ir.Constant(ir.VectorType(SCALAR[dtype], LANES), [python] * LANES))
+        vector = ir.VectorType(SCALAR[dtype], LANES)
+        if str(python) in ("0", "0.0"):         # (-0.0 has a sign)
+            return self._with(dtype, ir.Constant(vector, None))         # one word of text instead of 16 numbers
+        return self._with(dtype, ir.Constant(vector, [python] * LANES))
 
     def splat(self) -> Value:
         """A scalar in every lane."""

@@ -1,0 +1,112 @@
+"""Where the points of a few axes lie in memory, one after the other, counted without a division a point.
+
+Comes in: how many axes. Goes out: kernel functions that fill tables with places: of every point, or of runs of points
+that lie side by side. Points are numbered in the order of the axes, the last one fastest; `flat` is the first point's
+number; an axis is its extent (but for the first one's, which nobody needs) and its step in elements. May not know
+what lies there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+from numba.core import types
+
+from flowgraph.codegen.cpu.memory import fixed, load, store
+from flowgraph.codegen.cpu.value import LANES, Value
+from flowgraph.codegen.cpu.vector import KernelOnly, define_function
+
+
+def places(axes: int) -> KernelOnly:
+    """`places_{axes}(table, count, flat, extents..., steps...)`: table[t] = place of point flat + t, for t < count."""
+
+    def emit(sig: object, table: Value, count: Value, flat: Value, *described: Value) -> None:
+        def one(number: Value, point: _Point) -> None:
+            store(table, number, point.place)
+
+        _walk(axes, count, flat, described, one)
+
+    return define_function(f"places_{axes}", fixed(types.void, *[types.int64] * (2 * axes + 2)), emit)
+
+
+def pieces(axes: int) -> KernelOnly:
+    """`pieces_{axes}(numbers, offsets, lengths, count, flat, extents..., steps...)`: the points in pieces of up to 16
+    that differ in the last axis alone. Of piece p, numbers[p] is the number t of its first point, offsets[p] that
+    point's place, lengths[p] how many it has. Returns how many pieces there are."""
+
+    def emit(sig: object, numbers: Value, offsets: Value, lengths: Value,
+             count: Value, flat: Value, *described: Value) -> Value:  # fmt: skip
+        b = count.builder
+
+        def one(number: Value, point: _Point) -> None:
+            # what there is so far is carried by the tables: the length of the piece before this point
+            piece = point.carried
+            length = load(lengths, piece.maximum(0), "i64", False)
+            begins = (piece < 0) | (length == LANES) | (point.digits[-1] == 0)
+            piece = piece + begins.to("i64")
+            with b.if_then(begins.ir):
+                store(numbers, piece, number)
+                store(offsets, piece, point.place)
+            store(lengths, piece, begins.select(1, length + 1))
+            point.carried = piece
+
+        return _walk(axes, count, flat, described, one) + 1
+
+    return define_function(f"pieces_{axes}", fixed(types.int64, *[types.int64] * (2 * axes + 4)), emit)
+
+
+@dataclass
+class _Point:
+    """The digits of a point, its place, and a number that is carried along."""
+
+    digits: list[Value]
+    place: Value
+    carried: Value
+
+
+def _walk(
+    axes: int, count: Value, flat: Value, described: Sequence[Value], one: Callable[[Value, _Point], None]
+) -> Value:
+    """`one` for every point, which may change what is carried, -1 at first; what it is at the end."""
+    extents, steps = described[: axes - 1], described[axes - 1 :]
+    b = count.builder
+    digits, rest = list[Value](), flat
+    for extent in reversed(extents):
+        rest, digit = rest.divide_floored(extent)
+        digits.insert(0, digit)
+    digits.insert(0, rest)
+    place = sum((d * s for d, s in zip(digits, steps, strict=True)), start=count.constant(0))
+    begin = [count.constant(0), *digits, place, count.constant(-1)]
+
+    before, test = b.block, b.append_basic_block("walk")
+    inside, after = b.append_basic_block("walk.point"), b.append_basic_block("walk.done")
+    b.branch(test)
+    b.position_at_end(test)
+    phis = [Value(b, "i64", b.phi(ir.IntType(64))) for _ in begin]
+    for phi, value in zip(phis, begin, strict=True):
+        phi.ir.add_incoming(value.ir, before)
+    number, *now, place, carried = phis
+    b.cbranch((number < count).ir, inside, after)
+
+    b.position_at_end(inside)
+    point = _Point(list(now), place, carried)
+    one(number, point)
+    following: list[Value] = []
+    further = place + steps[-1]
+    wraps = None
+    for axis in reversed(range(axes)):
+        digit = now[axis] + (1 if wraps is None else wraps.to("i64"))
+        if wraps is not None:
+            further = wraps.select(further + steps[axis], further)
+        if axis:
+            wraps = digit == extents[axis - 1]
+            further = wraps.select(further - extents[axis - 1] * steps[axis], further)
+            digit = wraps.select(0, digit)
+        following.insert(0, digit)
+    for phi, value in zip(phis, [number + 1, *following, further, point.carried], strict=True):
+        phi.ir.add_incoming(value.ir, b.block)
+    b.branch(test)
+    b.position_at_end(after)
+    return carried
