@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flowgraph.graph.size import Size, floor_divide, product
+from flowgraph.graph.size import Size, estimate, floor_divide, product
 from flowgraph.graph.types import boolean
 from flowgraph.index_notation import Axis, Const, Load
 from flowgraph.schedule.begun import begun_sums
@@ -40,6 +40,7 @@ from flowgraph.schedule.loops import (
 )
 
 TABLES = ("row_at", "a_at", "b_at", "piece_column", "piece_at", "piece_length")
+FEW = 4  # panels
 MEMORY = ("tile", "panel", *TABLES)
 
 
@@ -232,9 +233,11 @@ class _Panels:
         ]
 
     def _by_width(self, of: Callable[[int], tuple[Statement, ...]]) -> tuple[Statement, ...]:
-        """Statements for a panel of so many vectors. The last may be of one only, unless it is known not to be."""
+        """Statements for a panel of so many vectors. The last of a few may be of one only, unless it is known not to
+        be; where there are many, half of one is not worth a second register tile to compile."""
         columns, vectors = product(x.extent for x in self.found.columns), self.schedule.vectors
-        if vectors == 1 or (isinstance(columns, int) and not 0 < columns % self.width <= LANES):
+        never = isinstance(columns, int) and not 0 < columns % self.width <= LANES
+        if vectors == 1 or never or estimate(columns) > FEW * self.width:
             return of(vectors)
         return (If(binary("le", variable("columns"), number(LANES)), of(1), of(vectors)),)
 

@@ -49,6 +49,7 @@ from flowgraph.schedule.loops import (
     times,
     variable,
 )
+from flowgraph.schedule.share import share_places
 from flowgraph.schedule.sorting import merge_sort
 from flowgraph.schedule.verify import verify_statements
 
@@ -87,6 +88,7 @@ def lower_with(kernel: Kernel, schedule: CpuSchedule) -> Loops:
     else:
         scope.kernel, scope.begun = begun_sums(kernel)
         body, tasks = _along(scope)
+    body = share_places(body)
     buffers = tuple(b.name for b in kernel.buffers) + (("panel",) if scratch != 0 else ())
     working = {Tile: ("tile",), Panels: MEMORY}.get(type(schedule), ())  # memory of its own, on the stack
     verify_statements(kernel.name, body, (*buffers, *working), ("lo", "hi", *scope.sizes.names))
