@@ -25,7 +25,7 @@ from flowgraph.ops.random import advanced, states_of
 from flowgraph.ops.shape import broadcast_to
 from flowgraph.passes.guard import guard_indices
 from flowgraph.passes.pipeline import before_differentiation, optimise, run_passes
-from flowgraph.passes.watch import watch_row_numbers
+from flowgraph.passes.watch import Watch, watch_row_numbers
 from flowgraph.program import Program, whole_number
 from flowgraph.report.debug import level_asked, tell_compiled
 from flowgraph.schedule.cost import walk_of
@@ -85,8 +85,7 @@ def compile(
         "parameters", state, "rename one, or declare it in a scope of its own: with fg.scope('name')"
     )
     optimised, records = run_passes(declared, optimise(select.wants_blocks(select.kind(device))), check=check)
-    optimised, watch = watch_row_numbers(optimised)
-    calls = arrange(build_kernels(optimised), optimised)
+    optimised, watch, calls = _kernels(optimised)
     executor = select.make_executor(device, optimised, calls, threads)
     kind = WatchedProgram if detect_anomaly else Program
     guarded = next(record.after for record in records if record.name == guard_indices.__name__)
@@ -112,8 +111,14 @@ def sources(program: Program, device: str) -> dict[str, str]:
     """The source that a device ("cpu", "cuda", "reference", "auto") would run for the same step, by file name; no such
     device is needed. Raises DeviceError for a name that is none."""
     device = select.kind(device)
-    graph, _ = run_passes(program.declared, optimise(select.wants_blocks(device)))
-    return select.generated_source(device, graph, arrange(build_kernels(graph), graph))
+    graph, _, calls = _kernels(run_passes(program.declared, optimise(select.wants_blocks(device)))[0])
+    return select.generated_source(device, graph, calls)
+
+
+def _kernels(optimised: Graph) -> tuple[Graph, Watch | None, list[Call]]:
+    """An optimised graph as it runs, with what notes row numbers that are out of range, and its kernels."""
+    graph, watch = watch_row_numbers(optimised)
+    return graph, watch, arrange(build_kernels(graph), graph)
 
 
 def declare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,8 @@ def test_blocks_are_a_layout_for_processors_only() -> None:
     assert "joined_columns" not in "".join(sources(program, "cuda").values())
 
 
-def product_of(rows: Any) -> Kernel:
-    x, blocks = fg.input("x", (rows, 300)), fg.input("blocks", (4, 300, 32))
+def product_of(rows: Any, blocks: int = 16) -> Kernel:
+    x, blocks = fg.input("x", (rows, 300)), fg.input("blocks", (blocks, 300, 32))
     (call,) = build_kernels(Graph((fg.tanh(x @ JoinedColumns()(blocks)),)))
     return as_walked(call.kernel)
 
@@ -81,23 +82,26 @@ def product_of(rows: Any) -> Kernel:
 def test_a_kernel_finds_panels_in_blocks_of_columns() -> None:
     kernel = product_of(40)
     found = as_product(kernel)
-    assert found is not None and [a.extent for a in (found.i, found.j, *found.others)] == [40, 32, 4]
+    assert found is not None and [a.extent for a in (found.i, found.j, *found.others)] == [40, 32, 16]
     assert found.b.index == (Index(found.others[0]), Index(found.k), Index(found.j))
     assert choose(kernel, (8, 2)) == Panels(8, 2, blocks=16, panels=1, depth=256, pack=False)
     assert isinstance(choose(product_of(8), (8, 2)), Tile)  # one row of tiles: nothing to keep near
+    few = [choose(product_of(128, blocks), (8, 2)) for blocks in (8, 1)]  # enough tasks for a team
+    assert few == [Panels(8, 2, blocks=4, panels=1, depth=256, pack=False), Tile(8, 2, pack=False)]
+    assert choose(product_of(40), (6, 1)) == Panels(6, 1, blocks=16, panels=1, depth=256, pack=False)
 
 
 @pytest.mark.parametrize("rows", [1, 8, 20, 131])
 @pytest.mark.parametrize("terms", [32, 256, 300, 800])
 def test_a_product_with_blocks_is_that_with_the_matrix_to_the_bit(rows: int, terms: int) -> None:
     rng = np.random.default_rng(rows)
-    a, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, terms), (terms, 96)))
-    x, bias = fg.input("x", ("rows", terms)), fg.input("bias", (96,))
+    a, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, terms), (terms, 512)))
+    x, bias = fg.input("x", ("rows", terms)), fg.input("bias", (512,))
     ours = fg.tanh(x @ JoinedColumns()(fg.constant(ColumnBlocks(32).reference(w))) + bias)
     plain = fg.tanh(x @ fg.constant(w) + bias)
-    both = fg.compile(outputs=[ours, plain], device="cpu")(x=a, bias=np.arange(96, dtype=np.float32) / 96)
+    both = fg.compile(outputs=[ours, plain], device="cpu")(x=a, bias=np.arange(512, dtype=np.float32) / 512)
     assert np.array_equal(*both)
-    assert np.allclose(both[0], np.tanh(a.astype(np.float64) @ w + np.arange(96) / 96), atol=1e-4)
+    assert np.allclose(both[0], np.tanh(a.astype(np.float64) @ w + np.arange(512) / 512), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -122,18 +126,76 @@ def test_a_training_step_has_the_bits_that_it_has_without_blocks(
     assert not Oracle(graph, {x: feeds["x"]}, {"batch": 20}).mismatch(found[0])
 
 
-def test_loops_in_loops_get_their_blocks_from_the_loop_around(any_size: None) -> None:
-    h, w = fg.input("h", (9, 32)), fg.parameter("w", (32, 32))
-    w.value = np.random.default_rng(0).normal(0, 0.2, (32, 32)).astype(np.float32)
+@pytest.mark.parametrize("checkpoint", [None, 4])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_training_over_large_weights_has_the_bits_that_it_has_without_blocks(
+    reverse: bool, checkpoint: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xs = np.random.default_rng(0).standard_normal((3, 9, 11, 256)).astype(np.float32)
+    found = []
+    for least in (block_weights.LEAST, 2**40):
+        monkeypatch.setattr(block_weights, "LEAST", least)
+        x, w = fg.input("x", (9, "batch", 256)), fg.parameter("w", (256, 256))
+        w.value = np.random.default_rng(1).normal(0, 0.06, (256, 256)).astype(np.float32)
+        zero = fg.broadcast_to(fg.constant(0.0), ("batch", 256))
+
+        def step(h: Tensor, x: Tensor, w: Tensor = w) -> tuple[Tensor, Tensor]:
+            new = fg.tanh(x + h @ w)
+            return new, new
+
+        _, ys = fg.scan(step, zero, x, reverse=reverse, checkpoint=checkpoint)
+        cost = fg.mean(fg.square(ys))
+        update = {w: w - 0.5 * fg.grad(cost, w)}
+        program = fg.compile(outputs=cost, updates=update, device="cpu", check=True)
+        assert (levels(program.graph) == [2]) == (least < 2**40)  # of w and of its transpose, outside of all loops
+        found.append([*(program(x=x)[0] for x in xs), w.value.copy()])
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def levels(graph: Graph, depth: int = 0) -> list[int]:
+    """How many matrices are made blocks, by how deep in loops that is; without the zeros at the end."""
+    here = [sum(isinstance(n.op, ColumnBlocks) for n in graph.nodes())]
+    inner = [levels(n.op.inner.graph) for n in graph.nodes() if isinstance(n.op, Scan)]
+    below = [sum(found) for found in itertools.zip_longest(*inner, fillvalue=0)]
+    made = here + below
+    while made and not made[-1]:
+        made.pop()
+    return made
+
+
+def test_two_loops_with_the_same_weights_share_their_blocks() -> None:
+    h, w = fg.input("h", (9, 256)), fg.parameter("w", (256, 256))
+
+    def step(h: Tensor, _: Any) -> tuple[Tensor, None]:
+        return fg.tanh(h @ w), None
+
+    first, _ = fg.scan(step, h, length=8)
+    second, _ = fg.scan(step, first, length=9)
+    assert levels(fg.compile(outputs=second, device="cpu").graph) == [1]
+
+
+def test_the_source_shown_is_the_one_that_runs_watched_rows_included() -> None:
+    table, i = fg.input("table", ("rows", 256)), fg.input("i", ("batch",), "int64")
+    w = fg.parameter("w", (256, 256))
+    last, _ = fg.scan(lambda h, _: (fg.tanh(h @ w), None), fg.gather(table, i + 1), length=8)
+    program = fg.compile(outputs=last, device="cpu")
+    assert program.watch is not None and levels(program.graph) == [1]
+    assert sources(program, "cpu") == program.executor.files()
+
+
+def test_loops_in_loops_have_blocks_where_their_weights_are_steady(any_size: None) -> None:
+    h = fg.input("h", (9, 32))
+    w, v = (fg.parameter(n, (32, 32)) for n in "wv")
+    for seed, p in enumerate((w, v)):
+        p.value = np.random.default_rng(seed).normal(0, 0.2, (32, 32)).astype(np.float32)
 
     def outer(h: Tensor, _: Any) -> tuple[Tensor, None]:
-        scaled = w * fg.mean(h)  # of this turn
+        scaled = v * fg.mean(h)  # of this turn
         return fg.scan(lambda h, _: (fg.tanh(h @ scaled + h @ w), None), h, length=8)[0], None
 
     last, _ = fg.scan(outer, h, length=8)
     feeds = np.random.default_rng(1).standard_normal((9, 32)).astype(np.float32)
     program = fg.compile(outputs=last, device="cpu")
+    assert levels(program.graph) == [1, 1]
     (result,) = program(h=feeds)
-    (scan,) = (n for n in program.graph.nodes() if isinstance(n.op, Scan))
-    assert sum(isinstance(n.op, ColumnBlocks) for n in scan.op.inner.graph.nodes()) == 2
     assert not Oracle(Graph((last,)), {h: feeds}, {}).mismatch([result])

@@ -178,7 +178,7 @@ def test_a_forked_child_has_its_own_team(store: KernelStore) -> None:
     if child == 0:
         signal.alarm(20)
         runtime.run(counter.table, 10)
-        os._exit(0 if counter.all_are(20) and _thread._count() >= 1 else 1)
+        os._exit(0 if counter.all_are(20) and len(os.listdir("/proc/self/task")) == 2 else 1)
     runtime.run(counter.table, 5)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert counter.all_are(15)
@@ -276,6 +276,27 @@ def test_an_interrupt_while_threads_start_is_seen_as_what_it_is(folder: Path, st
     """)
     output, _ = process.communicate(timeout=60)
     assert output == "1\n" and process.returncode == 0
+
+
+def test_an_interrupt_while_a_team_closes_leaves_it_able_to_run(folder: Path, store: KernelStore) -> None:
+    process = script(folder, 4, """
+        import signal
+        class Again(Exception): pass
+        def interrupt(*_): raise Again
+        signal.signal(signal.SIGALRM, interrupt)
+        for k in range(300):
+            runtime.run(counter.table, 1)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00001 + 0.000001 * (k % 100))
+                runtime.close()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Again:
+                pass
+        runtime.run(counter.table, 1)
+        print(counter.all_are(301))
+    """)
+    output, _ = process.communicate(timeout=60)
+    assert output == "True\n" and process.returncode == 0
 
 
 @pytest.mark.parametrize("body", [

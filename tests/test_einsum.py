@@ -51,7 +51,9 @@ def test_einsum_is_numpys(operands: list[str], data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("first", "second"),
     [((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((3, 4), (2, 4, 5)), ((4,), (4, 5)), ((3, 4), (4,)),
-     ((4,), (4,)), ((2, 1, 3, 4), (6, 4, 5)), ((2, 3, 4), (4,))],
+     ((4,), (4,)), ((2, 1, 3, 4), (6, 4, 5)), ((2, 3, 4), (4,)),
+     ((1, 3, 4), (1, 4, 5)), ((1, 3, 4), (4, 5)), ((2, 1, 3, 4), (2, 1, 4, 5)), ((1, 3, 4), (7, 4, 5)),
+     ((1, 1, 3, 4), (1, 1, 4, 5)), ((1, 6, 3, 4), (2, 1, 4, 5)), ((1, 3, 4), (4,))],
 )  # fmt: skip
 def test_matmul_is_numpys_for_every_rank(first: tuple[int, ...], second: tuple[int, ...]) -> None:
     arrays = made(first, second)

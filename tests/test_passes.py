@@ -138,6 +138,12 @@ def test_a_broadcast_scalar_is_folded_as_a_scalar_whatever_its_shape() -> None:
     )
 
 
+def test_an_array_without_elements_of_a_named_size_is_not_folded() -> None:
+    x = fg.input("x", (0, "k"))
+    (result,) = fg.compile(outputs=x * 2.0 + 1.0, device="cpu")(x=np.zeros((0, 5), np.float32))
+    assert result.shape == (0, 5)
+
+
 def test_folding_does_not_make_large_arrays_of_small_constants() -> None:
     big = fg.broadcast_to(fg.constant(2.0), (1000, 1000))
     assert fold_constants(Graph((fg.exp(big),))).nodes()[0].outputs[0].type.count == 1

@@ -192,7 +192,8 @@ def _without_repeats(x: Tensor, labels: str) -> tuple[Tensor, str]:
 
 
 def _parsed(subscripts: str, tensors: list[Tensor]) -> tuple[list[str], str]:
-    """Labels of every operand and of the result, with letters for `...`; axes of size 1 among those are taken away."""
+    """Labels of every operand and of the result, with letters for `...`; of those, axes of size 1 that are broadcast
+    are taken away."""
 
     def wrong(problem: str) -> ShapeError:
         return ShapeError(f"einsum {subscripts!r}: {problem}", where=origins.here())
@@ -209,6 +210,12 @@ def _parsed(subscripts: str, tensors: list[Tensor]) -> tuple[list[str], str]:
     hidden = [t.rank - len(g.replace("...", "")) for t, g in zip(tensors, given, strict=True) if "..." in g]
     leading = max(hidden, default=0)
     block = "".join(spare[:leading])
+    sizes = [
+        dict(zip(block[leading - count :], t.shape[g.index("...") :], strict=False))
+        for t, g in zip(tensors, given, strict=True)
+        if "..." in g and (count := max(t.rank - len(g.replace("...", "")), 0))
+    ]
+    wide = {letter for found in sizes for letter, size in found.items() if size != 1}
     labels = []
     for k, (tensor, part) in enumerate(zip(tensors, given, strict=True)):
         if "..." in part:
@@ -217,8 +224,8 @@ def _parsed(subscripts: str, tensors: list[Tensor]) -> tuple[list[str], str]:
                 raise wrong(f"{part!r} has more axes than shape {show_shape(tensor.shape)}")
             mine = block[leading - count :]
             at = part.index("...")
-            ones = [at + n for n in range(count) if tensor.shape[at + n] == 1]
-            if ones and any(t.shape != tensor.shape for t in tensors):
+            ones = [at + n for n in range(count) if tensor.shape[at + n] == 1 and mine[n] in wide]
+            if ones:
                 mine = "".join(c for n, c in enumerate(mine) if at + n not in ones)
                 tensors[k] = squeeze(tensor, ones)
             part = part.replace("...", mine)

@@ -13,7 +13,7 @@ import numpy as np
 
 from flowgraph.errors import DTypeError, ShapeError
 from flowgraph.graph import origin as origins
-from flowgraph.graph.size import Shape, Size, evaluate, exact_quotient, product, show_shape
+from flowgraph.graph.size import Shape, Size, exact_quotient, product, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, int64
 from flowgraph.index_notation import Body, Const, Expr, Extent, Index, call
@@ -260,7 +260,7 @@ class ColumnBlocks(Injective):
     """
 
     name: ClassVar[str] = "column_blocks"
-    width: Size
+    width: int
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
@@ -273,7 +273,7 @@ class ColumnBlocks(Injective):
     def body(self, *types: TensorType) -> Body:
         axes = axes_for(self.infer(*types)[0].shape)
         block, row, column = map(Index, axes)
-        return Body(axes, load(0, types[0], (row, block * _extent(self.width) + column)))
+        return Body(axes, load(0, types[0], (row, block * self.width + column)))
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
         (g,) = cotangents
@@ -281,8 +281,7 @@ class ColumnBlocks(Injective):
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         rows, columns = x.shape
-        width = evaluate(self.width, {})
-        return x.reshape(rows, columns // width, width).transpose(1, 0, 2).copy()
+        return x.reshape(rows, columns // self.width, self.width).transpose(1, 0, 2).copy()
 
     @classmethod
     def samples(cls) -> list[Sample]:
@@ -298,18 +297,21 @@ class JoinedColumns(Injective):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
         blocks, rows, width = x.shape
+        if not isinstance(width, int):
+            raise ShapeError(f"blocks of columns have a known width, not {width}")
         return (TensorType((rows, blocks * width), x.dtype),)
 
     def body(self, *types: TensorType) -> Body:
         axes = axes_for(self.infer(*types)[0].shape)
         row, column = map(Index, axes)
-        width = _extent(types[0].shape[2])
+        width = types[0].shape[2]
         index = (call("floordiv", column, width), row, call("mod", column, width))
         return Body(axes, load(0, types[0], index))
 
     def vjp(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Cotangents) -> Cotangents:
-        (g,) = cotangents
-        return (ColumnBlocks(inputs[0].shape[2])(g),)
+        (g,), width = cotangents, inputs[0].shape[2]
+        assert isinstance(width, int)  # see infer
+        return (ColumnBlocks(width)(g),)
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         blocks, rows, width = x.shape

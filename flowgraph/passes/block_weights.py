@@ -15,34 +15,42 @@ from flowgraph.graph.tensor import Node, Tensor, apply
 from flowgraph.ops.contraction import Mul
 from flowgraph.ops.scan import Body, Scan, moved, slot
 from flowgraph.ops.shape import ColumnBlocks, JoinedColumns
-from flowgraph.passes.loops import inside
 
-WIDTH = 32  # columns: of the register tiles of all processors (docs/performance.md)
+WIDTH = 32  # columns: of one or two register tiles
 LEAST = 2**18  # bytes: smaller weights are near, however they lie
 TURNS = 8  # of fewer the copy is not worth its time
 
 
 def block_weights(graph: Graph) -> Graph:
-    """Give loops blocks of such weights' columns."""
+    """Give loops blocks of such weights' columns, made outside of all loops that are given the weights."""
     if not any(isinstance(n.op, Scan) for n in graph.nodes()):
         return graph
-    return _of_level(inside((_of_level,), "block_weights")(graph))
+    return rewrite(rewrite(graph, _block, "block_weights"), _go_on_inside, "block_weights")
 
 
-def _of_level(graph: Graph) -> Graph:
-    return rewrite(graph, _block, "block_weights")
+def _go_on_inside(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    if not isinstance(node.op, Scan):
+        return None
+    body: Body = node.op.inner
+    after = block_weights(body.graph)
+    if after is body.graph:
+        return None
+    return apply(dataclasses.replace(node.op, inner=body.with_results(after.roots)), *inputs)
 
 
 def _block(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    if not isinstance(node.op, Scan) or estimate(node.op.length) < TURNS:
+    if not isinstance(node.op, Scan):
         return None
     body: Body = node.op.inner
     given = dict(zip(body.given, inputs[len(inputs) - len(body.given) :], strict=True))
     new: dict[Tensor, Tensor] = {}
     for weights in body.given:
-        if _is_read_by_columns(weights, body):
-            given[weights] = blocks = ColumnBlocks(WIDTH)(given[weights])
-            new[weights] = JoinedColumns()(slot(weights.label or "weights", blocks.type))
+        if not _is_large(weights) or not _is_read_by_columns(weights, node.op):
+            continue
+        source = given[weights]  # blocks already, of a loop around?
+        blocks = source.node.inputs[0] if isinstance(source.op, JoinedColumns) else ColumnBlocks(WIDTH)(source)
+        given[weights] = blocks
+        new[weights] = JoinedColumns()(slot(weights.label or "weights", blocks.type))
     if not new:
         return None
     roots = moved(body.graph.roots, {**{s: s for s in body.slots}, **new})
@@ -52,18 +60,35 @@ def _block(node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
     return apply(dataclasses.replace(node.op, inner=blocked), *first, *given.values())
 
 
-def _is_read_by_columns(weights: Tensor, body: Body) -> bool:
-    """Whether a given value is large, and nothing but the second factor of products."""
+def _is_large(weights: Tensor) -> bool:
     if weights.type.rank != 2:
         return False
     rows, columns = weights.shape
     if not isinstance(rows, int) or not isinstance(columns, int) or columns % WIDTH:
         return False
-    if rows * columns * weights.dtype.itemsize < LEAST:
-        return False
+    return rows * columns * weights.dtype.itemsize >= LEAST
+
+
+def _is_read_by_columns(weights: Tensor, loop: Scan, turns: int = 1) -> bool:
+    """Whether what a loop is given is nothing but the second factor of products, in it and in loops in it, and that in
+    many turns."""
+    body: Body = loop.inner
+    turns *= estimate(loop.length)
     readers = body.graph.consumers().get(weights, [])
-    return (
-        weights not in body.graph.roots
-        and bool(readers)
-        and all(isinstance(n.op, Mul) and n.inputs[1] is weights and n.inputs[0] is not weights for n in readers)
-    )
+    if weights in body.graph.roots or not readers:
+        return False
+    for node in readers:
+        if isinstance(node.op, Mul):
+            if turns < TURNS or node.inputs[1] is not weights or node.inputs[0] is weights:
+                return False
+        elif isinstance(node.op, Scan):
+            inner: Body = node.op.inner
+            given = node.inputs[len(node.inputs) - len(inner.given) :]
+            if weights in node.inputs[: len(node.inputs) - len(inner.given)]:
+                return False
+            slots = [s for s, t in zip(inner.given, given, strict=True) if t is weights]
+            if not all(_is_read_by_columns(s, node.op, turns) for s in slots):
+                return False
+        else:
+            return False
+    return True

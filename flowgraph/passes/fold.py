@@ -9,6 +9,7 @@ import numpy as np
 
 from flowgraph.graph.graph import Graph, rewrite
 from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.graph.types import TensorType
 from flowgraph.ops.elementwise import Cast, Elementwise
 from flowgraph.ops.leaf import Constant, constant
 from flowgraph.ops.shape import Broadcast, ExpandDims, Squeeze
@@ -29,7 +30,7 @@ def fold_constants(graph: Graph) -> Graph:
             scalars = [s for s in map(_scalar, inputs) if s is not None]
             if len(scalars) == len(inputs):
                 return (Broadcast(result.shape)(constant(node.op.reference(*scalars), result.dtype)),)
-        if not isinstance(result.count, int) or result.count > FOLD_LIMIT:
+        if not _is_small(result):
             return None
         arrays = [a for a in map(_small_constant, inputs) if a is not None]
         if len(arrays) < len(inputs):
@@ -37,6 +38,12 @@ def fold_constants(graph: Graph) -> Graph:
         return (constant(np.asarray(node.op.reference(*arrays)), result.dtype),)
 
     return rewrite(graph, rule, "fold")
+
+
+def _is_small(type_: TensorType) -> bool:
+    """(The number of elements may be known where a size is not: 0 rows of k.)"""
+    known = all(isinstance(size, int) for size in type_.shape)
+    return known and isinstance(type_.count, int) and type_.count <= FOLD_LIMIT
 
 
 def _scalar(tensor: Tensor) -> np.ndarray | None:
@@ -49,10 +56,8 @@ def _small_constant(tensor: Tensor) -> np.ndarray | None:
     """The array that a tensor is known to be: a constant, or a broadcast of one."""
     if isinstance(tensor.op, Constant):
         return tensor.op.array
-    if isinstance(tensor.op, Broadcast) and isinstance(tensor.node.inputs[0].op, Constant):
-        count = tensor.type.count
-        if isinstance(count, int) and count <= FOLD_LIMIT:
-            return tensor.op.reference(tensor.node.inputs[0].op.array)
+    if isinstance(tensor.op, Broadcast) and isinstance(tensor.node.inputs[0].op, Constant) and _is_small(tensor.type):
+        return tensor.op.reference(tensor.node.inputs[0].op.array)
     return None
 
 

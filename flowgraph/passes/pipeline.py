@@ -78,7 +78,7 @@ def optimise(blocks: bool) -> tuple[Pass, ...]:
     if not blocks:
         return OPTIMISE
     last = OPTIMISE.index(materialise_roots)
-    return (*OPTIMISE[:last], block_weights, *OPTIMISE[last:])
+    return (*OPTIMISE[:last], block_weights, eliminate_common_subexpressions, *OPTIMISE[last:])
 
 
 @dataclass(frozen=True)

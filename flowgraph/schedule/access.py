@@ -108,7 +108,7 @@ def as_walked(kernel: Kernel) -> Kernel:
 
 
 def split_columns(kernel: Kernel) -> Kernel:
-    """The last axis taken apart where loads take it apart, by blocks of one width: each of the two steps evenly."""
+    """The last axis taken apart where loads take it apart, as `JoinedColumns` does: each of the two steps evenly."""
     if not kernel.axes:
         return kernel
     *others, axis = kernel.axes

@@ -29,7 +29,7 @@ from flowgraph.schedule.cpu import (
 
 TRANSPOSED = 0.25  # an element of a square transposed in registers, of one fetched by itself (measured: 0.2 to 0.3)
 LINE = 0.25  # an element of a vector whose neighbours in the loop lie elsewhere (measured: 0.25)
-REGISTERS = (8, 2)  # any register tile: which one does not change what is side by side
+REGISTERS = (8, 2)  # a register tile, of AVX-512: another one hardly changes what is side by side
 
 
 def walk_of(kernel: Kernel) -> Walk:
@@ -51,8 +51,9 @@ def _single_accesses(kernel: Kernel) -> Iterator[tuple[Buffer, float]]:
         yield from _along(kernel, kernel.nests[1:], product_.j)
     elif isinstance(schedule, Panels):
         contraction = contraction_of(kernel, schedule)
-        packed = kernel.buffer(str(contraction.b.source))
-        yield packed, cycles(kernel, contraction) * LANES / SINGLE  # its sums, too: an order may change how many
+        if schedule.pack:
+            packed = kernel.buffer(str(contraction.b.source))
+            yield packed, cycles(kernel, contraction) * LANES / SINGLE  # its sums, too: an order may change how many
         yield from _along(contraction.after, contraction.after.nests, contraction.column)
     elif isinstance(schedule, AlongRows):
         for nest in kernel.nests:

@@ -270,10 +270,19 @@ def _is_long(found: Product) -> bool:
     return estimate(found.k.extent) >= LONG and estimate(found.i.extent) >= MANY
 
 
-def _lies_in_panels(found: Product, tile: tuple[int, int]) -> bool:
-    """Whether the second operand is blocks of columns as wide as a tile (`passes.block_weights`), read by several
-    tiles: some terms at a time, these stay in the first level of cache."""
-    return found.j.extent == tile[1] * LANES and bool(found.others) and estimate(found.i.extent) > tile[0]
+def _blocks_of_panels(kernel: Kernel, found: Product, tile: tuple[int, int]) -> int:
+    """How many tiles below one another read a panel that lies in memory; 0 if the second operand lies otherwise, or if
+    few would read one. Matrices of one or two tiles' columns are panels: those of a batch, and blocks of columns
+    (`passes.block_weights`). Some terms at a time, they stay in the first level of cache."""
+    rows, width = tile[0], tile[1] * LANES
+    columns = found.j.extent
+    if columns not in (width, 2 * width) or not found.others:
+        return 0
+    if stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.k) != columns:
+        return 0
+    many = -(-estimate(found.i.extent) // rows)
+    others = estimate(product(x.extent for x in found.others))
+    return next((n for n in (CHUNK, CHUNK // 4, 2) if many > 1 and others * -(-many // n) >= TASKS // 2), 0)
 
 
 def _blocks(found: Contraction, rows: int, width: int) -> tuple[int, int]:
@@ -349,8 +358,8 @@ def choose(kernel: Kernel, tile: tuple[int, int]) -> CpuSchedule:
         unit = stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.j) == 1
         narrow = isinstance(found.j.extent, int) and found.j.extent <= LANES
         goes_on = bool(begun_sums(kernel)[1])
-        if unit and _lies_in_panels(found, tile):
-            return Panels(*tile, CHUNK, 1, DEPTH, pack=False)
+        if unit and (blocks := _blocks_of_panels(kernel, found, tile)):
+            return Panels(*tile, blocks, 1, DEPTH, pack=False)
         if (goes_on or (unit and _is_long(found))) and (contraction := as_contraction(kernel)) is not None:
             return _panels(kernel, contraction, tile)
         return Tile(tile[0], 1 if narrow else tile[1], pack=not unit)

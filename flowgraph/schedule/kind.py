@@ -8,7 +8,7 @@ from flowgraph.kernels.kernel import Kernel
 from flowgraph.schedule import cpu, cuda
 from flowgraph.schedule.access import as_walked
 
-TILE = (8, 2)  # any: which tile a product gets does not matter here
+TILE = (8, 2)  # any: a product has a register tile to itself, whatever that is
 
 
 def kind_of(kernel: Kernel) -> Hashable | None:

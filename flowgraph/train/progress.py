@@ -47,7 +47,7 @@ class Bars:
 
     def compiling(self, kernels: int) -> None:
         which = "a kernel" if kernels == 1 else f"{kernels} kernels"
-        print(f"compiling {which}, kept for the next time", file=sys.stderr)
+        print(f"compiling {which}", file=sys.stderr)
 
     def begin(self, epoch: int, last: int, steps: int) -> None:
         if sys.stderr.isatty():

@@ -71,12 +71,10 @@ class Team:
     stop when the team is closed or collected, and do not survive a fork: the child's next run starts its
     own."""
 
-    _stop: weakref.finalize[..., Team] | None       # ends the workers; None while there are none
-
     def __init__(self, threads: int, driver: int) -> None:
         self.threads, self.driver = threads, driver
         self._enter = _NativeEnter(driver)
-        self._forget_threads()
+        self._lock, self._crew = threading.Lock(), _Crew()
         _teams.add(self)
 
     def run(self, tape: Tape, steps: int) -> int:
@@ -89,9 +87,10 @@ class Team:
         if tape.profile is not None and len(tape.profile) < self.threads:
             raise ValueError(f"a profile for {len(tape.profile)} threads, but the team has {self.threads}")
         with self._lock:
+            crew = self._crew
             if wide:
-                self._start()
-            control = self._control
+                self._start(crew)
+            control = crew.control
             control[Control.TABLE], control[Control.PROFILE] = tape.addresses
             control[Control.LAUNCHES] = len(tape.table)
             control[Control.STEPS], control[Control.DONE] = steps, 0
@@ -99,7 +98,7 @@ class Team:
             control[Control.DEADLINE] = time.monotonic_ns() + CALL_NANOSECONDS
             # Nothing above has woken anybody, and this returns only when everybody is done: an interrupt
             # between two of these lines leaves nobody behind.
-            self._enter(self._control_address, CALLER, 0)
+            self._enter(crew.address, CALLER, 0)
             if tape.profile is not None:
                 tape.ticks += control[Control.TICKS]
                 tape.nanoseconds += control[Control.NANOSECONDS]
@@ -108,35 +107,39 @@ class Team:
     def close(self) -> None:
         """End the workers. A later run starts new ones."""
         with self._lock:
-            if self._stop is not None:
-                self._stop()
-            self._forget_threads()
+            crew = self._crew
+            self._crew = _Crew()    # first: an interrupt while the old workers end must leave nothing half forgotten
+            if crew.stop is not None:
+                crew.stop()
 
-    def _start(self) -> None:
+    def _start(self, crew: _Crew) -> None:
         """Have enough workers. An interrupt may leave one uncounted; whoever comes too many leaves at
         once."""
-        if self._stop is None:
-            self._stop = weakref.finalize(self, _end_workers, self._enter, self._control, self._workers)
-            self._stop.atexit = False       # the end of the process must not wait for a run
-        while len(self._workers) < self.threads - 1:
+        if crew.stop is None:
+            crew.stop = weakref.finalize(self, _end_workers, self._enter, crew.control, crew.workers)
+            crew.stop.atexit = False        # the end of the process must not wait for a run
+        while len(crew.workers) < self.threads - 1:
             ended = threading.Lock()
             ended.acquire()
             # Thread.start waits in Python for the new thread, and an interrupt there can become a RuntimeError.
-            _thread.start_new_thread(_serve, (self._enter, self._control, self.threads, ended))
-            self._workers.append(ended)
-
-    def _forget_threads(self) -> None:
-        """Begin anew, without a word to threads that may not exist any more."""
-        self._lock = threading.Lock()
-        self._control = _control_block()
-        self._control_address = ctypes.addressof(self._control)
-        self._workers: list[threading.Lock] = []        # each held until its worker has ended
-        self._stop = None
+            _thread.start_new_thread(_serve, (self._enter, crew.control, self.threads, ended))
+            crew.workers.append(ended)
 
     def _after_fork(self) -> None:
-        if self._stop is not None:
-            self._stop.detach()
-        self._forget_threads()
+        """Begin anew, without a word to threads that do not exist any more."""
+        if self._crew.stop is not None:
+            self._crew.stop.detach()
+        self._lock, self._crew = threading.Lock(), _Crew()
+
+
+class _Crew:
+    """A team's threads but the caller's, and the words they share with it."""
+
+    def __init__(self) -> None:
+        self.control = _control_block()
+        self.address = ctypes.addressof(self.control)
+        self.workers: list[threading.Lock] = []                     # each held until its worker has ended
+        self.stop: weakref.finalize[..., Team] | None = None        # ends the workers; None while there are none
 
 
 _teams: weakref.WeakSet[Team] = weakref.WeakSet()
