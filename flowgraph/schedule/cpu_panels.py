@@ -291,7 +291,6 @@ class _Panels:
                 Set(("line",), line),
                 For("lane", number(0), variable("columns"), number(LANES), (
                     Set((column,), plus(variable("first_column"), variable("lane"))),
-                    Set(("lanes",), minus(variable("columns"), variable("lane"))),
                     *self._lanes(body),
                 )),
             )),
@@ -300,7 +299,8 @@ class _Panels:
     def _lanes(self, body: Callable[[Scope, Value], list[Statement]]) -> list[Statement]:
         """Statements for all lanes of a vector, or for those that there are: one of them, where it is known which."""
         columns = product(x.extent for x in self.found.columns)
-        return by_lanes(columns, variable("lanes"), lambda lanes: self._vector(body, lanes))
+        left = minus(variable("columns"), variable("lane"))
+        return by_lanes(columns, "lanes", left, lambda lanes: self._vector(body, lanes))
 
     def _vector(self, body: Callable[[Scope, Value], list[Statement]], lanes: Value | None) -> list[Statement]:
         found = self.found

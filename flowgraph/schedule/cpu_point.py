@@ -197,13 +197,13 @@ def never_whole(extent: Size) -> bool:
     return isinstance(extent, int) and extent < LANES
 
 
-def by_lanes(extent: Size, rest: Value, step: Step) -> list[Statement]:
-    """What is done for a vector along so many elements, of which so many lanes, or all of them, are left."""
+def by_lanes(extent: Size, name: str, left: Value, step: Step) -> list[Statement]:
+    """What is done for a vector along so many elements, of which so many lanes, or all of them, are left: that number
+    gets a name where it is needed."""
     if only_whole(extent):
         return step(FULL)
-    if never_whole(extent):
-        return step(rest)
-    all_lanes = step(FULL)
-    if len(all_lanes) > LARGE:
-        return step(rest)
-    return [If(binary("ge", rest, number(LANES)), tuple(all_lanes), tuple(step(rest)))]
+    rest, all_lanes = variable(name), step(FULL)
+    count = Set((name,), left)
+    if never_whole(extent) or len(all_lanes) > LARGE:
+        return [count, *step(rest)]
+    return [count, If(binary("ge", rest, number(LANES)), tuple(all_lanes), tuple(step(rest)))]

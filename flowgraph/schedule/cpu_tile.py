@@ -119,6 +119,7 @@ class _Tiles:
     def _one_tile(self) -> list[Statement]:
         """The tile whose first element is (i, j): its products, then the epilogue of each of its vectors."""
         i, j = self.i, self.j
+        left = minus(variable("columns"), variable("column"))
         return [
             Set((f"{i}_first",), variable(i)),
             Set((f"{j}_first",), variable(j)),
@@ -128,8 +129,7 @@ class _Tiles:
                 Set((i,), plus(variable(f"{i}_first"), variable("row"))),
                 For("column", number(0), variable("columns"), number(LANES), (
                     Set((j,), plus(variable(f"{j}_first"), variable("column"))),
-                    Set(("lanes",), minus(variable("columns"), variable("column"))),
-                    *by_lanes(self.found.j.extent, variable("lanes"), self._epilogue),
+                    *by_lanes(self.found.j.extent, "lanes", left, self._epilogue),
                 )),
             )),
         ]  # fmt: skip

@@ -291,8 +291,7 @@ def _across(scope: Scope, schedule: AcrossLanes) -> tuple[list[Statement], Size]
     point += before
     if block == LANES:
         rest = minus(extent, variable(start))
-        vector = by_lanes(lane.extent, variable("rest"), step)
-        body = [*point, Set((lane.name,), variable(start)), Set(("rest",), rest), *vector]
+        body = [*point, Set((lane.name,), variable(start)), *by_lanes(lane.extent, "rest", rest, step)]
     else:
         stop = Call("min", (plus(variable(start), number(block)), extent))
         body = [*point, Set(("stop",), stop), *_lane_loops(lane, variable(start), variable("stop"), step)]

@@ -511,7 +511,7 @@ def _rest(value: np.ndarray, axes: Sequence[int]) -> tuple[int, ...]:
 
 def _view(g: _Grower) -> Tensor | None:
     x = g.any_float()
-    kind = g.random.choice(("transpose", "expand", "squeeze", "broadcast"))
+    kind = g.random.choice(("transpose", "expand", "squeeze", "broadcast", "columns"))
     if kind == "transpose" and x.rank > 1:
         return shape.transpose(x, g.random.sample(range(x.rank), x.rank))
     if kind == "expand" and x.rank < 3:
@@ -522,6 +522,9 @@ def _view(g: _Grower) -> Tensor | None:
     if kind == "broadcast" and x.rank < 3:
         target = tuple(g.random.choice(g.dims) if s == 1 else s for s in x.shape)
         return shape.broadcast_to(x, (*g.some_shape(1), *target) if g.random.random() < 0.7 else target)
+    if kind == "columns" and x.rank in (2, 3) and isinstance(columns := x.shape[-1], int) and columns:
+        widths = [n for n in range(1, columns + 1) if columns % n == 0]
+        return shape.JoinedColumns()(x if x.rank == 3 else shape.ColumnBlocks(g.random.choice(widths))(x))
     return None
 
 
