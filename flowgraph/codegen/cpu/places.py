@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from llvmlite import ir
 from numba.core import types
 
 from flowgraph.codegen.cpu.memory import fixed, load, store
@@ -44,7 +43,7 @@ def pieces(axes: int) -> KernelOnly:
             # what there is so far is carried by the tables: the length of the piece before this point
             piece = point.carried
             length = load(lengths, piece.maximum(0), "i64", False)
-            begins = (piece < 0) | (length == LANES) | (point.digits[-1] == 0)
+            begins = (piece < 0) | (length == LANES) | (point.last == 0)
             piece = piece + begins.to("i64")
             with b.if_then(begins.ir):
                 store(numbers, piece, number)
@@ -59,9 +58,9 @@ def pieces(axes: int) -> KernelOnly:
 
 @dataclass
 class _Point:
-    """The digits of a point, its place, and a number that is carried along."""
+    """A point's digit along the last axis, its place, and a number that is carried along."""
 
-    digits: list[Value]
+    last: Value
     place: Value
     carried: Value
 
@@ -69,44 +68,55 @@ class _Point:
 def _walk(
     axes: int, count: Value, flat: Value, described: Sequence[Value], one: Callable[[Value, _Point], None]
 ) -> Value:
-    """`one` for every point, which may change what is carried, -1 at first; what it is at the end."""
+    """`one` for every point, which may change what is carried, -1 at first; what it is at the end. Points are taken run
+    by run along the last axis, so that what is done at the end of a run costs nothing within it."""
     extents, steps = described[: axes - 1], described[axes - 1 :]
-    b = count.builder
     digits, rest = list[Value](), flat
     for extent in reversed(extents):
         rest, digit = rest.divide_floored(extent)
         digits.insert(0, digit)
     digits.insert(0, rest)
-    place = sum((d * s for d, s in zip(digits, steps, strict=True)), start=count.constant(0))
-    begin = [count.constant(0), *digits, place, count.constant(-1)]
+    zero = count.constant(0)
 
+    def one_run(number: Value, *now: Value) -> list[Value]:
+        *digits, carried = now
+        place = sum((d * s for d, s in zip(digits, steps, strict=True)), start=zero)
+        left = count - number
+        run = left.minimum((extents[-1] - digits[-1]).maximum(1)) if extents else left
+
+        def one_point(t: Value, place: Value, carried: Value) -> list[Value]:
+            point = _Point(digits[-1] + t, place, carried)
+            one(number + t, point)
+            return [t + 1, place + steps[-1], point.carried]
+
+        _, _, carried = _loop([zero, place, carried], lambda t, *_: t < run, one_point)
+        following = [digits[-1] + run]
+        for digit, extent in zip(reversed(digits[:-1]), reversed(extents), strict=True):
+            wraps = following[0] == extent
+            following[0] = wraps.select(0, following[0])
+            following.insert(0, digit + wraps.to("i64"))
+        return [number + run, *following, carried]
+
+    return _loop([zero, *digits, count.constant(-1)], lambda number, *_: number < count, one_run)[-1]
+
+
+def _loop(
+    begin: Sequence[Value], goes_on: Callable[..., Value], body: Callable[..., Sequence[Value]]
+) -> list[Value]:
+    """Values that `body` makes new ones of, as long as `goes_on` says so; those at the end."""
+    b = begin[0].builder
     before, test = b.block, b.append_basic_block("walk")
-    inside, after = b.append_basic_block("walk.point"), b.append_basic_block("walk.done")
+    inside, after = b.append_basic_block("walk.on"), b.append_basic_block("walk.done")
     b.branch(test)
     b.position_at_end(test)
-    phis = [Value(b, "i64", b.phi(ir.IntType(64))) for _ in begin]
+    phis = [Value(b, value.dtype, b.phi(value.ir.type)) for value in begin]
     for phi, value in zip(phis, begin, strict=True):
         phi.ir.add_incoming(value.ir, before)
-    number, *now, place, carried = phis
-    b.cbranch((number < count).ir, inside, after)
-
+    b.cbranch(goes_on(*phis).ir, inside, after)
     b.position_at_end(inside)
-    point = _Point(list(now), place, carried)
-    one(number, point)
-    following: list[Value] = []
-    further = place + steps[-1]
-    wraps = None
-    for axis in reversed(range(axes)):
-        digit = now[axis] + (1 if wraps is None else wraps.to("i64"))
-        if wraps is not None:
-            further = wraps.select(further + steps[axis], further)
-        if axis:
-            wraps = digit == extents[axis - 1]
-            further = wraps.select(further - extents[axis - 1] * steps[axis], further)
-            digit = wraps.select(0, digit)
-        following.insert(0, digit)
-    for phi, value in zip(phis, [number + 1, *following, further, point.carried], strict=True):
+    following = body(*phis)
+    for phi, value in zip(phis, following, strict=True):
         phi.ir.add_incoming(value.ir, b.block)
     b.branch(test)
     b.position_at_end(after)
-    return carried
+    return phis
