@@ -209,9 +209,28 @@ runtime, counter = runtime_of(store, {threads}), Counter(store, tasks=1000)
 """
 
 
-def script(folder: Path, threads: int, body: str) -> subprocess.Popen[str]:
+INTERRUPTED = """
+import signal
+class Again(Exception): pass
+armed = False                   # a signal may come late, through another thread
+def interrupt(*_):
+    if armed: raise Again
+signal.signal(signal.SIGALRM, interrupt)
+def interrupted(function, seconds):
+    global armed
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        function()
+        armed = False
+    except Again:
+        armed = False
+"""
+
+
+def script(folder: Path, threads: int, body: str, before: str = "") -> subprocess.Popen[str]:
     text = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder), threads=threads)
-    command = [sys.executable, "-c", text + textwrap.dedent(body)]
+    command = [sys.executable, "-c", text + before + textwrap.dedent(body)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -257,23 +276,11 @@ def test_many_interrupts_at_any_moment_leave_no_thread_behind(folder: Path, stor
 
 
 def test_an_interrupt_while_threads_start_is_seen_as_what_it_is(folder: Path, store: KernelStore) -> None:
-    process = script(folder, 4, """
-        import signal
-        class Again(Exception): pass
-        armed = False                   # a signal may come late, through another thread
-        def interrupt(*_):
-            if armed: raise Again
-        signal.signal(signal.SIGALRM, interrupt)
+    process = script(folder, 4, before=INTERRUPTED, body="""
         sys.setswitchinterval(1e-6)
         for k in range(2000):
             runtime.close()
-            try:
-                armed = True
-                signal.setitimer(signal.ITIMER_REAL, 0.00002 + 0.000001 * (k % 200))
-                runtime.run(counter.table, 1)
-                armed = False
-            except Again:
-                armed = False
+            interrupted(lambda: runtime.run(counter.table, 1), 0.00002 + 0.000001 * (k % 200))
         runtime.run(counter.table, 1)
         print(len(set(counter.done)))
     """)
@@ -282,22 +289,10 @@ def test_an_interrupt_while_threads_start_is_seen_as_what_it_is(folder: Path, st
 
 
 def test_an_interrupt_while_a_team_closes_leaves_it_able_to_run(folder: Path, store: KernelStore) -> None:
-    process = script(folder, 4, """
-        import signal
-        class Again(Exception): pass
-        armed = False                   # a signal may come late, through another thread
-        def interrupt(*_):
-            if armed: raise Again
-        signal.signal(signal.SIGALRM, interrupt)
+    process = script(folder, 4, before=INTERRUPTED, body="""
         for k in range(300):
             runtime.run(counter.table, 1)
-            try:
-                armed = True
-                signal.setitimer(signal.ITIMER_REAL, 0.00001 + 0.000001 * (k % 100))
-                runtime.close()
-                armed = False
-            except Again:
-                armed = False
+            interrupted(runtime.close, 0.00001 + 0.000001 * (k % 100))
         runtime.run(counter.table, 1)
         print(counter.all_are(301))
     """)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flowgraph.graph.size import Shape, Size, exact_quotient, product
 from flowgraph.index_notation import Apply, Axis, Const, Expr, Extent, Index, Load, Var, axes_of, transform, walk
-from flowgraph.kernels.kernel import Buffer, Kernel, Nest, Store
+from flowgraph.kernels.kernel import Buffer, Kernel, Nest
 
 
 def stride_along(shape: Shape, index: tuple[Expr, ...], axis: Axis) -> Size | None:
@@ -189,18 +189,11 @@ def merge_axes(kernel: Kernel, first: Axis, second: Axis) -> Kernel | None:
             return buffer
         return replace(buffer, type=replace(buffer.type, shape=(*shape[:place], joint.extent, *shape[place + 2 :])))
 
-    nests = tuple(
-        replace(
-            nest,
-            lets=tuple(replace(x, value=rebuild(x.value)) for x in nest.lets),
-            reductions=tuple(replace(x, value=rebuild(x.value)) for x in nest.reductions),
-            stores=tuple(
-                Store(s.buffer, tuple(map(rebuild, index_of(s.buffer, s.index))), rebuild(s.value), s.add)
-                for s in nest.stores
-            ),
-        )
-        for nest in kernel.nests
-    )
+    def merged(nest: Nest) -> Nest:
+        stores = tuple(replace(s, index=index_of(s.buffer, s.index)) for s in nest.stores)
+        return replace(nest, stores=stores).mapped(rebuild)
+
+    nests = tuple(map(merged, kernel.nests))
     axes = tuple(joint if a == first else a for a in kernel.axes if a != second)
     return replace(
         kernel, axes=axes, nests=nests, inputs=tuple(map(view, kernel.inputs)), outputs=tuple(map(view, kernel.outputs))

@@ -6,7 +6,7 @@ Offsets count elements. Values are scalars or whole vectors; the same arithmetic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from flowgraph.graph.size import Size, exact_quotient
@@ -88,6 +88,46 @@ class Do:
 
 
 Statement = Comment | Set | For | If | Write | Do
+
+
+def values_of(s: Statement) -> tuple[Value, ...]:
+    """The values of a statement itself; those of the statements in it are theirs."""
+    if isinstance(s, Set):
+        return (s.value,)
+    if isinstance(s, For):
+        return s.start, s.stop, s.step
+    if isinstance(s, If):
+        return (s.condition,)
+    if isinstance(s, Write):
+        return s.offset, s.value, *s.extra
+    if isinstance(s, Do):
+        return (s.call,)
+    assert isinstance(s, Comment), s
+    return ()
+
+
+def inner_of(s: Statement) -> tuple[Statement, ...]:
+    """The statements in a statement."""
+    return s.body if isinstance(s, For) else (*s.body, *s.otherwise) if isinstance(s, If) else ()
+
+
+def operands_of(value: Value) -> tuple[Value, ...]:
+    """What a value is directly made of."""
+    if isinstance(value, (Apply, Call)):
+        return value.arguments
+    if isinstance(value, Read):
+        return value.offset, *value.extra
+    assert isinstance(value, (Const, Var)), value
+    return ()
+
+
+def parts_of(value: Value) -> Iterator[Value]:
+    """A value and all that it is made of."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        yield item
+        stack.extend(operands_of(item))
 
 
 @dataclass(frozen=True)

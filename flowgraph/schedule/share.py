@@ -13,7 +13,24 @@ from dataclasses import replace
 
 from flowgraph.graph.types import int64
 from flowgraph.index_notation import Apply, Const, Var
-from flowgraph.schedule.loops import Call, Comment, Do, For, If, Read, Set, Statement, Value, Write, operation, variable
+from flowgraph.schedule.loops import (
+    Call,
+    Comment,
+    Do,
+    For,
+    If,
+    Read,
+    Set,
+    Statement,
+    Value,
+    Write,
+    inner_of,
+    operands_of,
+    operation,
+    parts_of,
+    values_of,
+    variable,
+)
 
 SHARED = frozenset({"add", "sub", "mul"})
 
@@ -29,7 +46,7 @@ def share_places(statements: Iterable[Statement]) -> list[Statement]:
 def _share(block: list[Statement], names: Iterator[str]) -> list[Statement]:
     """Name what is steady in this block, then go on with the blocks in it."""
     bound, unsteady = _bound(block)
-    found = Counter(e for s in block for value in _values(s) for e in _steady(value, unsteady))
+    found = Counter(e for s in block for value in _all_values(s) for e in _steady(value, unsteady))
     named: dict[Value, Value] = {}
     before: dict[int, list[Statement]] = {}
     for expr, count in found.items():
@@ -56,7 +73,7 @@ def _bound(block: list[Statement]) -> tuple[dict[str, int], set[str]]:
     bound: dict[str, int] = {}
     read: set[str] = set()
     for number, s in enumerate(block):
-        read |= {name for value in _values(s) for name in _names(value)}
+        read |= {name for value in _all_values(s) for name in _names(value)}
         if isinstance(s, Set):
             bound |= {name: number for name in s.names if times[name] == 1 and name not in read}
     return bound, set(times) - set(bound)
@@ -69,38 +86,18 @@ def _assigned(block: Iterable[Statement]) -> Iterator[str]:
             yield from s.names
         elif isinstance(s, For):
             yield s.variable
-            yield from _assigned(s.body)
-        elif isinstance(s, If):
-            yield from _assigned((*s.body, *s.otherwise))
+        yield from _assigned(inner_of(s))
 
 
-def _values(s: Statement) -> Iterator[Value]:
+def _all_values(s: Statement) -> Iterator[Value]:
     """The values of a statement, and of the statements in it."""
-    if isinstance(s, Set):
-        yield s.value
-    elif isinstance(s, Write):
-        yield from (s.offset, s.value, *s.extra)
-    elif isinstance(s, Do):
-        yield s.call
-    elif isinstance(s, For):
-        yield from (s.start, s.stop, s.step)
-        yield from (value for inner in s.body for value in _values(inner))
-    elif isinstance(s, If):
-        yield s.condition
-        yield from (value for inner in (*s.body, *s.otherwise) for value in _values(inner))
-
-
-def _parts(value: Value) -> tuple[Value, ...]:
-    if isinstance(value, (Apply, Call)):
-        return value.arguments
-    return (value.offset, *value.extra) if isinstance(value, Read) else ()
+    yield from values_of(s)
+    for inner in inner_of(s):
+        yield from _all_values(inner)
 
 
 def _names(value: Value) -> Iterator[str]:
-    if isinstance(value, Var):
-        yield value.name
-    for part in _parts(value):
-        yield from _names(part)
+    return (part.name for part in parts_of(value) if isinstance(part, Var))
 
 
 def _steady(value: Value, unsteady: set[str]) -> Iterator[Value]:
@@ -109,7 +106,7 @@ def _steady(value: Value, unsteady: set[str]) -> Iterator[Value]:
         if isinstance(value, Apply):
             yield value
         return
-    for part in _parts(value):
+    for part in operands_of(value):
         yield from _steady(part, unsteady)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from flowgraph.errors import VerificationError
-from flowgraph.index_notation import Apply, Const, Var
-from flowgraph.schedule.loops import Call, Comment, Do, For, If, Read, Set, Statement, Value, Write
+from flowgraph.index_notation import Var
+from flowgraph.schedule.loops import For, If, Read, Set, Statement, Write, parts_of, values_of
 
 
 def verify_statements(
@@ -19,8 +19,8 @@ def verify_statements(
 
 def _check(name: str, statements: list[Statement], buffers: set[str], known: set[str]) -> None:
     for s in statements:
-        for value in _values(s):
-            for part in _parts(value):
+        for value in values_of(s):
+            for part in parts_of(value):
                 if isinstance(part, Var) and part.name not in known:
                     raise VerificationError(f"{name}: {part.name} is used before it is bound, in {s}")
                 if isinstance(part, Read) and part.buffer not in known:
@@ -36,31 +36,3 @@ def _check(name: str, statements: list[Statement], buffers: set[str], known: set
             _check(name, list(s.body), buffers, inner)
             _check(name, list(s.otherwise), buffers, other)
             known |= inner & other if s.otherwise else set()
-
-
-def _values(s: Statement) -> Iterator[Value]:
-    if isinstance(s, Set):
-        yield s.value
-    elif isinstance(s, For):
-        yield from (s.start, s.stop, s.step)
-    elif isinstance(s, If):
-        yield s.condition
-    elif isinstance(s, Write):
-        yield from (s.offset, s.value, *s.extra)
-    elif isinstance(s, Do):
-        yield s.call
-    else:
-        assert isinstance(s, Comment), s
-
-
-def _parts(value: Value) -> Iterator[Value]:
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        yield item
-        if isinstance(item, (Apply, Call)):
-            stack.extend(item.arguments)
-        elif isinstance(item, Read):
-            stack.extend((item.offset, *item.extra))
-        else:
-            assert isinstance(item, (Const, Var)), item
