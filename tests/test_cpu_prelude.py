@@ -480,14 +480,14 @@ def test_pieces_are_points_that_differ_in_the_last_axis_alone_sixteen_at_most(
 # --- the tile -----------------------------------------------------------------------------------------------
 
 
-def tile_source(dtype: str, rows: int, vectors: int) -> str:
-    """A whole product C = A B from tiles: full ones, then single heads."""
+def tile_source(dtype: str, rows: int, vectors: int, full: str = "") -> str:
+    """A whole product C = A B from tiles: full ones (of at most a block of terms, if asked), then single heads."""
     size = NUMPY[dtype]().itemsize
 
     def at(nv: int, head: bool) -> str:
         names = [f"c{i}_{j}" for i in range(rows) for j in range(nv)]
         operands = f"p0 + {size} * i * p6, p3 - i, p6, p7, p1 + {size} * j, p4, p5{', p4 - j' * head}"
-        lines = [f"({', '.join(names)},) = tile_{'head_' * head}{dtype}_{rows}x{nv}({operands})"]
+        lines = [f"({', '.join(names)},) = tile_{'head_' if head else full}{dtype}_{rows}x{nv}({operands})"]
         for i, j in itertools.product(range(rows), range(nv)):
             store = "vstore_head" if head else "vstore"
             lines += [f"if i + {i} < p3:"]
@@ -539,6 +539,17 @@ class TestTile:
             results.append(c)
         assert all(np.array_equal(results[0], other) for other in results)
 
+    @pytest.mark.parametrize("depth", [1, 2, 255, 256])
+    def test_a_tile_of_one_block_of_terms_gives_the_same_bits(self, dtype: str, depth: int) -> None:
+        random = np.random.default_rng(2)
+        a, b = (random.standard_normal(s).astype(NUMPY[dtype]) for s in ((13, depth), (depth, 45)))
+        results = []
+        for full in ("", "block_"):
+            c = np.zeros((13, 45), NUMPY[dtype])
+            run(tile_source(dtype, 3, 2, full), a, b, c, 13, 45, depth, depth, 1)
+            results.append(c)
+        assert np.array_equal(*results)
+
 
 # --- machines and the whole ---------------------------------------------------------------------------------
 
@@ -558,6 +569,23 @@ def kernel(args, lo, hi):
 
 
 class TestWhole:
+    @pytest.mark.parametrize("dtype", ["f32", "f64"])
+    def test_memory_is_cleared_as_far_as_asked(self, dtype: str) -> None:
+        out = np.full(40, np.nan, NUMPY[dtype])
+        run(f"clear_{dtype}(p0 + {out.itemsize} * (3 + 10 * t), p1 - t)", out, 7, tasks=2)
+        expected = np.full(40, np.nan, NUMPY[dtype])
+        expected[3:10] = expected[13:19] = 0
+        np.testing.assert_array_equal(out, expected)
+
+    def test_loops_of_unknown_length_are_not_unrolled(self) -> None:
+        def loads(stop: str) -> int:
+            body = f"    for t in range({stop}):\n        store_f32(y, 3 * t, load_f32(y, 5 * t + lo))"
+            text = f"def kernel(args, lo, hi):\n    y = arg(args, 0)\n{body}\n"
+            return str(module_of(text, "kernel_of_loops")).count("load float")
+
+        assert loads("hi") == 1
+        assert loads("4") == 4
+
     def test_vectors_of_a_tuple_go_through_the_kernels_own_memory(self) -> None:
         a, out = samples("f32", 64), np.zeros(64, np.float32)
         run(

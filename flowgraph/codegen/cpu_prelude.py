@@ -21,7 +21,7 @@ PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES
 """Changes with any file of the prelude; part of the key of a kept kernel."""
 
 _PLACES = re.compile(r"\b(places|pieces)_([1-9]\d?)\b")
-_TILE = re.compile(r"\btile_(?:(head|at)_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
+_TILE = re.compile(r"\btile_(?:(head|block|at)_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
 
 
 @cache

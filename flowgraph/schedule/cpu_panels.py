@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from flowgraph.graph.size import Size, estimate, floor_divide, product
 from flowgraph.graph.types import boolean
-from flowgraph.index_notation import Axis, Const, Load
+from flowgraph.index_notation import Axis, Load
 from flowgraph.schedule.begun import begun_sums
 from flowgraph.schedule.cpu import LANES, Contraction, Panels
 from flowgraph.schedule.cpu_point import Scope, by_lanes, point_of
@@ -49,8 +49,8 @@ def lower_panels(scope: Scope, schedule: Panels, found: Contraction) -> tuple[li
     return _Panels(scope, schedule, found).lower()
 
 
-def _either(a: Value, b: Value) -> Value:
-    return operation("or", (a, b), boolean)
+def _address(code: str, memory: str, element: Value) -> Value:
+    return variable(memory) if element == number(0) else Call(f"at_{code}", (variable(memory), element))
 
 
 @dataclass
@@ -72,6 +72,9 @@ class _Panels:
             sizes.product([x.extent for x in axes]) for axes in (found.rows, found.columns, found.summed)
         )
         self.moving = (*found.rows, *found.columns, *found.summed)
+        terms = product(x.extent for x in found.summed)
+        self.at_once = isinstance(terms, int) and 0 < terms <= self.schedule.depth  # all terms of all sums
+        self.start = number(0) if self.at_once else variable("start")
 
     def lower(self) -> tuple[list[Statement], Size]:
         found = self.found
@@ -93,13 +96,10 @@ class _Panels:
             return made[:1]
         lengths |= dict.fromkeys(TABLES[3:], self.width)
         made += [Set((name,), Call("stack_i64", (number(size),))) for name, size in lengths.items()]
-        clear = Write("panel", variable("place"), self._zeros(), self.dtype, "v")
-        stop = number(elements["panel"])
-        return [*made, Comment("columns that do not exist are zeros"),
-                For("place", number(0), stop, number(LANES), (clear,))]  # fmt: skip
+        return [*made, Comment("columns that do not exist are zeros"), self._clear("panel", elements["panel"])]
 
-    def _zeros(self) -> Value:
-        return Call(f"splat_{self.code}", (Const(0.0, self.dtype),), self.dtype)
+    def _clear(self, memory: str, elements: int) -> Statement:
+        return Do(Call(f"clear_{self.code}", (variable(memory), number(elements))))
 
     def _task(self) -> list[Statement]:
         """Which rows, which columns, of which of the other points."""
@@ -137,9 +137,9 @@ class _Panels:
 
     # counting through several axes
 
-    def _places(self, table: str, count: str, load: Load, axes: Sequence[Axis], first: str) -> Statement:
+    def _places(self, table: str, count: str, load: Load, axes: Sequence[Axis], first: Value) -> Statement:
         """Fill a table with the places in an operand of so many points of some axes, from a flat number on."""
-        return Do(Call(f"places_{len(axes)}", (*map(variable, (table, count, first)), *self._walked(load, axes))))
+        return Do(Call(f"places_{len(axes)}", (variable(table), variable(count), first, *self._walked(load, axes))))
 
     def _walked(self, load: Load, axes: Sequence[Axis]) -> list[Value]:
         """The axes as a walk needs them: all extents but the first, and steps."""
@@ -147,7 +147,7 @@ class _Panels:
 
     def _places_of_rows(self) -> list[Statement]:
         where = Comment("where each row begins in the first operand")
-        return [where, self._places("row_at", "rows", self.found.a, self.found.rows, "first_row")]
+        return [where, self._places("row_at", "rows", self.found.a, self.found.rows, variable("first_row"))]
 
     def _pieces(self) -> list[Statement]:
         """The columns of the second operand in pieces that lie evenly in memory, 16 at most."""
@@ -163,14 +163,17 @@ class _Panels:
     def _sums(self) -> list[Statement]:
         """A panel of terms after the other, each multiplied by all rows of the task."""
         found, schedule = self.found, self.schedule
-        factors = {"b_at": found.b} if self.even else {"a_at": found.a, "b_at": found.b}
-        tables = [self._places(at, "terms", load, found.summed, "start") for at, load in factors.items()]
-        once = binary("le", self.depth, number(schedule.depth))  # all terms at once: one table for all tasks
-        known = binary("gt", variable("task"), variable("lo"))
-        places: list[Statement] = [If(operation("and", (once, known), boolean), (), tuple(tables))]
+        blocks: list[Statement] = self._block(number(0))
+        if schedule.blocks > 1:
+            inner = tuple(self._block(variable("block")))
+            blocks = [For("block", number(0), variable("rows"), number(schedule.rows), inner)]
+        if schedule.pack:
+            blocks = [*([] if found.transposed else self._pieces()), Do(self._pack()), *blocks]
+        panels = [*self._tables(), *self._panels(blocks)]
+        if self.at_once:
+            return [*self._beginning(), Set(("terms",), self.depth), *panels]
         whole = number(schedule.depth)
         later = times(minus(variable("parts"), plus(variable("part"), number(1))), whole)
-        pieces = [] if found.transposed else self._pieces()
         return [
             *self._beginning(),
             Set(("parts",), ceil_div(self.depth, schedule.depth)),
@@ -178,13 +181,19 @@ class _Panels:
                 Set(("stop",), minus(self.depth, later)),
                 Set(("start",), Call("max", (minus(variable("stop"), whole), number(0)))),
                 Set(("terms",), minus(variable("stop"), variable("start"))),
-                *(places if schedule.pack else []),
-                *self._panels((
-                    *([*pieces, Do(self._pack())] if schedule.pack else []),
-                    For("block", number(0), variable("rows"), number(schedule.rows), tuple(self._block())),
-                )),
+                *panels,
             )),
         ]  # fmt: skip
+
+    def _tables(self) -> list[Statement]:
+        """Where the terms lie. If they are few enough to be taken at once, they lie there for all tasks."""
+        if not self.schedule.pack:
+            return []
+        factors = {"b_at": self.found.b} if self.even else {"a_at": self.found.a, "b_at": self.found.b}
+        tables = [self._places(at, "terms", load, self.found.summed, self.start) for at, load in factors.items()]
+        first = binary("eq", variable("task"), variable("lo"))
+        many = binary("gt", self.depth, number(self.schedule.depth))
+        return [If(first if self.at_once else operation("or", (first, many), boolean), tuple(tables))]
 
     def _beginning(self) -> list[Statement]:
         """What is in the tiles before there are sums: what these begin with, or, where there are no terms, zeros."""
@@ -194,41 +203,39 @@ class _Panels:
                 return [Write("tile", place, scope.vector(begin), self.dtype, "v")]
 
             return self._each_vector(begun)
-        nothing = Write("tile", variable("place"), self._zeros(), self.dtype, "v")
-        stop = times(number(self.chunk), number(self.reach))
-        return [If(binary("le", self.depth, number(0)), (For("place", number(0), stop, number(LANES), (nothing,)),))]
+        none = binary("le", self.depth, number(0))
+        return [] if self.at_once else [If(none, (self._clear("tile", self.chunk * self.reach),))]
 
     def _pack(self) -> Call:
         found = self.found
-        source = Call(f"at_{self.code}", (variable(str(found.b.source)), variable("b_first")))
+        source = _address(self.code, str(found.b.source), variable("b_first"))
         step = self.scope.step(found.b, found.columns[-1])
         panel = (variable("panel"), number(self.width))
         if found.transposed:
             start = plus(variable("b_first"), times(variable("first_column"), step))
-            source = Call(f"at_{self.code}", (variable(str(found.b.source)), start))
+            source = _address(self.code, str(found.b.source), start)
             where = (source, variable("b_at"), variable("terms"), step, variable("columns"), number(self.width))
             return Call(f"pack_at_{self.code}", (*panel, *where))
         pieces = (variable("pieces"), *(variable(name) for name in TABLES[3:]))
         return Call(f"pack_pieces_{self.code}", (*panel, source, variable("b_at"), variable("terms"), step, *pieces))
 
-    def _block(self) -> list[Statement]:
+    def _block(self, block: Value) -> list[Statement]:
         """One register tile: the sums of its terms, stored or, if there were terms before, added."""
         schedule, found, code = self.schedule, self.found, self.code
-        valid = Call("min", (number(schedule.rows), minus(variable("rows"), variable("block"))))
-        inside = plus(self._strip(), times(variable("block"), number(self.width)))
-        place = Call(f"at_{code}", (variable("tile"), inside))
+        valid = Call("min", (number(schedule.rows), minus(variable("rows"), block)))
+        inside = plus(self._strip(), times(block, number(self.width)))
 
         def of(vectors: int) -> tuple[Statement, ...]:
             panel = (*self._right(), variable("terms"))
-            name = f"tile_{'' if self.even else 'at_'}{code}_{schedule.rows}x{vectors}"
-            sums = Call(name, (*self._left(), *panel), self.dtype)
-            earlier = number(1) if found.result in self.begun else variable("start")
+            name = f"tile_{'block' if self.even else 'at'}_{code}_{schedule.rows}x{vectors}"
+            sums = Call(name, (*self._left(block), *panel), self.dtype)
+            earlier = number(1) if found.result in self.begun else self.start
             spilled = Do(Call(f"spill_sum_{code}", (variable("there"), earlier, sums)))
             return (Set(("pitch",), number(vectors * LANES)), spilled)
 
         return [
             Set(("valid",), valid),
-            Set(("there",), place),
+            Set(("there",), _address(code, "tile", inside)),
             *self._by_width(of),
         ]
 
@@ -241,25 +248,25 @@ class _Panels:
             return of(vectors)
         return (If(binary("le", variable("columns"), number(LANES)), of(1), of(vectors)),)
 
-    def _left(self) -> tuple[Value, Value, Value, Value]:
+    def _left(self, block: Value) -> tuple[Value, Value, Value, Value]:
         """The first operand of a tile: where it begins, its rows, and their places and those of its terms, as steps or
         as tables."""
-        a, source = self.found.a, variable(str(self.found.a.source))
+        a, source = self.found.a, str(self.found.a.source)
         if not self.even:
-            row_at = Call("at_i64", (variable("row_at"), variable("block")))
-            return Call(f"at_{self.code}", (source, variable("a_first"))), variable("valid"), row_at, variable("a_at")
+            row_at = _address("i64", "row_at", block)
+            return _address(self.code, source, variable("a_first")), variable("valid"), row_at, variable("a_at")
         a_row, a_term = (self.scope.step(a, axes[0]) for axes in (self.found.rows, self.found.summed))
-        row = times(plus(variable("first_row"), variable("block")), a_row)
-        first = plus(variable("a_first"), row, times(variable("start"), a_term))
-        return Call(f"at_{self.code}", (source, first)), variable("valid"), a_row, a_term
+        row = times(plus(variable("first_row"), block), a_row)
+        first = plus(variable("a_first"), row, times(self.start, a_term))
+        return _address(self.code, source, first), variable("valid"), a_row, a_term
 
     def _right(self) -> tuple[Value, Value]:
         """The panel of a tile, and how far its rows are apart."""
         if self.schedule.pack:
             return variable("panel"), number(self.width)
         term, column = (self.scope.step(self.found.b, axis) for axis in (self.found.summed[0], self.found.column))
-        place = plus(variable("b_first"), times(variable("start"), term), times(variable("first_column"), column))
-        return Call(f"at_{self.code}", (variable(str(self.found.b.source)), place)), term
+        place = plus(variable("b_first"), times(self.start, term), times(variable("first_column"), column))
+        return _address(self.code, str(self.found.b.source), place), term
 
     # what follows the sums
 
@@ -279,10 +286,13 @@ class _Panels:
         found, schedule, sizes = self.found, self.schedule, self.scope.sizes
         column = found.column.name
         pitch = self._by_width(lambda vectors: (Set(("pitch",), number(vectors * LANES)),))
-        block = binary("floordiv", variable("row"), number(schedule.rows))
-        inside = binary("mod", variable("row"), number(schedule.rows))
-        tiles = plus(self._strip(), times(block, number(schedule.rows * self.width)))
-        line = plus(tiles, times(inside, variable("pitch")))
+        tiles = self._strip()
+        row: Value = variable("row")
+        if schedule.blocks > 1:
+            block = binary("floordiv", row, number(schedule.rows))
+            tiles = plus(tiles, times(block, number(schedule.rows * self.width)))
+            row = binary("mod", row, number(schedule.rows))
+        line = plus(tiles, times(row, variable("pitch")))
         flat = plus(variable("first_row"), variable("row"))
         return self._panels((
             *pitch,

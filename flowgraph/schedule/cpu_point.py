@@ -11,7 +11,20 @@ from dataclasses import dataclass, field
 
 from flowgraph.graph.size import Size
 from flowgraph.graph.types import int64
-from flowgraph.index_notation import Axis, Const, Expr, Extent, Index, Load, Var, axes_of, reindex, walk
+from flowgraph.index_notation import (
+    TRANSCENDENTAL,
+    Apply,
+    Axis,
+    Const,
+    Expr,
+    Extent,
+    Index,
+    Load,
+    Var,
+    axes_of,
+    reindex,
+    walk,
+)
 from flowgraph.kernels.kernel import Kernel, Nest
 from flowgraph.schedule.access import coefficient, stride_along
 from flowgraph.schedule.cpu import LANES
@@ -27,13 +40,16 @@ from flowgraph.schedule.loops import (
     binary,
     number,
     operation,
+    parts_of,
     plus,
     times,
+    values_of,
     variable,
 )
 
 FULL = None  # instead of a number of lanes: all of them
 LARGE = 24  # statements for a vector: of more, one version, under a mask, is compiled in half the time of two
+LONG = 4  # statements that a transcendental function counts for besides
 Step = Callable[["Value | None"], list[Statement]]  # the statements for some lanes
 
 
@@ -197,6 +213,13 @@ def never_whole(extent: Size) -> bool:
     return isinstance(extent, int) and extent < LANES
 
 
+def is_large(statements: Sequence[Statement]) -> bool:
+    """Whether two versions of these would take long to compile."""
+    values = (e for s in statements for value in values_of(s) for e in parts_of(value))
+    functions = sum(isinstance(e, Apply) and e.function in TRANSCENDENTAL for e in values)
+    return len(statements) + LONG * functions > LARGE
+
+
 def by_lanes(extent: Size, name: str, left: Value, step: Step) -> list[Statement]:
     """What is done for a vector along so many elements, of which so many lanes, or all of them, are left: that number
     gets a name where it is needed."""
@@ -204,6 +227,6 @@ def by_lanes(extent: Size, name: str, left: Value, step: Step) -> list[Statement
         return step(FULL)
     rest, all_lanes = variable(name), step(FULL)
     count = Set((name,), left)
-    if never_whole(extent) or len(all_lanes) > LARGE:
+    if never_whole(extent) or is_large(all_lanes):
         return [count, *step(rest)]
     return [count, If(binary("ge", rest, number(LANES)), tuple(all_lanes), tuple(step(rest)))]

@@ -26,7 +26,7 @@ from flowgraph.schedule.cpu import (
     contraction_of,
 )
 from flowgraph.schedule.cpu_panels import MEMORY, lower_panels
-from flowgraph.schedule.cpu_point import FULL, LARGE, Scope, Step, by_lanes, never_whole, only_whole, point_of
+from flowgraph.schedule.cpu_point import FULL, Scope, Step, by_lanes, is_large, never_whole, only_whole, point_of
 from flowgraph.schedule.cpu_seen import lower_seen
 from flowgraph.schedule.cpu_tile import lower_tile
 from flowgraph.schedule.loops import (
@@ -229,7 +229,7 @@ def _lane_loops(lane: Axis, start: Value, stop: Value, step: Step) -> list[State
         return [For(lane.name, start, stop, number(LANES), tuple(step(FULL)))]
     whole, rest = f"{lane.name}_whole", f"{lane.name}_rest"
     all_lanes = step(FULL)
-    if len(all_lanes) > LARGE:
+    if is_large(all_lanes):
         body = (Set((rest,), minus(stop, variable(lane.name))), *step(variable(rest)))
         return [For(lane.name, start, stop, number(LANES), body)]
     length = minus(stop, start)

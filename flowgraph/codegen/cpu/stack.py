@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.typing.templates import Signature, signature
 
-from flowgraph.codegen.cpu.memory import fixed, load, store
+from flowgraph.codegen.cpu.memory import I8, fixed, load, size_of, store
 from flowgraph.codegen.cpu.value import LANES, SCALAR, Value
 from flowgraph.codegen.cpu.vector import FLOATS, VECTORS, KernelOnly, define_function
 
@@ -30,6 +30,18 @@ def stack(dtype: str) -> KernelOnly:
             return Value(builder, "i64", builder.ptrtoint(memory, ir.IntType(64)))
 
     return define_function(f"stack_{dtype}", fixed(types.int64, types.int64), emit)
+
+
+def clear(dtype: str) -> KernelOnly:
+    """`clear_{dtype}(p, n)`: n elements from address p on become zeros."""
+
+    def emit(sig: object, address: Value, count: Value) -> None:
+        builder = address.builder
+        pointer = builder.inttoptr(address.ir, I8.as_pointer())
+        fill = builder.module.declare_intrinsic("llvm.memset", (pointer.type, count.ir.type))
+        builder.call(fill, (pointer, I8(0), (count * size_of(dtype)).ir, ir.IntType(1)(0)))
+
+    return define_function(f"clear_{dtype}", fixed(types.void, types.int64, types.int64), emit)
 
 
 def spill(dtype: str, added: bool) -> KernelOnly:
@@ -55,5 +67,5 @@ def spill(dtype: str, added: bool) -> KernelOnly:
     return define_function(f"spill_{'sum_' if added else ''}{dtype}", rule, emit)
 
 
-_EVERY = [f for t in FLOATS for f in (stack(t), spill(t, False), spill(t, True))] + [stack("i64")]
+_EVERY = [f for t in FLOATS for f in (stack(t), clear(t), spill(t, False), spill(t, True))] + [stack("i64")]
 FUNCTIONS = {function.__name__: function for function in _EVERY}

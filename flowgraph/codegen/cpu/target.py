@@ -85,7 +85,20 @@ class KernelTarget(CPUContext):
         from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401
 
     def post_lowering(self, module: ir.Module, library: JITCodeLibrary) -> None:
-        """Nothing: numba would link its allocator, which kernels have none of, and relax floats, which they forbid."""
+        """Loops whose number of rounds only the run knows are not unrolled: a vector a round is work enough, and the
+        copies took a third of some kernels' compile time. (numba would link its allocator here, which kernels have
+        none of, and relax floats, which they forbid.)
+        """
+        rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.runtime.disable")])
+        loop = module.add_metadata([rule])
+        loop.operands = (loop, rule)  # what LLVM knows the metadata of a loop by
+        for function in module.functions:
+            earlier = set[ir.Block]()
+            for block in function.blocks:
+                earlier.add(block)
+                jump = block.terminator
+                if isinstance(jump, ir.Branch | ir.ConditionalBranch) and not earlier.isdisjoint(jump.operands):
+                    jump.set_metadata("llvm.loop", loop)
 
 
 class KernelPipeline(compiler.CompilerBase):
