@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from flowgraph import autodiff
@@ -103,7 +104,7 @@ def arrange(calls: Sequence[Call], graph: Graph) -> list[Call]:
         replace(call, calls=tuple(arrange(call.calls, call.body.graph))) if isinstance(call, LoopCall) else call
         for call in calls
     ]
-    joined = join_side_by_side(calls, graph.updates, kind_of)
+    joined = join_side_by_side(calls, graph.updates, cache(kind_of))  # equal layers have equal kernels
     return choose_orders(joined, graph.roots, walk_of)
 
 

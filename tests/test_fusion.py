@@ -199,7 +199,7 @@ def _read_by_a_template(tensor: fg.Tensor, consumers: dict) -> bool:
             not body_of(c).reduce
             and any(_read_by_a_template(t, consumers) for t in c.outputs if body_is_view(c))
         )
-        or is_contraction(body_of(c))
+        or is_contraction(c)
         for c in consumers[tensor]
     )
 

@@ -115,16 +115,17 @@ def rewrite(graph: Graph, rule: Rule, name: str) -> Graph:
     inherit the origin of the node they replace, marked with the pass's name; labels carry over.
     """
     new: dict[Tensor, Tensor] = {}
-    for node in graph.nodes():
-        inputs = tuple(new[t] for t in node.inputs)
-        with origins.at(node.origin.by(name)):
+    with origins.rewriting(name) as at:
+        for node in graph.nodes():
+            inputs = tuple([new[t] for t in node.inputs])
+            at(node.origin)
             outputs = rule(node, inputs)
-        if outputs is None:
-            outputs = node.outputs if inputs == node.inputs else clone(node, inputs)
-        for old, fresh in zip(node.outputs, outputs, strict=True):
-            new[old] = fresh
-            if fresh is not old and fresh.label is None:
-                fresh.label = old.label
+            if outputs is None:
+                outputs = node.outputs if inputs == node.inputs else clone(node, inputs)
+            for old, fresh in zip(node.outputs, outputs, strict=True):
+                new[old] = fresh
+                if fresh is not old and fresh.label is None:
+                    fresh.label = old.label
     roots = [new[t] for t in graph.roots]
     return graph if tuple(roots) == graph.roots else graph.with_roots(roots)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -72,7 +72,8 @@ class Origin:
         return str(self.lines[0]) if self.lines else ""
 
 
-_current: ContextVar[Origin | None] = ContextVar("flowgraph_origin", default=None)
+# An origin, perhaps with the pass that shall have marked it: few of the nodes that a pass looks at are made anew.
+_current: ContextVar[tuple[Origin, str] | None] = ContextVar("flowgraph_origin", default=None)
 _scope: ContextVar[str] = ContextVar("flowgraph_scope", default="")
 
 
@@ -80,7 +81,8 @@ def here() -> Origin:
     """The origin of a node made now: as set by `at`, else the innermost frame outside the package."""
     override = _current.get()
     if override is not None:
-        return override
+        origin, name = override
+        return origin.by(name) if name else origin
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back  # type: ignore[assignment]
@@ -90,10 +92,20 @@ def here() -> Origin:
 
 @contextmanager
 def at(origin: Origin) -> Iterator[None]:
-    """Nodes made inside get this origin (rewrites, the backward graph, text files)."""
-    token = _current.set(origin)
+    """Nodes made inside get this origin (the backward graph, text files)."""
+    token = _current.set((origin, ""))
     try:
         yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def rewriting(name: str) -> Iterator[Callable[[Origin], object]]:
+    """Nodes made inside get the origin that was last given to what this yields, marked with the pass `name`."""
+    token = _current.set((Origin(), name))
+    try:
+        yield lambda origin: _current.set((origin, name))
     finally:
         _current.reset(token)
 

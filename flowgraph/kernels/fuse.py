@@ -239,7 +239,7 @@ def _new_group(node: Node, reads: list[Read], refused: dict[int, str], groups: l
         others = tuple(a.extent for a in sorting.axes if a != sorting.along)
         return Group(others, "sorting", reason="sorts a whole line at once")
     body = body_of(node)
-    if is_contraction(body):
+    if is_contraction(node):
         return Group(shape, "contraction", reason="a contraction: a register tile of its own")
     if body.reduce:
         last = (*body.axes, *body.reduce)
@@ -291,7 +291,7 @@ def _refusal(
     if node.op.meaning() != "body":
         return OWN_LOOPS
     body = body_of(node)
-    if is_contraction(body):
+    if is_contraction(node):
         return PRODUCT
     if any(groups[p].ancestors >> index & 1 for p in producers - {index}):
         return CIRCLE

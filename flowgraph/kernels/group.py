@@ -48,8 +48,14 @@ class Group:
     reason: str = ""
 
 
-def is_contraction(body: Body) -> bool:
-    """A sum of products of two loads that do not share all their axes: worth a register tile."""
+def is_contraction(node: Node) -> bool:
+    """Whether it is a sum of products of two loads that do not share all their axes: worth a register tile."""
+    return node.op.meaning() == "body" and _is_contraction(node.op, tuple(t.type for t in node.inputs))
+
+
+@lru_cache(maxsize=4096)
+def _is_contraction(op: Op, types: tuple[TensorType, ...]) -> bool:
+    body = _body(op, types)
     if body.combiner != "sum" or not isinstance(body.value, Apply) or body.value.function != "mul":
         return False
     left, right = body.value.arguments
@@ -87,14 +93,13 @@ def needs_arrays(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:
         return True
     if isinstance(node.op, Injective):
         return any(needs_arrays(c, consumers) for t in node.outputs for c in consumers[t])
-    return node.op.meaning() == "body" and is_contraction(body_of(node))
+    return is_contraction(node)
 
 
 def is_multiplied(node: Node, consumers: dict[Tensor, list[Node]]) -> bool:
     """Whether a contraction reads what a node makes, directly or through views."""
     return any(
-        is_multiplied(c, consumers) if isinstance(c.op, Injective)
-        else c.op.meaning() == "body" and is_contraction(body_of(c))
+        is_multiplied(c, consumers) if isinstance(c.op, Injective) else is_contraction(c)
         for t in node.outputs for c in consumers[t]
     )  # fmt: skip
 

@@ -149,6 +149,16 @@ class Kernel:
     comments: tuple[str, ...] = field(compare=False, default=())
     reason: str = field(compare=False, default="")
 
+    def __hash__(self) -> int:
+        """Structural, computed once: kernels are looked up again and again while their loops are chosen."""
+        known = self.__dict__.get("hash")
+        if known is None:
+            known = self.__dict__["hash"] = hash((self.axes, self.nests, self.inputs, self.outputs, self.work))
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "hash"}  # strings hash anew in every process
+
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         return (*self.inputs, *self.outputs, *self.work)

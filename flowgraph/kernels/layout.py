@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import TypeAlias
 
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
-from flowgraph.index_notation import Expr, Load, transform
-from flowgraph.kernels.kernel import Buffer, Call, Kernel, KernelCall, LoopCall, Store, verify_kernel
+from flowgraph.index_notation import Axis, Expr, Load, transform
+from flowgraph.kernels.kernel import Buffer, Call, Kernel, KernelCall, LoopCall, Nest, verify_kernel
 
+_Parts: TypeAlias = "tuple[tuple[Nest, ...], tuple[Buffer, ...], tuple[Buffer, ...]]"
+Permuted: TypeAlias = "Callable[[Kernel, frozenset[str], tuple[int, ...]], _Parts]"
 WORTH = 0.9  # a change must leave at most this much of what was out of order
 
 
@@ -36,20 +40,22 @@ def choose_orders(
     calls: Sequence[Call], fixed: Iterable[Tensor], walk_of: Callable[[Kernel], Walk]
 ) -> list[Call]:
     """Kernels with fewer accesses out of order; the tensors in `fixed` stay in memory as they are."""
-    known: dict[Kernel, Walk] = {}
+    walk, permuted = cache(walk_of), cache(_permuted)  # equal layers have equal kernels
 
-    def walk(kernel: Kernel) -> Walk:
-        if kernel not in known:
-            known[kernel] = walk_of(kernel)
-        return known[kernel]
-
-    def loops_in_best_order(kernel: Kernel) -> Kernel:
+    @cache
+    def best_innermost(kernel: Kernel) -> Axis | None:
+        """The outer loop that had better be innermost; None: it may stay as it is."""
         now = walk(kernel)
         if not now.total or any(nest.in_order for nest in kernel.nests):
-            return kernel
-        others = [other for other in _loop_orders(kernel) if walk(other).tiled == now.tiled]
-        best = min((kernel, *others), key=lambda k: walk(k).total)
-        return best if walk(best).total <= WORTH * now.total else kernel
+            return None
+        walks = {axis: walk(_with_innermost(kernel, axis)) for axis in kernel.axes[:-1] if axis.extent != 1}
+        totals = {axis: other.total for axis, other in walks.items() if other.tiled == now.tiled}
+        best = min(totals, key=totals.__getitem__, default=None)
+        return best if best is not None and totals[best] <= WORTH * now.total else None
+
+    def loops_in_best_order(kernel: Kernel) -> Kernel:
+        axis = best_innermost(kernel)
+        return kernel if axis is None else _with_innermost(kernel, axis)
 
     looped = [call for call in calls if isinstance(call, LoopCall)]
     fixed = {*fixed, *(t for call in looped for t in (*call.inputs, *call.outputs))}
@@ -67,7 +73,7 @@ def choose_orders(
         before = sum(walk(made[k].kernel).total for k in places)
         choices = []
         for order in _orders(tensor.rank):
-            changed = [stored_in_order(made[k], tensor, order) for k in places]
+            changed = [stored_in_order(made[k], tensor, order, permuted) for k in places]
             changed = [replace(call, kernel=loops_in_best_order(call.kernel)) for call in changed]
             choices.append((sum(walk(call.kernel).total for call in changed), changed))
         after, chosen = min(choices, key=lambda choice: choice[0])
@@ -94,13 +100,10 @@ def _names(call: KernelCall, tensor: Tensor) -> Iterator[str]:
     return (name for name, operand in call.operands().items() if operand is tensor)
 
 
-def _loop_orders(kernel: Kernel) -> Iterator[Kernel]:
-    """The kernel with each of its outer loops innermost."""
-    for axis in kernel.axes[:-1]:
-        if axis.extent == 1:
-            continue
-        axes = (*(a for a in kernel.axes if a != axis), axis)
-        yield replace(kernel, axes=axes, reason=f"{kernel.reason}; {axis.name} innermost: memory is walked in order")
+def _with_innermost(kernel: Kernel, axis: Axis) -> Kernel:
+    """The kernel with one of its outer loops innermost."""
+    axes = (*(a for a in kernel.axes if a != axis), axis)
+    return replace(kernel, axes=axes, reason=f"{kernel.reason}; {axis.name} innermost: memory is walked in order")
 
 
 def _orders(rank: int) -> Iterator[tuple[int, ...]]:
@@ -109,10 +112,19 @@ def _orders(rank: int) -> Iterator[tuple[int, ...]]:
         yield (*(k for k in range(rank) if k != last), last)
 
 
-def stored_in_order(call: KernelCall, tensor: Tensor, order: tuple[int, ...]) -> KernelCall:
+def stored_in_order(
+    call: KernelCall, tensor: Tensor, order: tuple[int, ...], permuted: Permuted | None = None
+) -> KernelCall:
     """The kernel with the tensor's axes in another order in memory: axis order[0] outermost."""
-    names = set(_names(call, tensor))
-    kernel = call.kernel
+    kernel, names = call.kernel, frozenset(_names(call, tensor))
+    nests, inputs, outputs = (permuted or _permuted)(kernel, names, order)
+    shape = show_shape(tuple(tensor.shape[k] for k in order))
+    reason = f"{kernel.reason}; {', '.join(sorted(names))} lies in memory as {shape}, as it is walked"
+    return replace(call, kernel=replace(kernel, nests=nests, inputs=inputs, outputs=outputs, reason=reason))
+
+
+def _permuted(kernel: Kernel, names: frozenset[str], order: tuple[int, ...]) -> _Parts:
+    """A kernel's nests, inputs and outputs with the axes of some buffers in another order."""
 
     def permuted(index: tuple[Expr, ...]) -> tuple[Expr, ...]:
         return tuple(index[k] for k in order)
@@ -125,31 +137,14 @@ def stored_in_order(call: KernelCall, tensor: Tensor, order: tuple[int, ...]) ->
 
         return transform(expr, rule)
 
-    def store(s: Store) -> Store:
-        index = tuple(map(adapt, s.index))
-        return replace(s, index=permuted(index) if s.buffer in names else index, value=adapt(s.value))
+    def stored(nest: Nest) -> Nest:
+        stores = (replace(s, index=permuted(s.index)) if s.buffer in names else s for s in nest.stores)
+        return replace(nest, stores=tuple(stores))
 
     def buffer(b: Buffer) -> Buffer:
         if b.name not in names:
             return b
         return replace(b, type=replace(b.type, shape=tuple(b.type.shape[k] for k in order)))
 
-    nests = tuple(
-        replace(
-            nest,
-            lets=tuple(replace(x, value=adapt(x.value)) for x in nest.lets),
-            reductions=tuple(replace(x, value=adapt(x.value)) for x in nest.reductions),
-            stores=tuple(map(store, nest.stores)),
-            sorts=tuple(replace(x, index=tuple(map(adapt, x.index)), key=adapt(x.key)) for x in nest.sorts),
-        )
-        for nest in kernel.nests
-    )
-    shape = show_shape(tuple(tensor.shape[k] for k in order))
-    kernel = replace(
-        kernel,
-        nests=nests,
-        inputs=tuple(map(buffer, kernel.inputs)),
-        outputs=tuple(map(buffer, kernel.outputs)),
-        reason=f"{kernel.reason}; {', '.join(sorted(names))} lies in memory as {shape}, as it is walked",
-    )
-    return replace(call, kernel=kernel)
+    nests = tuple(stored(nest.mapped(adapt)) for nest in kernel.nests)
+    return nests, tuple(map(buffer, kernel.inputs)), tuple(map(buffer, kernel.outputs))

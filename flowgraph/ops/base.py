@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -112,6 +113,7 @@ class Op:
         raise NotImplementedError(cls.__name__)
 
     @classmethod
+    @cache
     def meaning(cls) -> str:
         """One of `MEANINGS`, which of them the class defines; or "leaf"."""
         defined = [m for m in MEANINGS if getattr(cls, m, None) is not getattr(Op, m, None)]

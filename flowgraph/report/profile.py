@@ -291,7 +291,7 @@ def _loops(node: Node) -> list[tuple[tuple[Axis, ...], tuple[Expr, ...], int, bo
     match node.op.meaning():
         case "body":
             body = body_of(node)
-            return [((*body.axes, *body.reduce), (body.value,), bool(body.reduce), is_contraction(body))]
+            return [((*body.axes, *body.reduce), (body.value,), bool(body.reduce), is_contraction(node))]
         case "scatter":
             made = node.op.scatter(*types)
             return [((*made.parallel, *made.sequential), (made.value, *made.index), 1, False)]
