@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from flowgraph.backends.once import prepare_once
 from flowgraph.graph.graph import Graph
 from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.horizontal import join_side_by_side
-from flowgraph.kernels.kernel import KernelCall
+from flowgraph.kernels.kernel import Kernel, KernelCall
 from flowgraph.passes.pipeline import OPTIMISE, run_passes
 from flowgraph.plan.plan import Plan, make_plan
 from flowgraph.schedule.kind import kind_of
@@ -76,6 +77,28 @@ def test_equal_layers_are_prepared_once() -> None:
     made = prepare_once(plan.calls, counted)
     assert [m.call for m in made] == list(plan.calls)
     assert len(prepared) == len({m.source for m in made}) <= 8
+
+
+def test_loops_of_equal_layers_are_chosen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiling = importlib.import_module("flowgraph.compile")  # (fg.compile is the function)
+    looked_at: list[Kernel] = []
+
+    def counted(of: Callable[[Kernel], object]) -> Callable[[Kernel], object]:
+        def counting(kernel: Kernel) -> object:
+            looked_at.append(kernel)
+            return of(kernel)
+
+        return counting
+
+    for name in ("kind_of", "walk_of"):
+        monkeypatch.setattr(compiling, name, counted(getattr(compiling, name)))
+    counts = []
+    for layers in (20, 40):
+        graph, _ = run_passes(network(layers), OPTIMISE)
+        looked_at.clear()
+        calls = compiling.arrange(build_kernels(graph), graph)
+        counts.append((len(looked_at), len({call.kernel for call in calls})))
+    assert counts[0] == counts[1]
 
 
 def test_a_deep_network_trains() -> None:
