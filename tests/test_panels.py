@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.codegen.cpu.tile import BLOCK
+from flowgraph.compile import sources
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.tensor import Tensor
 from flowgraph.kernels.build import build_kernels
@@ -17,7 +19,7 @@ from flowgraph.ops.einsum import Einsum
 from flowgraph.ops.elementwise import Accumulate
 from flowgraph.schedule.access import collapse
 from flowgraph.schedule.cost import walk_of
-from flowgraph.schedule.cpu import Panels, as_contraction, choose
+from flowgraph.schedule.cpu import DEPTH, Panels, as_contraction, choose
 from tests.support.compare import Oracle
 from tests.support.paths import PATHS, optimise
 
@@ -32,6 +34,10 @@ def random(*shape: int, seed: int = 0, dtype: str = "float32") -> np.ndarray:
 
 def layer(batch: Any = 32) -> tuple[Tensor, Tensor]:
     return fg.input("x", (batch, 20, 12, 12)), fg.input("w", (50, 20, 5, 5))
+
+
+def test_a_panel_has_no_more_terms_than_its_register_tiles_sum_at_once() -> None:
+    assert DEPTH <= BLOCK
 
 
 def test_a_convolutions_columns_are_places_of_the_image_if_these_lie_side_by_side() -> None:
@@ -161,3 +167,20 @@ def test_long_products_of_whole_numbers_are_exact(rows: int, columns: int, terms
     exact = a.T.astype(np.int64) @ b.astype(np.int64)
     for got, expected in zip(found, (exact, 2 * exact, begin + exact), strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(("functions", "versions"), [(1, 2), (5, 1)])
+def test_a_loop_with_many_functions_has_one_version_under_a_mask(functions: int, versions: int) -> None:
+    x = fg.input("x", ("n", "m"))
+    y = x
+    for k in range(functions):
+        y = (fg.tanh if k % 2 else fg.sin)(y)
+    program = fg.compile([x], fg.sum(y, axis=1), device="cpu")
+    (source,) = (text for text in sources(program, "cpu").values() if "sin(" in text)
+    written = [line for line in source.splitlines() if "= sin(" in line and not line.startswith("#")]
+    assert len(written) == versions * -(-functions // 2)
+    values = random(3, 37)
+    expected = values.astype(np.float64)
+    for k in range(functions):
+        expected = (np.tanh if k % 2 else np.sin)(expected)
+    np.testing.assert_allclose(program(x=values), expected.sum(1), rtol=1e-5)

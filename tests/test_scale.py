@@ -14,6 +14,7 @@ from benchmarks.compile_time import chain, network
 from flowgraph.backends.cpu.executor import prepare
 from flowgraph.backends.once import prepare_once
 from flowgraph.graph.graph import Graph
+from flowgraph.kernels import layout
 from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.horizontal import join_side_by_side
 from flowgraph.kernels.kernel import Kernel, KernelCall
@@ -83,15 +84,16 @@ def test_loops_of_equal_layers_are_chosen_once(monkeypatch: pytest.MonkeyPatch) 
     compiling = importlib.import_module("flowgraph.compile")  # (fg.compile is the function)
     looked_at: list[Kernel] = []
 
-    def counted(of: Callable[[Kernel], object]) -> Callable[[Kernel], object]:
-        def counting(kernel: Kernel) -> object:
+    def counted(of: Callable[..., object]) -> Callable[..., object]:
+        def counting(kernel: Kernel, *more: object) -> object:
             looked_at.append(kernel)
-            return of(kernel)
+            return of(kernel, *more)
 
         return counting
 
-    for name in ("kind_of", "walk_of"):
-        monkeypatch.setattr(compiling, name, counted(getattr(compiling, name)))
+    places = [(compiling, "kind_of"), (compiling, "walk_of"), (layout, "_with_innermost"), (layout, "_permuted")]
+    for place, name in places:
+        monkeypatch.setattr(place, name, counted(getattr(place, name)))
     counts = []
     for layers in (20, 40):
         graph, _ = run_passes(network(layers), OPTIMISE)

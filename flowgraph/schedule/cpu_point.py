@@ -214,7 +214,7 @@ def never_whole(extent: Size) -> bool:
 
 
 def is_large(statements: Sequence[Statement]) -> bool:
-    """Whether two versions of these would take long to compile."""
+    """Whether two versions of these would take long to compile; a loop counts as one, whatever is in it."""
     values = (e for s in statements for value in values_of(s) for e in parts_of(value))
     functions = sum(isinstance(e, Apply) and e.function in TRANSCENDENTAL for e in values)
     return len(statements) + LONG * functions > LARGE

@@ -86,8 +86,9 @@ class KernelTarget(CPUContext):
 
     def post_lowering(self, module: ir.Module, library: JITCodeLibrary) -> None:
         """Loops whose number of rounds only the run knows are not unrolled: a vector a round is work enough, and the
-        copies took a third of some kernels' compile time. (numba would link its allocator here, which kernels have
-        none of, and relax floats, which they forbid.)
+        copies took a third of some kernels' compile time. (A jump to an earlier block may also lead out of a loop:
+        there the metadata means nothing. numba would link its allocator here, which kernels have none of, and relax
+        floats, which they forbid.)
         """
         rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.runtime.disable")])
         loop = module.add_metadata([rule])

@@ -3,8 +3,8 @@
 Comes in: a dtype and a shape. Goes out: a kernel function that runs the whole K loop and returns the MR * NV
 accumulators, so that epilogue and stores are ordinary generated source. Every element is summed over k = 0,
 1, ... by fused multiply-adds, whatever the shape of the tile; a sum starts anew every BLOCK terms, so that rounding
-errors do not grow with K: the last block is whole, the first may be short, as in panels. May not know what the product
-is for.
+errors do not grow with K: the last block is whole, the first may be short, as in panels, which bring a block at a time.
+May not know what the product is for.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ def tile(dtype: str, rows: int, vectors: int, how: str) -> KernelOnly:
 
     A(i, k) is at A + i a_row + k a_k, in elements; B(k, 16 j ...) at B + k b_k + 16 j. Rows from `rows` on
     repeat the last one, so they read nothing new and their results mean nothing. With `head`, the last vector
-    has n valid columns. With `block`, there is at least one term and BLOCK at most: half the code. With `at`, too, and
-    a_row and a_k are the addresses of tables (int64): A(i, k) is at A + a_row[i] + a_k[k], which makes a convolution of
-    a product.
+    has n valid columns. With `block` and with `at`, 1 <= K <= BLOCK: half the code. With `at`, a_row and a_k are the
+    addresses of tables (int64): A(i, k) is at A + a_row[i] + a_k[k], which makes a convolution of a product.
     """
     result = types.UniTuple(VECTORS[dtype], rows * vectors)
     name = f"tile_{how}{'_' if how else ''}{dtype}_{rows}x{vectors}"
