@@ -431,13 +431,62 @@ class TestMemory:
         source = samples(dtype, 50 * 40).reshape(50, 40)
         block = source.T if transposed else source
         how = f"pack_transposed_{dtype}(p0, 50, p1, 40," if transposed else f"pack_{dtype}(p0, 50, p1, 40, 1,"
-        for depth, n, width in [(7, 20, 32), (16, 16, 16), (5, 3, 48), (33, 37, 48), (34, 10, 12), (0, 3, 16)]:
+        for depth, n, width in [(7, 20, 32), (16, 16, 16), (5, 3, 48), (33, 37, 48), (34, 10, 32), (0, 3, 16)]:
             out = samples(dtype, 35 * 50, seed=4).reshape(35, 50)
             expected = out.copy()
             expected[:depth, :width] = 0
             expected[:depth, :n] = block[:depth, :n]
             run(f"{how} p2, p3, p4)", out, source, depth, n, width)
             same(out, expected)
+
+
+# --- loops --------------------------------------------------------------------------------------------------
+
+LOOPS = [(0, 5, 1), (0, 0, 1), (3, 3, 2), (7, 2, 1), (-4, 9, 3), (2, 18, 16), (2, 19, 16), (-9, -2, 5)]
+
+
+@pytest.mark.parametrize("start, stop, step", LOOPS)
+def test_loops_count_as_in_python(start: int, stop: int, step: int) -> None:
+    """Bounds that the run knows and that the compiler knows, a loop in a loop, and one begun again."""
+    numbers = [*range(start, stop, step)]
+    for bounds in ("p1, p2, p3", f"{start}, {stop}, {step}"):
+        out = np.full(2 * 20 * 20 + 1, 777, np.int64)
+        body = f"""
+            at = t * {len(numbers) ** 2}
+            for i in range({bounds}):
+                for j in range({bounds}):
+                    store_i64(p0, at, 100 * i + j)
+                    at += 1
+            """
+        run(body, out, start, stop, step, tasks=2)
+        expected = 2 * [100 * i + j for i in numbers for j in numbers]
+        assert out.tolist() == [*expected, *[777] * (len(out) - len(expected))]
+
+
+def test_loops_of_one_bound_and_of_two_count_as_in_python() -> None:
+    out = np.zeros(2, np.int64)
+    body = """
+        sum = 0
+        for i in range(p1):
+            sum += i + 1
+        for i in range(p1, p2):
+            sum += 1000 * i
+        store_i64(p0, t, sum)
+        """
+    run(body, out, 4, 7, tasks=2)
+    assert out.tolist() == [10 + 1000 * (4 + 5 + 6)] * 2
+
+
+def test_a_loop_neither_divides_nor_raises() -> None:
+    source = """def kernel(args, lo, hi):
+    x = arg(args, 0)
+    for i in range(lo, hi, arg(args, 1)):
+        store_i64(x, i, i)
+"""
+    scope = namespace_for(source)
+    exec(compile(source, "<kernel>", "exec"), scope)
+    text = str(lower(scope["kernel"], "counts_up"))  # type: ignore[arg-type]
+    assert "div" not in text and "rem" not in text and "PyExc" not in text and "ValueError" not in text
 
 
 # --- tables of places -----------------------------------------------------------------------------------------

@@ -169,6 +169,30 @@ def test_long_products_of_whole_numbers_are_exact(rows: int, columns: int, terms
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("terms", [1, 255, 256, 257, 700])
+def test_terms_side_by_side_need_no_table_of_their_places(terms: int) -> None:
+    """A product with a transposed matrix that goes on from something, of sizes that the run knows."""
+    dice = np.random.default_rng(terms)
+    a, b, begin = (dice.integers(-3, 4, s).astype(np.float32) for s in ((37, terms), (41, terms), (37, 41)))
+    x, y, z = fg.input("x", ("n", "k")), fg.input("y", ("m", "k")), fg.input("z", ("n", "m"))
+    program = fg.compile([x, y, z], Accumulate()(z, x @ y.T), device="cpu")
+    source = sources(program, "cpu")["00_mul_accumulate_kernel.py"]
+    assert "pack_transposed_f32(" in source and "_at = stack" not in source and "places_" not in source
+    (found,) = program(x=a, y=b, z=begin)
+    np.testing.assert_array_equal(found, begin + a @ b.T)
+
+
+def test_an_axis_of_one_is_no_loop() -> None:
+    x = fg.input("x", ("n", 1, 5, 1))
+    program = fg.compile([x], [fg.pad(x, ((1, 1), (0, 0), (1, 1), (0, 0))), fg.sum(x, axis=(1, 3))], device="cpu")
+    for source in sources(program, "cpu").values():
+        assert "range(1)" not in source and "range(0, 1)" not in source
+    values = random(3, 1, 5, 1)
+    padded, summed = program(x=values)
+    np.testing.assert_array_equal(padded, np.pad(values, ((1, 1), (0, 0), (1, 1), (0, 0))))
+    np.testing.assert_array_equal(summed, values[:, 0, :, 0])
+
+
 @pytest.mark.parametrize(("functions", "versions"), [(1, 2), (5, 1)])
 def test_a_loop_with_many_functions_has_one_version_under_a_mask(functions: int, versions: int) -> None:
     x = fg.input("x", ("n", "m"))

@@ -67,6 +67,7 @@ class _Panels:
         self.width = self.schedule.vectors * LANES
         self.chunk = self.schedule.blocks * self.schedule.rows
         self.even = len(found.rows) == len(found.summed) == 1  # rows and terms of the first operand lie evenly
+        self.in_line = found.transposed and len(found.summed) == 1  # terms of the second operand lie side by side
         self.reach = self.schedule.panels * self.width  # columns of a task
         self.m, self.n, self.depth = (
             sizes.product([x.extent for x in axes]) for axes in (found.rows, found.columns, found.summed)
@@ -87,15 +88,19 @@ class _Panels:
         return [*self._memory(), For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
 
     def _memory(self) -> list[Statement]:
-        schedule, code = self.schedule, self.code
+        found, schedule, code = self.found, self.schedule, self.code
         elements = {"tile": self.chunk * self.reach, "panel": schedule.depth * self.width}
-        of_first = {} if self.even else {"row_at": self.chunk, "a_at": schedule.depth}
-        lengths = {**of_first, "b_at": schedule.depth}
+        lengths = {} if self.even else {"row_at": self.chunk, "a_at": schedule.depth}
+        if not self.in_line:
+            lengths["b_at"] = schedule.depth
         made: list[Statement] = [Set((n,), Call(f"stack_{code}", (number(size),))) for n, size in elements.items()]
         if not schedule.pack:
             return made[:1]
-        lengths |= dict.fromkeys(TABLES[3:], self.width)
+        if not found.transposed:
+            lengths |= dict.fromkeys(TABLES[3:], self.width)
         made += [Set((name,), Call("stack_i64", (number(size),))) for name, size in lengths.items()]
+        if found.transposed:
+            return made
         return [*made, Comment("columns that do not exist are zeros"), self._clear("panel", elements["panel"])]
 
     def _clear(self, memory: str, elements: int) -> Statement:
@@ -115,25 +120,25 @@ class _Panels:
             Set(("rows",), Call("min", (number(self.chunk), minus(self.m, variable("first_row"))))),
             Set(("a_first",), self.scope.first(found.a, self.moving)),
             Set(("b_first",), self.scope.first(found.b, self.moving)),
+            *([] if self.schedule.panels > 1 else self._panel(variable("task_column"))),
         ]
+
+    def _panel(self, first: Value) -> list[Statement]:
+        """Its first column, and how many there are."""
+        columns = Call("min", (number(self.width), minus(self.n, variable("first_column"))))
+        return [Set(("first_column",), first), Set(("columns",), columns)]
 
     def _panels(self, body: Sequence[Statement]) -> list[Statement]:
         """Statements for each panel of the task's columns."""
-        one = self.reach == self.width
-        first = variable("task_column") if one else plus(variable("task_column"), variable("strip"))
-        made = (
-            Set(("first_column",), first),
-            Set(("columns",), Call("min", (number(self.width), minus(self.n, variable("first_column"))))),
-            *body,
-        )
-        if one:
-            return list(made)
+        if self.schedule.panels == 1:
+            return list(body)
+        made = (*self._panel(plus(variable("task_column"), variable("strip"))), *body)
         stop = Call("min", (number(self.reach), minus(self.n, variable("task_column"))))
         return [For("strip", number(0), stop, number(self.width), made)]
 
     def _strip(self) -> Value:
         """Where the tiles of a panel begin."""
-        return number(0) if self.reach == self.width else times(variable("strip"), number(self.chunk))
+        return number(0) if self.schedule.panels == 1 else times(variable("strip"), number(self.chunk))
 
     # counting through several axes
 
@@ -189,8 +194,12 @@ class _Panels:
         """Where the terms lie. If they are few enough to be taken at once, they lie there for all tasks."""
         if not self.schedule.pack:
             return []
-        factors = {"b_at": self.found.b} if self.even else {"a_at": self.found.a, "b_at": self.found.b}
+        factors = {} if self.even else {"a_at": self.found.a}
+        if not self.in_line:
+            factors["b_at"] = self.found.b
         tables = [self._places(at, "terms", load, self.found.summed, self.start) for at, load in factors.items()]
+        if not tables:
+            return []
         first = binary("eq", variable("task"), variable("lo"))
         many = binary("gt", self.depth, number(self.schedule.depth))
         return [If(first if self.at_once else operation("or", (first, many), boolean), tuple(tables))]
@@ -208,21 +217,24 @@ class _Panels:
 
     def _pack(self) -> Call:
         found = self.found
-        source = _address(self.code, str(found.b.source), variable("b_first"))
         step = self.scope.step(found.b, found.columns[-1])
-        panel = (variable("panel"), number(self.width))
-        if found.transposed:
-            start = plus(variable("b_first"), times(variable("first_column"), step))
-            source = _address(self.code, str(found.b.source), start)
-            where = (source, variable("b_at"), variable("terms"), step, variable("columns"), number(self.width))
-            return Call(f"pack_at_{self.code}", (*panel, *where))
-        pieces = (variable("pieces"), *(variable(name) for name in TABLES[3:]))
-        return Call(f"pack_pieces_{self.code}", (*panel, source, variable("b_at"), variable("terms"), step, *pieces))
+        panel, terms = (variable("panel"), number(self.width)), variable("terms")
+        first: Value = variable("b_first")
+        if not found.transposed:
+            source = _address(self.code, str(found.b.source), first)
+            pieces = (variable("pieces"), *(variable(name) for name in TABLES[3:]))
+            return Call(f"pack_pieces_{self.code}", (*panel, source, variable("b_at"), terms, step, *pieces))
+        first = plus(first, times(variable("first_column"), step))
+        columns = (variable("columns"), number(self.width))
+        if self.in_line:
+            source = _address(self.code, str(found.b.source), plus(first, self.start))
+            return Call(f"pack_transposed_{self.code}", (*panel, source, step, terms, *columns))
+        source = _address(self.code, str(found.b.source), first)
+        return Call(f"pack_at_{self.code}", (*panel, source, variable("b_at"), terms, step, *columns))
 
     def _block(self, block: Value) -> list[Statement]:
         """One register tile: the sums of its terms, stored or, if there were terms before, added."""
         schedule, found, code = self.schedule, self.found, self.code
-        valid = Call("min", (number(schedule.rows), minus(variable("rows"), block)))
         inside = plus(self._strip(), times(block, number(self.width)))
 
         def of(vectors: int) -> tuple[Statement, ...]:
@@ -233,8 +245,9 @@ class _Panels:
             spilled = Do(Call(f"spill_sum_{code}", (variable("there"), earlier, sums)))
             return (Set(("pitch",), number(vectors * LANES)), spilled)
 
+        valid = Call("min", (number(schedule.rows), minus(variable("rows"), block)))
         return [
-            Set(("valid",), valid),
+            *([] if schedule.blocks == 1 else [Set(("valid",), valid)]),
             Set(("there",), _address(code, "tile", inside)),
             *self._by_width(of),
         ]
@@ -252,13 +265,14 @@ class _Panels:
         """The first operand of a tile: where it begins, its rows, and their places and those of its terms, as steps or
         as tables."""
         a, source = self.found.a, str(self.found.a.source)
+        valid = variable("rows" if self.schedule.blocks == 1 else "valid")
         if not self.even:
             row_at = _address("i64", "row_at", block)
-            return _address(self.code, source, variable("a_first")), variable("valid"), row_at, variable("a_at")
+            return _address(self.code, source, variable("a_first")), valid, row_at, variable("a_at")
         a_row, a_term = (self.scope.step(a, axes[0]) for axes in (self.found.rows, self.found.summed))
         row = times(plus(variable("first_row"), block), a_row)
         first = plus(variable("a_first"), row, times(self.start, a_term))
-        return _address(self.code, source, first), variable("valid"), a_row, a_term
+        return _address(self.code, source, first), valid, a_row, a_term
 
     def _right(self) -> tuple[Value, Value]:
         """The panel of a tile, and how far its rows are apart."""

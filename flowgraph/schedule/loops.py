@@ -6,7 +6,7 @@ Offsets count elements. Values are scalars or whole vectors; the same arithmetic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flowgraph.graph.size import Size, exact_quotient
@@ -109,6 +109,13 @@ def values_of(s: Statement) -> tuple[Value, ...]:
 def inner_of(s: Statement) -> tuple[Statement, ...]:
     """The statements in a statement."""
     return s.body if isinstance(s, For) else (*s.body, *s.otherwise) if isinstance(s, If) else ()
+
+
+def count_to(variable: str, stop: Value, body: Sequence[Statement]) -> list[Statement]:
+    """The statements for variable in 0, 1, ... < stop; one round needs no loop."""
+    if stop == number(1):
+        return [Set((variable,), number(0)), *body]
+    return [For(variable, number(0), stop, number(1), tuple(body))]
 
 
 def operands_of(value: Value) -> tuple[Value, ...]:

@@ -41,6 +41,7 @@ from flowgraph.schedule.loops import (
     Value,
     binary,
     ceil_div,
+    count_to,
     identity,
     minus,
     number,
@@ -170,7 +171,7 @@ def _row_nest(scope: Scope, nest: Nest) -> list[Statement]:
     else:
         loops = _lane_loops(lane, number(0), scope.sizes(lane.extent), step)
     for axis in reversed(outer):
-        loops = [For(axis.name, number(0), scope.sizes(axis.extent), number(1), tuple(loops))]
+        loops = count_to(axis.name, scope.sizes(axis.extent), loops)
     return [*before, *loops, *after]
 
 
@@ -247,7 +248,7 @@ def _scalar_nest(scope: Scope, nest: Nest) -> list[Statement]:
     """Loops one element at a time: where the order matters (scatter without an outer axis)."""
     body: list[Statement] = [*scope.lets(nest), *scope.stores(nest)]
     for axis in reversed(nest.axes):
-        body = [For(axis.name, number(0), scope.sizes(axis.extent), number(1), tuple(body))]
+        body = count_to(axis.name, scope.sizes(axis.extent), body)
     return body
 
 
@@ -348,7 +349,7 @@ def _strips(scope: Scope, schedule: Strips) -> tuple[list[Statement], Size]:
             loops = [For("step", number(0), steps, number(1), (*ahead, *at(variable("step")), *loops))]
         else:
             for axis in reversed(nest.axes):
-                loops = [For(axis.name, number(0), scope.sizes(axis.extent), number(1), tuple(loops))]
+                loops = count_to(axis.name, scope.sizes(axis.extent), loops)
         body += loops
     tasks = product([*(a.extent for a in rows), floor_divide(lane.extent + (width - 1), width)])
     head = Set(("strips",), ceil_div(extent, width))
@@ -384,18 +385,18 @@ def _across_nest(scope: Scope, nest: Nest, early: frozenset[str] = frozenset()) 
         inner.append(Set((running,), operation(COMBINE[r.combiner], (Var(running, dtype), value), dtype)))
     inner += scope.stores(nest)
     for place, axis in reversed(list(enumerate(nest.axes))):
-        extent, body = scope.sizes(axis.extent), tuple(inner)
+        extent, body = scope.sizes(axis.extent), inner
         if sums and place == len(nest.axes) - 1:
             parts = [(r.name, f"{r.name}v", r.value.dtype) for r in sums]
 
             def terms(
-                start: Value, stop: Value, axis: Axis = axis, body: tuple[Statement, ...] = body
+                start: Value, stop: Value, axis: Axis = axis, body: Sequence[Statement] = body
             ) -> list[Statement]:
-                return [For(axis.name, start, stop, number(1), body)]
+                return [For(axis.name, start, stop, number(1), tuple(body))]
 
             inner = _in_blocks(axis, extent, BLOCK, parts, terms)
         else:
-            inner = [For(axis.name, number(0), extent, number(1), body)]
+            inner = count_to(axis.name, extent, body)
     return [*before, *inner]
 
 

@@ -89,8 +89,13 @@ def _alignment(dtype: str) -> ir.Constant:
 
 def load_head(address: Value, index: Value, count: Value, dtype: str) -> Value:
     """The first `count` lanes; memory behind them is not touched, their lanes are 0."""
+    return load_where(address, index, first_lanes(count), dtype)
+
+
+def load_where(address: Value, index: Value, there: Value, dtype: str) -> Value:
+    """The lanes of a bool vector, or all or none; the others' memory is not touched, and they are 0."""
     b, vector = address.builder, ir.VectorType(memory_type(dtype), LANES)
-    pointer, mask = element(address, index, dtype, True), first_lanes(count).ir
+    pointer, mask = element(address, index, dtype, True), there.splat().ir
     arguments = [pointer, _alignment(dtype), mask, ir.Constant(vector, None)]
     loaded = call_intrinsic(b, f"llvm.masked.load.{_suffix(dtype)}.p0", vector, arguments)
     return from_memory(b, dtype, loaded)

@@ -1,6 +1,7 @@
 """Packing: a block of a large operand copied into the order in which the register tile reads it.
 
-Comes in: a dtype. Goes out: a kernel function that copies K rows of n elements, padded with zeros to `width`.
+Comes in: a dtype. Goes out: a kernel function that copies K rows of n elements, padded with zeros to `width`, a
+multiple of 16.
 May not know which operand it is, or how large a block fits the caches.
 """
 
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from numba.core import types
 
-from flowgraph.codegen.cpu.memory import fixed, lane_numbers, load, load_head, store_head, strided
+from flowgraph.codegen.cpu.memory import fixed, lane_numbers, load, load_head, load_where, store, store_head, strided
 from flowgraph.codegen.cpu.value import LANES, Value
 from flowgraph.codegen.cpu.vector import ALL, FLOATS, KernelOnly, define_function
 
@@ -36,15 +37,7 @@ def pack_transposed(dtype: str) -> KernelOnly:
              depth: Value, n: Value, width: Value) -> None:  # fmt: skip
         whole = depth.divide_floored(LANES)[0] * LANES
 
-        def square(k: Value, j: Value) -> None:
-            rows = []
-            for row in range(LANES):
-                there = (j + row < n).select(depth.constant(LANES), depth.constant(0))
-                rows.append(load_head(src, (j + row) * j_stride + k, there, dtype))
-            for step, column in enumerate(transpose(rows)):
-                store_head(dst, (k + step) * dst_k + j, column, width - j)
-
-        each(depth.constant(0), whole, LANES, lambda k: each(k.constant(0), width, LANES, lambda j: square(k, j)))
+        each(depth.constant(0), whole, LANES, lambda k: _squares(dtype, dst, dst_k, src, k, k, j_stride, n, width))
         _gathered(dtype, dst, dst_k, src, depth.constant(1), j_stride, whole, depth, n, width)
 
     return define_function(f"pack_transposed_{dtype}", fixed(types.void, *[types.int64] * 7), emit)
@@ -93,25 +86,16 @@ def pack_at(dtype: str) -> KernelOnly:
             nearby = load(at, number.maximum(0), "i64", True)
             apart = nearby != lane_numbers(k.builder) + first
             together = (k + LANES <= depth) & ~apart.any_lane()
-            return together.branch(lambda: square(k, first), lambda: single(k, first))
+            return together.branch(lambda: squares(k, first), lambda: single(k, first))
 
-        def square(k: Value, first: Value) -> Value:
-            def block(j: Value) -> None:
-                lines = []
-                for row in range(LANES):
-                    there = (j + row < n).select(depth.constant(LANES), depth.constant(0))
-                    lines.append(load_head(src, (j + row) * j_stride + first, there, dtype))
-                for step, column in enumerate(transpose(lines)):
-                    store_head(dst, (k + step) * dst_k + j, column, width - j)
-
-            each(k.constant(0), width, LANES, block)
+        def squares(k: Value, first: Value) -> Value:
+            _squares(dtype, dst, dst_k, src, k, first, j_stride, n, width)
             return k.constant(LANES)
 
         def single(k: Value, first: Value) -> Value:
             def block(j: Value) -> None:
                 count = (n - j).maximum(0)
-                fetched = strided(src, j * j_stride + first, j_stride, count, dtype)
-                store_head(dst, k * dst_k + j, fetched, width - j)
+                store(dst, k * dst_k + j, strided(src, j * j_stride + first, j_stride, count, dtype))
 
             each(k.constant(0), width, LANES, block)
             return k.constant(1)
@@ -121,14 +105,26 @@ def pack_at(dtype: str) -> KernelOnly:
     return define_function(f"pack_at_{dtype}", fixed(types.void, *[types.int64] * 8), emit)
 
 
+def _squares(dtype: str, dst: Value, dst_k: Value, src: Value, k: Value, first: Value, j_stride: Value,
+             n: Value, width: Value) -> None:  # fmt: skip
+    """Rows k to k + 16, each element of which lies behind that of the row before, from `first` on: by columns, 16 of
+    which are transposed in registers."""
+
+    def square(j: Value) -> None:
+        columns = [load_where(src, (j + c) * j_stride + first, j + c < n, dtype) for c in range(LANES)]
+        for step, row in enumerate(transpose(columns)):
+            store(dst, (k + step) * dst_k + j, row)
+
+    each(k.constant(0), width, LANES, square)
+
+
 def _gathered(dtype: str, dst: Value, dst_k: Value, src: Value, k_stride: Value, j_stride: Value,
               first: Value, depth: Value, n: Value, width: Value) -> None:  # fmt: skip
     """Rows `first` to `depth`, each element fetched by itself."""
 
     def vector(k: Value, j: Value) -> None:
         count = (n - j).maximum(0)  # no lane at all where the padding fills the whole vector
-        fetched = strided(src, k * k_stride + j * j_stride, j_stride, count, dtype)
-        store_head(dst, k * dst_k + j, fetched, width - j)
+        store(dst, k * dst_k + j, strided(src, k * k_stride + j * j_stride, j_stride, count, dtype))
 
     each(first, depth, 1, lambda k: each(k.constant(0), width, LANES, lambda j: vector(k, j)))
 

@@ -76,20 +76,21 @@ def _walk(
         rest, digit = rest.divide_floored(extent)
         digits.insert(0, digit)
     digits.insert(0, rest)
-    zero = count.constant(0)
+    zero, nothing = count.constant(0), count.constant(-1)
 
-    def one_run(number: Value, *now: Value) -> list[Value]:
-        *digits, carried = now
-        place = sum((d * s for d, s in zip(digits, steps, strict=True)), start=zero)
-        left = count - number
-        run = left.minimum((extents[-1] - digits[-1]).maximum(1)) if extents else left
-
+    def points(number: Value, run: Value, digits: Sequence[Value], carried: Value) -> Value:
         def one_point(t: Value, place: Value, carried: Value) -> list[Value]:
             point = _Point(digits[-1] + t, place, carried)
             one(number + t, point)
             return [t + 1, place + steps[-1], point.carried]
 
-        _, _, carried = _loop([zero, place, carried], lambda t, *_: t < run, one_point)
+        place = sum((d * s for d, s in zip(digits, steps, strict=True)), start=zero)
+        return _loop([zero, place, carried], lambda t, *_: t < run, one_point)[-1]
+
+    def one_run(number: Value, *now: Value) -> list[Value]:
+        *digits, carried = now
+        run = (count - number).minimum((extents[-1] - digits[-1]).maximum(1))
+        carried = points(number, run, digits, carried)
         following = [digits[-1] + run]
         for digit, extent in zip(reversed(digits[:-1]), reversed(extents), strict=True):
             wraps = following[0] == extent
@@ -97,7 +98,9 @@ def _walk(
             following.insert(0, digit + wraps.to("i64"))
         return [number + run, *following, carried]
 
-    return _loop([zero, *digits, count.constant(-1)], lambda number, *_: number < count, one_run)[-1]
+    if not extents:
+        return points(zero, count, digits, nothing)
+    return _loop([zero, *digits, nothing], lambda number, *_: number < count, one_run)[-1]
 
 
 def _loop(

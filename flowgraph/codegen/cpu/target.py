@@ -24,6 +24,8 @@ from numba.core.typing import templates
 from numba.core.typing.context import BaseContext as TypingContext
 from numba.core.typing.templates import Signature
 
+from flowgraph.codegen.cpu.ranges import RANGES
+
 
 class ResolvedOnce(types.Function):
     """A function type that remembers the signature found for each combination of argument types.
@@ -83,6 +85,16 @@ class KernelTarget(CPUContext):
     def load_additional_registries(self) -> None:
         # These modules register themselves.
         from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401
+
+    def refresh(self) -> None:
+        super().refresh()
+        self.install_registry(RANGES)  # of two with one signature, numba takes the later
+
+    def pair_first(self, builder: ir.IRBuilder, pair: ir.Value, kind: types.Type) -> ir.Value:
+        return builder.extract_value(pair, 0)
+
+    def pair_second(self, builder: ir.IRBuilder, pair: ir.Value, kind: types.Type) -> ir.Value:
+        return builder.extract_value(pair, 1)
 
     def post_lowering(self, module: ir.Module, library: JITCodeLibrary) -> None:
         """Loops whose number of rounds only the run knows are not unrolled: a vector a round is work enough, and the
