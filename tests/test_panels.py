@@ -208,3 +208,19 @@ def test_a_loop_with_many_functions_has_one_version_under_a_mask(functions: int,
     for k in range(functions):
         expected = (np.tanh if k % 2 else np.sin)(expected)
     np.testing.assert_allclose(program(x=values)[0], expected.sum(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("functions", "versions"), [(0, 2), (1, 2), (2, 1)])
+def test_beside_register_tiles_few_functions_are_many(functions: int, versions: int) -> None:
+    x, w = fg.input("x", ("n", "k")), fg.input("w", ("k", "m"))
+    y = x @ w
+    for _ in range(functions):
+        y = fg.tanh(y)
+    program = fg.compile([x, w], y, device="cpu")
+    source = next(iter(sources(program, "cpu").values()))
+    assert "tile_f32_" in source and source.count("vstore_") == versions
+    a, b = random(9, 5), random(5, 37, seed=1)
+    expected = a.astype(np.float64) @ b
+    for _ in range(functions):
+        expected = np.tanh(expected)
+    np.testing.assert_allclose(program(x=a, w=b)[0], expected, rtol=1e-5, atol=1e-6)

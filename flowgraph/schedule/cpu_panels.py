@@ -17,7 +17,7 @@ from flowgraph.graph.types import boolean
 from flowgraph.index_notation import Axis, Load
 from flowgraph.schedule.begun import begun_sums
 from flowgraph.schedule.cpu import LANES, Contraction, Panels
-from flowgraph.schedule.cpu_point import Scope, by_lanes, point_of
+from flowgraph.schedule.cpu_point import LARGE_BESIDE_TILES, Scope, by_lanes, point_of
 from flowgraph.schedule.loops import (
     Call,
     Comment,
@@ -324,7 +324,7 @@ class _Panels:
         """Statements for all lanes of a vector, or for those that there are: one of them, where it is known which."""
         columns = product(x.extent for x in self.found.columns)
         left = minus(variable("columns"), variable("lane"))
-        return by_lanes(columns, "lanes", left, lambda lanes: self._vector(body, lanes))
+        return by_lanes(columns, "lanes", left, lambda lanes: self._vector(body, lanes), LARGE_BESIDE_TILES)
 
     def _vector(self, body: Callable[[Scope, Value], list[Statement]], lanes: Value | None) -> list[Statement]:
         found = self.found

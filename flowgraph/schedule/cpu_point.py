@@ -49,6 +49,7 @@ from flowgraph.schedule.loops import (
 
 FULL = None  # instead of a number of lanes: all of them
 LARGE = 24  # statements for a vector: of more, one version, under a mask, is compiled in half the time of two
+LARGE_BESIDE_TILES = 8  # the same where there are register tiles to compile, whose sums take most of the time to run
 LONG = 4  # statements that a transcendental function counts for besides
 Step = Callable[["Value | None"], list[Statement]]  # the statements for some lanes
 
@@ -213,20 +214,20 @@ def never_whole(extent: Size) -> bool:
     return isinstance(extent, int) and extent < LANES
 
 
-def is_large(statements: Sequence[Statement]) -> bool:
+def is_large(statements: Sequence[Statement], limit: int = LARGE) -> bool:
     """Whether two versions of these would take long to compile; a loop counts as one, whatever is in it."""
     values = (e for s in statements for value in values_of(s) for e in parts_of(value))
     functions = sum(isinstance(e, Apply) and e.function in TRANSCENDENTAL for e in values)
-    return len(statements) + LONG * functions > LARGE
+    return len(statements) + LONG * functions > limit
 
 
-def by_lanes(extent: Size, name: str, left: Value, step: Step) -> list[Statement]:
+def by_lanes(extent: Size, name: str, left: Value, step: Step, limit: int = LARGE) -> list[Statement]:
     """What is done for a vector along so many elements, of which so many lanes, or all of them, are left: that number
     gets a name where it is needed."""
     if only_whole(extent):
         return step(FULL)
     rest, all_lanes = variable(name), step(FULL)
     count = Set((name,), left)
-    if never_whole(extent) or is_large(all_lanes):
+    if never_whole(extent) or is_large(all_lanes, limit):
         return [count, *step(rest)]
     return [count, If(binary("ge", rest, number(LANES)), tuple(all_lanes), tuple(step(rest)))]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flowgraph.graph.size import Size, floor_divide, product
 from flowgraph.index_notation import Axis, Load
 from flowgraph.schedule.cpu import LANES, Product, Tile
-from flowgraph.schedule.cpu_point import FULL, Scope, by_lanes, point_of
+from flowgraph.schedule.cpu_point import FULL, LARGE_BESIDE_TILES, Scope, by_lanes, point_of
 from flowgraph.schedule.loops import (
     Call,
     Comment,
@@ -129,7 +129,7 @@ class _Tiles:
                 Set((i,), plus(variable(f"{i}_first"), variable("row"))),
                 For("column", number(0), variable("columns"), number(LANES), (
                     Set((j,), plus(variable(f"{j}_first"), variable("column"))),
-                    *by_lanes(self.found.j.extent, "lanes", left, self._epilogue),
+                    *by_lanes(self.found.j.extent, "lanes", left, self._epilogue, LARGE_BESIDE_TILES),
                 )),
             )),
         ]  # fmt: skip
