@@ -426,6 +426,32 @@ class TestMemory:
         backwards = np.concatenate([a[90::-6][:15], zeros[15:]])
         same(out, np.concatenate([a[indices], head, a[7:100:6], backwards]))
 
+    def test_neighbours_from_the_last_to_the_first(self, dtype: str) -> None:
+        a, out, back = samples(dtype, 100), np.zeros(4 * LANES, NUMPY[dtype]), samples(dtype, 100, seed=1)
+        expected = back.copy()
+        run(
+            f"""
+            vstore_{dtype}(p0, 0, vload_strided_{dtype}(p1, 99, -1))
+            vstore_{dtype}(p0, 16, vload_strided_{dtype}(p1, 15, -1))
+            vstore_{dtype}(p0, 32, vload_strided_head_{dtype}(p1, 50, -1, 15))
+            vstore_{dtype}(p0, 48, vload_strided_head_{dtype}(p1, 2, -1, 3))
+            vstore_strided_{dtype}(p2, 99, vload_{dtype}(p1, 0), -1)
+            vstore_strided_head_{dtype}(p2, 4, vload_{dtype}(p1, 20), -1, 5)
+            vstore_strided_head_{dtype}(p2, 50, vload_{dtype}(p1, 20), -1, 0)
+            """,
+            out, a, back,
+        )  # fmt: skip
+        zeros = np.zeros(LANES, NUMPY[dtype])
+        heads = [a[50:35:-1], zeros[:1], a[2::-1], zeros[:13]]
+        same(out, np.concatenate([a[99:83:-1], a[15::-1], *heads]))
+        expected[99:83:-1], expected[4::-1] = a[:16], a[20:25]
+        same(back, expected)
+        source = f"""def kernel(args, lo, hi):
+    vstore_strided_{dtype}(lo, 0, vload_strided_{dtype}(hi, 0, -1), -1)
+"""
+        text = str(module_of(source, "from_the_last"))
+        assert "gather" not in text and "scatter" not in text
+
     @pytest.mark.parametrize("transposed", [False, True])
     def test_packing_pads_with_zeros(self, dtype: str, transposed: bool) -> None:
         source = samples(dtype, 50 * 40).reshape(50, 40)
@@ -504,6 +530,11 @@ def test_places_count_through_all_axes_from_any_point(extents: tuple[int, ...], 
             table = np.full(len(every) + 1, 777, np.int64)
             run(f"places_{len(extents)}(p0, p1, p2, {described})", table, count, flat)
             assert table.tolist() == [*every[flat : flat + count], *[777] * (len(table) - count)]
+            both = np.full((2, len(table)), 777, np.int64)
+            twice = ", ".join(map(str, (*extents[1:], *steps, *(5 * s for s in steps))))
+            run(f"both_places_{len(extents)}(p0, p1, p2, p3, {twice})", both[0], both[1], count, flat)
+            assert both[0].tolist() == table.tolist()
+            assert both[1].tolist() == [*5 * every[flat : flat + count], *[777] * (len(table) - count)]
 
 
 @pytest.mark.parametrize("extents, steps", WALKS)

@@ -20,8 +20,8 @@ _FILES = (*_NAMED, *sorted((_HERE / "cpu").glob("*.py")))
 PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES)).hexdigest()
 """Changes with any file of the prelude; part of the key of a kept kernel."""
 
-_PLACES = re.compile(r"\b(places|pieces)_([1-9]\d?)\b")
-_TILE = re.compile(r"\btile_(?:(head|block|at)_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
+_PLACES = re.compile(r"\b(places|both_places|pieces)_([1-9]\d?)\b")
+_TILE = re.compile(r"\btile_(?:(head|block|along|at)_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
 
 
 @cache
@@ -35,7 +35,8 @@ def _fixed_names() -> dict[str, object]:
 def _places(what: str, axes: int) -> object:
     from flowgraph.codegen.cpu import places
 
-    return {"places": places.places, "pieces": places.pieces}[what](axes)
+    made = {"places": places.places, "both_places": places.both_places, "pieces": places.pieces}
+    return made[what](axes)
 
 
 @cache

@@ -9,7 +9,7 @@ operand is looked up in a table, unless they lie evenly. What the tables, the pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowgraph.graph.size import Size, estimate, floor_divide, product
@@ -66,7 +66,8 @@ class _Panels:
         self.code = self.dtype.code
         self.width = self.schedule.vectors * LANES
         self.chunk = self.schedule.blocks * self.schedule.rows
-        self.even = len(found.rows) == len(found.summed) == 1  # rows and terms of the first operand lie evenly
+        self.even_rows = len(found.rows) == 1  # those of the first operand, which then lie evenly
+        self.even = self.even_rows and len(found.summed) == 1  # and its terms
         self.in_line = found.transposed and len(found.summed) == 1  # terms of the second operand lie side by side
         self.reach = self.schedule.panels * self.width  # columns of a task
         self.m, self.n, self.depth = (
@@ -83,16 +84,15 @@ class _Panels:
         chunks = floor_divide(rows + (self.chunk - 1), self.chunk)
         across = floor_divide(columns + (self.reach - 1), self.reach)
         tasks = product([*(x.extent for x in found.others), chunks, across])
-        rows_at = [] if self.even else self._places_of_rows()
+        rows_at = [] if self.even_rows else self._places_of_rows()
         body = [*self._task(), *rows_at, *self._sums(), *self._epilogue()]
         return [*self._memory(), For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
 
     def _memory(self) -> list[Statement]:
         found, schedule, code = self.found, self.schedule, self.code
         elements = {"tile": self.chunk * self.reach, "panel": schedule.depth * self.width}
-        lengths = {} if self.even else {"row_at": self.chunk, "a_at": schedule.depth}
-        if not self.in_line:
-            lengths["b_at"] = schedule.depth
+        lengths = {} if self.even_rows else {"row_at": self.chunk}
+        lengths |= dict.fromkeys(self._by_table(), schedule.depth)
         made: list[Statement] = [Set((n,), Call(f"stack_{code}", (number(size),))) for n, size in elements.items()]
         if not schedule.pack:
             return made[:1]
@@ -142,22 +142,25 @@ class _Panels:
 
     # counting through several axes
 
-    def _places(self, table: str, count: str, load: Load, axes: Sequence[Axis], first: Value) -> Statement:
-        """Fill a table with the places in an operand of so many points of some axes, from a flat number on."""
-        return Do(Call(f"places_{len(axes)}", (variable(table), variable(count), first, *self._walked(load, axes))))
+    def _places(self, operands: Mapping[str, Load], axes: Sequence[Axis], count: str, first: Value) -> Statement:
+        """Fill a table with the places in an operand of so many points of some axes, from a flat number on, or two."""
+        name = "both_places" if len(operands) == 2 else "places"
+        walked = self._walked([*operands.values()], axes)
+        return Do(Call(f"{name}_{len(axes)}", (*map(variable, operands), variable(count), first, *walked)))
 
-    def _walked(self, load: Load, axes: Sequence[Axis]) -> list[Value]:
-        """The axes as a walk needs them: all extents but the first, and steps."""
-        return [*(self.scope.sizes(a.extent) for a in axes[1:]), *(self.scope.step(load, a) for a in axes)]
+    def _walked(self, loads: Sequence[Load], axes: Sequence[Axis]) -> list[Value]:
+        """The axes as a walk needs them: all extents but the first, and steps in each operand."""
+        extents = [self.scope.sizes(axis.extent) for axis in axes[1:]]
+        return [*extents, *(self.scope.step(load, axis) for load in loads for axis in axes)]
 
     def _places_of_rows(self) -> list[Statement]:
         where = Comment("where each row begins in the first operand")
-        return [where, self._places("row_at", "rows", self.found.a, self.found.rows, variable("first_row"))]
+        return [where, self._places({"row_at": self.found.a}, self.found.rows, "rows", variable("first_row"))]
 
     def _pieces(self) -> list[Statement]:
         """The columns of the second operand in pieces that lie evenly in memory, 16 at most."""
         names = (*TABLES[3:], "columns", "first_column")
-        walked = self._walked(self.found.b, self.found.columns)
+        walked = self._walked([self.found.b], self.found.columns)
         return [
             Comment("columns that lie evenly in the second operand, a vector of them at most"),
             Set(("pieces",), Call(f"pieces_{len(self.found.columns)}", (*map(variable, names), *walked))),
@@ -190,19 +193,22 @@ class _Panels:
             )),
         ]  # fmt: skip
 
+    def _by_table(self) -> dict[str, Load]:
+        """The operands whose terms do not lie evenly, by the table of their places."""
+        if not self.schedule.pack:
+            return {}
+        first = {} if self.even else {"a_at": self.found.a}
+        return first if self.in_line else {**first, "b_at": self.found.b}
+
     def _tables(self) -> list[Statement]:
         """Where the terms lie. If they are few enough to be taken at once, they lie there for all tasks."""
-        if not self.schedule.pack:
-            return []
-        factors = {} if self.even else {"a_at": self.found.a}
-        if not self.in_line:
-            factors["b_at"] = self.found.b
-        tables = [self._places(at, "terms", load, self.found.summed, self.start) for at, load in factors.items()]
-        if not tables:
+        operands = self._by_table()
+        if not operands:
             return []
         first = binary("eq", variable("task"), variable("lo"))
         many = binary("gt", self.depth, number(self.schedule.depth))
-        return [If(first if self.at_once else operation("or", (first, many), boolean), tuple(tables))]
+        filled = self._places(operands, self.found.summed, "terms", self.start)
+        return [If(first if self.at_once else operation("or", (first, many), boolean), (filled,))]
 
     def _beginning(self) -> list[Statement]:
         """What is in the tiles before there are sums: what these begin with, or, where there are no terms, zeros."""
@@ -239,7 +245,8 @@ class _Panels:
 
         def of(vectors: int) -> tuple[Statement, ...]:
             panel = (*self._right(), variable("terms"))
-            name = f"tile_{'block' if self.even else 'at'}_{code}_{schedule.rows}x{vectors}"
+            how = "block" if self.even else "along" if self.even_rows else "at"
+            name = f"tile_{how}_{code}_{schedule.rows}x{vectors}"
             sums = Call(name, (*self._left(block), *panel), self.dtype)
             earlier = number(1) if found.result in self.begun else self.start
             spilled = Do(Call(f"spill_sum_{code}", (variable("there"), earlier, sums)))
@@ -264,15 +271,18 @@ class _Panels:
     def _left(self, block: Value) -> tuple[Value, Value, Value, Value]:
         """The first operand of a tile: where it begins, its rows, and their places and those of its terms, as steps or
         as tables."""
-        a, source = self.found.a, str(self.found.a.source)
+        found, a, source = self.found, self.found.a, str(self.found.a.source)
         valid = variable("rows" if self.schedule.blocks == 1 else "valid")
-        if not self.even:
-            row_at = _address("i64", "row_at", block)
-            return _address(self.code, source, variable("a_first")), valid, row_at, variable("a_at")
-        a_row, a_term = (self.scope.step(a, axes[0]) for axes in (self.found.rows, self.found.summed))
-        row = times(plus(variable("first_row"), block), a_row)
-        first = plus(variable("a_first"), row, times(self.start, a_term))
-        return _address(self.code, source, first), valid, a_row, a_term
+        place: Value = variable("a_first")
+        row = _address("i64", "row_at", block)
+        term: Value = variable("a_at")
+        if self.even_rows:
+            row = self.scope.step(a, found.rows[0])
+            place = plus(place, times(plus(variable("first_row"), block), row))
+        if self.even:
+            term = self.scope.step(a, found.summed[0])
+            place = plus(place, times(self.start, term))
+        return _address(self.code, source, place), valid, row, term
 
     def _right(self) -> tuple[Value, Value]:
         """The panel of a tile, and how far its rows are apart."""

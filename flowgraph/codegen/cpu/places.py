@@ -2,8 +2,8 @@
 
 Comes in: how many axes. Goes out: kernel functions that fill tables with places: of every point, or of runs of points
 that lie side by side. Points are numbered in the order of the axes, the last one fastest; `flat` is the first point's
-number; an axis is its extent (but for the first one's, which nobody needs) and its step in elements. May not know
-what lies there.
+number; an axis is its extent (but for the first one's, which nobody needs) and its step in elements, of each operand.
+May not know what lies there.
 """
 
 from __future__ import annotations
@@ -22,12 +22,23 @@ def places(axes: int) -> KernelOnly:
     """`places_{axes}(table, count, flat, extents..., steps...)`: table[t] = place of point flat + t, for t < count."""
 
     def emit(sig: object, table: Value, count: Value, flat: Value, *described: Value) -> None:
+        _walk(axes, count, flat, described, lambda number, point: store(table, number, point.places[0]))
+
+    return define_function(f"places_{axes}", fixed(types.void, *[types.int64] * (2 * axes + 2)), emit)
+
+
+def both_places(axes: int) -> KernelOnly:
+    """`both_places_{axes}(first, second, count, flat, extents..., steps of first..., steps of second...)`: the places
+    of the same points in two operands, counted through once."""
+
+    def emit(sig: object, first: Value, second: Value, count: Value, flat: Value, *described: Value) -> None:
         def one(number: Value, point: _Point) -> None:
-            store(table, number, point.place)
+            for table, place in zip((first, second), point.places, strict=True):
+                store(table, number, place)
 
         _walk(axes, count, flat, described, one)
 
-    return define_function(f"places_{axes}", fixed(types.void, *[types.int64] * (2 * axes + 2)), emit)
+    return define_function(f"both_places_{axes}", fixed(types.void, *[types.int64] * (3 * axes + 3)), emit)
 
 
 def pieces(axes: int) -> KernelOnly:
@@ -47,7 +58,7 @@ def pieces(axes: int) -> KernelOnly:
             piece = piece + begins.to("i64")
             with b.if_then(begins.ir):
                 store(numbers, piece, number)
-                store(offsets, piece, point.place)
+                store(offsets, piece, point.places[0])
             store(lengths, piece, begins.select(1, length + 1))
             point.carried = piece
 
@@ -58,10 +69,10 @@ def pieces(axes: int) -> KernelOnly:
 
 @dataclass
 class _Point:
-    """A point's digit along the last axis, its place, and a number that is carried along."""
+    """A point's digit along the last axis, its place in each operand, and a number that is carried along."""
 
     last: Value
-    place: Value
+    places: Sequence[Value]
     carried: Value
 
 
@@ -71,6 +82,7 @@ def _walk(
     """`one` for every point, which may change what is carried, -1 at first; what it is at the end. Points are taken run
     by run along the last axis, so that what is done at the end of a run costs nothing within it."""
     extents, steps = described[: axes - 1], described[axes - 1 :]
+    operands = [steps[k : k + axes] for k in range(0, len(steps), axes)]
     digits, rest = list[Value](), flat
     for extent in reversed(extents):
         rest, digit = rest.divide_floored(extent)
@@ -79,13 +91,15 @@ def _walk(
     zero, nothing = count.constant(0), count.constant(-1)
 
     def points(number: Value, run: Value, digits: Sequence[Value], carried: Value) -> Value:
-        def one_point(t: Value, place: Value, carried: Value) -> list[Value]:
-            point = _Point(digits[-1] + t, place, carried)
+        def one_point(t: Value, *now: Value) -> list[Value]:
+            *places, carried = now
+            point = _Point(digits[-1] + t, places, carried)
             one(number + t, point)
-            return [t + 1, place + steps[-1], point.carried]
+            following = [place + steps[-1] for place, steps in zip(places, operands, strict=True)]
+            return [t + 1, *following, point.carried]
 
-        place = sum((d * s for d, s in zip(digits, steps, strict=True)), start=zero)
-        return _loop([zero, place, carried], lambda t, *_: t < run, one_point)[-1]
+        places = [sum((d * s for d, s in zip(digits, steps, strict=True)), start=zero) for steps in operands]
+        return _loop([zero, *places, carried], lambda t, *_: t < run, one_point)[-1]
 
     def one_run(number: Value, *now: Value) -> list[Value]:
         *digits, carried = now

@@ -22,13 +22,14 @@ BLOCK = 256  # terms
 
 
 def tile(dtype: str, rows: int, vectors: int, how: str) -> KernelOnly:
-    """`tile_{dtype}_{rows}x{vectors}(A, rows, a_row, a_k, B, b_k, K)`, `tile_head_...(..., n)`, `tile_block_...` or
-    `tile_at_...`.
+    """`tile_{dtype}_{rows}x{vectors}(A, rows, a_row, a_k, B, b_k, K)`, `tile_head_...(..., n)`, `tile_block_...`,
+    `tile_along_...` or `tile_at_...`.
 
     A(i, k) is at A + i a_row + k a_k, in elements; B(k, 16 j ...) at B + k b_k + 16 j. Rows from `rows` on
     repeat the last one, so they read nothing new and their results mean nothing. With `head`, the last vector
-    has n valid columns. With `block` and with `at`, 1 <= K <= BLOCK: half the code. With `at`, a_row and a_k are the
-    addresses of tables (int64): A(i, k) is at A + a_row[i] + a_k[k], which makes a convolution of a product.
+    has n valid columns. With `block`, `along` and `at`, 1 <= K <= BLOCK: half the code. With `along`, a_k is
+    the address of a table (int64): A(i, k) is at A + i a_row + a_k[k], which makes a convolution of a product; with
+    `at`, a_row is one, too.
     """
     result = types.UniTuple(VECTORS[dtype], rows * vectors)
     name = f"tile_{how}{'_' if how else ''}{dtype}_{rows}x{vectors}"
@@ -38,10 +39,10 @@ def tile(dtype: str, rows: int, vectors: int, how: str) -> KernelOnly:
 
 def _emit(dtype: str, rows: int, vectors: int, how: str, operands: Sequence[Value]) -> tuple[Value, ...]:
     a, valid, a_row, a_k, b, b_k, depth, *columns = operands
-    tables = how == "at"
+    by_table = how in ("along", "at")
     # Row i starts at min(i, valid - 1) rows from the first: a read past the matrix is impossible, without a
     # branch.
-    if tables:
+    if how == "at":
         starts = [load(a_row, (valid - 1).minimum(i), "i64", False) for i in range(rows)]
     else:
         starts = [depth.constant(0)] + [(valid - 1).minimum(i) * a_row for i in range(1, rows)]
@@ -54,7 +55,7 @@ def _emit(dtype: str, rows: int, vectors: int, how: str, operands: Sequence[Valu
             else load(b, row_of_b + LANES * j, dtype, True)
             for j in range(vectors)
         ]
-        column_of_a = load(a_k, k, "i64", False) if tables else k * a_k
+        column_of_a = load(a_k, k, "i64", False) if by_table else k * a_k
         updated = []
         for i in range(rows):
             left = load(a, starts[i] + column_of_a, dtype, False).splat()
@@ -64,7 +65,7 @@ def _emit(dtype: str, rows: int, vectors: int, how: str, operands: Sequence[Valu
     zero = Value(a.builder, dtype, ir.Constant(ir.VectorType(SCALAR[dtype], LANES), None))
     nothing = [zero] * (rows * vectors)
     begin = depth.constant(0)
-    if how in ("block", "at"):
+    if by_table or how == "block":
         return tuple(_summed(begin, depth, nothing, with_term))
     return tuple(_in_blocks(depth, nothing, lambda start, stop: _summed(start, stop, nothing, with_term)))
 

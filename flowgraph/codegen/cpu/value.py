@@ -321,6 +321,11 @@ class Value:
         order = [side * LANES + start + k for k in range(LANES // 2) for side in (0, 1)]
         return self._with(self.dtype, self.builder.shuffle_vector(self.ir, other.ir, _indices(order)))
 
+    def backwards(self) -> Value:
+        """The lanes from the last to the first."""
+        order = _indices(range(LANES - 1, -1, -1))
+        return self._with(self.dtype, self.builder.shuffle_vector(self.ir, self.ir, order))
+
     def lane(self, index: int) -> Value:
         element = self.builder.extract_element(self.ir, ir.Constant(ir.IntType(32), index))
         return self._with(self.dtype, element)
