@@ -391,20 +391,23 @@ class TestMemory:
         )  # fmt: skip
         same(out, expected)
 
-    def test_a_head_load_does_not_touch_the_next_page(self, dtype: str) -> None:
+    def test_heads_do_not_touch_the_pages_around_them(self, dtype: str) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mmap.restype = ctypes.c_void_p
         libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
         page = 4096
-        at = libc.mmap(None, 2 * page, 3, 0x22, -1, 0)
-        assert libc.mprotect(ctypes.c_void_p(at + page), page, 0) == 0
+        at = libc.mmap(None, 3 * page, 3, 0x22, -1, 0) + page
+        for around in (at - page, at + page):
+            assert libc.mprotect(ctypes.c_void_p(around), page, 0) == 0
         size, out = NUMPY[dtype]().itemsize, np.ones(LANES, NUMPY[dtype])
         run(
             f"""
             vstore_{dtype}(p0, 0, vload_head_{dtype}(p1, 0, 3))
             vstore_head_{dtype}(p1, 0, vload_{dtype}(p0, 0), 3)
+            vstore_{dtype}(p0, 0, vload_strided_head_{dtype}(p2, 2, -1, 3))
+            vstore_strided_head_{dtype}(p2, 2, vload_{dtype}(p0, 0), -1, 3)
             """,
-            out, at + page - 3 * size,
+            out, at + page - 3 * size, at,
         )  # fmt: skip
         same(out, np.zeros(LANES))
 
@@ -629,6 +632,22 @@ class TestTile:
             run(tile_source(dtype, 3, 2, full), a, b, c, 13, 45, depth, depth, 1)
             results.append(c)
         assert np.array_equal(*results)
+
+
+    @pytest.mark.parametrize("how", ["along", "at"])
+    @pytest.mark.parametrize("valid", [1, 2, 3])
+    def test_a_tile_looks_up_where_its_terms_and_rows_are(self, dtype: str, how: str, valid: int) -> None:
+        dice = np.random.default_rng(valid)
+        a, b = (dice.integers(-9, 10, size).astype(NUMPY[dtype]) for size in (90, (20, 32)))
+        rows = 7 * np.arange(3) if how == "along" else dice.integers(0, 45, 3)
+        terms, out = dice.integers(0, 45, 20), np.zeros((3, 32), NUMPY[dtype])
+        names = [f"c{k}" for k in range(6)]
+        row = "7" if how == "along" else "p2"
+        lines = [f"({', '.join(names)},) = tile_{how}_{dtype}_3x2(p0, {valid}, {row}, p3, p1, 32, 20)"]
+        lines += [f"vstore_{dtype}(p4, {16 * k}, {name})" for k, name in enumerate(names[: 2 * valid])]
+        run("\n".join(lines), a, b, rows, terms, out)
+        same(out[:valid], a[rows[:valid, None] + terms] @ b)
+        assert not out[valid:].any()
 
 
 # --- machines and the whole ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import flowgraph as fg
 from flowgraph.errors import GraphError, InputError, ShapeError
 from flowgraph.kernels.build import build_kernels
 from flowgraph.kernels.kernel import KernelCall
-from tests.support.paths import fused, optimise
+from tests.support.paths import PATHS, fused, optimise
 
 
 def values(tensor: fg.Tensor, **feeds: np.ndarray) -> np.ndarray:
@@ -126,6 +126,15 @@ def test_a_reshape_of_what_is_stored_costs_nothing() -> None:
         (*x.shape[:2], 17),
     ]
     assert all("//" not in str(c.kernel) and "%" not in str(c.kernel) for c in calls)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 1, 1)])
+def test_a_reshape_of_one_element_reads_it_for_all_lanes(shape: tuple[int, ...]) -> None:
+    """Compiled as declared, with no pass that finds that there is nothing to do."""
+    x = fg.input("x", (1,))
+    graph = fg.compile(outputs=fg.reshape(x[None] * 2, shape), device="reference").declared
+    data = np.array([3.0], np.float32)
+    np.testing.assert_array_equal(PATHS["cpu"](graph, {x: data}, {})[0], np.full(shape, 6.0))
 
 
 def test_a_reshape_that_is_asked_for_is_a_copy() -> None:

@@ -75,6 +75,7 @@ def accesses(kernel: Kernel, nest: Nest) -> Iterator[tuple[Buffer, tuple[Expr, .
         yield kernel.buffer(store.buffer), store.index
 
 
+SIDE_BY_SIDE = (1, -1)  # steps between elements of one vector load, which may have to be turned
 GATHER = 4  # what gathering a vector costs, in loads of consecutive elements
 
 
@@ -82,7 +83,7 @@ def vector_loads(kernel: Kernel, axis: Axis) -> int:
     """What the accesses of the inner loops cost as vectors along an axis, in loads of consecutive elements."""
     inner = [nest for nest in kernel.nests if nest.axes]
     strides = [stride_along(b.type.shape, index, axis) for nest in inner for b, index in accesses(kernel, nest)]
-    return sum(0 if s == 0 else 1 if s == 1 else GATHER for s in strides)
+    return sum(0 if s == 0 else 1 if s in SIDE_BY_SIDE else GATHER for s in strides)
 
 
 def suits_vectors(kernel: Kernel, axis: Axis) -> int:
@@ -96,7 +97,7 @@ def suits_vectors(kernel: Kernel, axis: Axis) -> int:
         stride = None if scattered else stride_along(shape, index, axis)
         if stride == 0:
             return 0
-        return 1 if stride == 1 else -GATHER
+        return 1 if stride in SIDE_BY_SIDE else -GATHER
 
     inner = [nest for nest in kernel.nests if nest.axes]
     return sum(worth(b.type.shape, index) for nest in inner for b, index in accesses(kernel, nest))

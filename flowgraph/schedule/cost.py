@@ -12,7 +12,7 @@ from flowgraph.graph.size import estimate, product
 from flowgraph.index_notation import Axis, Expr, Load, Var, walk
 from flowgraph.kernels.kernel import Buffer, Kernel, Nest
 from flowgraph.kernels.layout import Walk
-from flowgraph.schedule.access import accesses, as_walked, stride_along, varying
+from flowgraph.schedule.access import SIDE_BY_SIDE, accesses, as_walked, stride_along, varying
 from flowgraph.schedule.cpu import (
     LANES,
     SINGLE,
@@ -109,7 +109,7 @@ def _together(buffer: Buffer, index: tuple[Expr, ...], lane: Axis, changing: fro
         return False
     if any(isinstance(e, Load) for i in index for e in walk(i)):
         return False
-    return stride_along(buffer.type.shape, index, lane) in (0, 1)
+    return stride_along(buffer.type.shape, index, lane) in (0, *SIDE_BY_SIDE)
 
 
 def _count(axes: Sequence[Axis]) -> float:

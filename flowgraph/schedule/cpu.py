@@ -8,6 +8,7 @@ from flowgraph.graph.size import Shape, Size, estimate, product
 from flowgraph.index_notation import Apply, Axis, Expr, Extent, Index, Load, Var, axes_of, reindex, transform, walk
 from flowgraph.kernels.kernel import Kernel, Nest
 from flowgraph.schedule.access import (
+    SIDE_BY_SIDE,
     accesses,
     coefficient,
     merge_axes,
@@ -229,7 +230,7 @@ def cycles(kernel: Kernel, found: Contraction) -> float:
     last = max(estimate(found.columns[-1].extent), 1)
     pieces = -(-columns // last) * -(-last // LANES)
     along = stride_along(kernel.buffer(str(found.b.source)).type.shape, found.b.index, found.columns[-1])
-    packed = SQUARE * vectors if found.transposed else (PIECE if along == 1 else SINGLE) * pieces
+    packed = SQUARE * vectors if found.transposed else (PIECE if along in SIDE_BY_SIDE else SINGLE) * pieces
     return sums + lines * packed + 4 * others * rows * vectors
 
 
@@ -241,7 +242,7 @@ def _apart(found: Contraction) -> float:
         for nest in found.after.nests
         for b, index in accesses(found.after, nest)
     )
-    return sum(step not in (0, 1) for step in steps) * points * SINGLE / LANES
+    return sum(step not in (0, *SIDE_BY_SIDE) for step in steps) * points * SINGLE / LANES
 
 
 def _fills_a_tile(found: Contraction) -> bool:

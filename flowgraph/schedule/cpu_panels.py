@@ -143,7 +143,8 @@ class _Panels:
     # counting through several axes
 
     def _places(self, operands: Mapping[str, Load], axes: Sequence[Axis], count: str, first: Value) -> Statement:
-        """Fill a table with the places in an operand of so many points of some axes, from a flat number on, or two."""
+        """Fill a table for each operand, one or two, with the places in it of so many points of some axes, from a flat
+        number on."""
         name = "both_places" if len(operands) == 2 else "places"
         walked = self._walked([*operands.values()], axes)
         return Do(Call(f"{name}_{len(axes)}", (*map(variable, operands), variable(count), first, *walked)))
@@ -194,7 +195,7 @@ class _Panels:
         ]  # fmt: skip
 
     def _by_table(self) -> dict[str, Load]:
-        """The operands whose terms do not lie evenly, by the table of their places."""
+        """The operands whose terms are looked up, by the table of their places."""
         if not self.schedule.pack:
             return {}
         first = {} if self.even else {"a_at": self.found.a}

@@ -110,9 +110,13 @@ class Scope:
 
     def _gather(self, expr: Load, shape: Sequence[Size], suffix: str, count: tuple[Value, ...]) -> tuple[Value, bool]:
         total: Value = number(0)
+        scattered = False
         for place, e in enumerate(expr.index):
-            part, _ = self.value(e)
+            part, is_vector = self.value(e)
+            scattered = scattered or is_vector
             total = plus(total, times(part, self.sizes.product(shape[place + 1 :])))
+        if not scattered:  # a remainder of 1, say: the same place for all lanes
+            return Read(str(expr.source), total, expr.dtype), False
         return Read(str(expr.source), total, expr.dtype, f"v_gather{suffix}", count), True
 
     def stride(self, shape: Sequence[Size], index: Sequence[Expr]) -> Value:

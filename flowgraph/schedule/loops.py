@@ -111,11 +111,11 @@ def inner_of(s: Statement) -> tuple[Statement, ...]:
     return s.body if isinstance(s, For) else (*s.body, *s.otherwise) if isinstance(s, If) else ()
 
 
-def count_to(variable: str, stop: Value, body: Sequence[Statement]) -> list[Statement]:
-    """The statements for variable in 0, 1, ... < stop; one round needs no loop."""
-    if stop == number(1):
-        return [Set((variable,), number(0)), *body]
-    return [For(variable, number(0), stop, number(1), tuple(body))]
+def count_up(variable: str, start: Value, stop: Value, body: Sequence[Statement]) -> list[Statement]:
+    """The statements for variable in start, start + 1, ... < stop; one round needs no loop."""
+    if stop == plus(start, number(1)):
+        return [Set((variable,), start), *body]
+    return [For(variable, start, stop, number(1), tuple(body))]
 
 
 def operands_of(value: Value) -> tuple[Value, ...]:

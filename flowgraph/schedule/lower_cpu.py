@@ -41,7 +41,7 @@ from flowgraph.schedule.loops import (
     Value,
     binary,
     ceil_div,
-    count_to,
+    count_up,
     identity,
     minus,
     number,
@@ -171,7 +171,7 @@ def _row_nest(scope: Scope, nest: Nest) -> list[Statement]:
     else:
         loops = _lane_loops(lane, number(0), scope.sizes(lane.extent), step)
     for axis in reversed(outer):
-        loops = count_to(axis.name, scope.sizes(axis.extent), loops)
+        loops = count_up(axis.name, number(0), scope.sizes(axis.extent), loops)
     return [*before, *loops, *after]
 
 
@@ -248,7 +248,7 @@ def _scalar_nest(scope: Scope, nest: Nest) -> list[Statement]:
     """Loops one element at a time: where the order matters (scatter without an outer axis)."""
     body: list[Statement] = [*scope.lets(nest), *scope.stores(nest)]
     for axis in reversed(nest.axes):
-        body = count_to(axis.name, scope.sizes(axis.extent), body)
+        body = count_up(axis.name, number(0), scope.sizes(axis.extent), body)
     return body
 
 
@@ -349,7 +349,7 @@ def _strips(scope: Scope, schedule: Strips) -> tuple[list[Statement], Size]:
             loops = [For("step", number(0), steps, number(1), (*ahead, *at(variable("step")), *loops))]
         else:
             for axis in reversed(nest.axes):
-                loops = count_to(axis.name, scope.sizes(axis.extent), loops)
+                loops = count_up(axis.name, number(0), scope.sizes(axis.extent), loops)
         body += loops
     tasks = product([*(a.extent for a in rows), floor_divide(lane.extent + (width - 1), width)])
     head = Set(("strips",), ceil_div(extent, width))
@@ -392,11 +392,11 @@ def _across_nest(scope: Scope, nest: Nest, early: frozenset[str] = frozenset()) 
             def terms(
                 start: Value, stop: Value, axis: Axis = axis, body: Sequence[Statement] = body
             ) -> list[Statement]:
-                return [For(axis.name, start, stop, number(1), tuple(body))]
+                return count_up(axis.name, start, stop, body)
 
             inner = _in_blocks(axis, extent, BLOCK, parts, terms)
         else:
-            inner = count_to(axis.name, extent, body)
+            inner = count_up(axis.name, number(0), extent, body)
     return [*before, *inner]
 
 
@@ -429,7 +429,7 @@ def _running_nest(scope: Scope, nest: Nest) -> list[Statement]:
     body = (*inner, *scope.stores(nest))
 
     def steps(first: Value, stop: Value) -> list[Statement]:
-        return [For(axis.name, first, stop, number(1), body)]
+        return count_up(axis.name, first, stop, body)
 
     is_scalar = scope.lane_axis is None
     loops = _in_blocks(axis, extent, BLOCK, parts, steps, is_scalar) if parts else steps(number(0), extent)

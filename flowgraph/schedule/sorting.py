@@ -68,7 +68,7 @@ def merge_sort(
             (Set(("first",), _plus(variable("first"), one)),),
         ),
     )  # fmt: skip
-    both = variable("both")  # runs together; a loop in steps of a variable could raise, were that 0
+    both = variable("both")  # runs together; a loop in steps of a variable would not end, were that 0
     pairs = loop(
         "pair",
         number(0),

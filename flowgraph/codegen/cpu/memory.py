@@ -144,7 +144,7 @@ def store_strided(address: Value, index: Value, value: Value, stride: Value, cou
     """To elements index, index + stride, ...; lanes from `count` on, if given, are not written."""
     b, dtype = address.builder, value.dtype
     if _is_backwards(stride):
-        first, value = index - (LANES - 1), value.splat().backwards()
+        first, value = index - (LANES - 1), value.backwards()
         if count is None:
             store(address, first, value)
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from llvmlite import ir
 from numba.core import types
 
 from flowgraph.codegen.cpu.memory import fixed, lane_numbers, load, load_head, load_where, store, store_head, strided
@@ -18,7 +19,8 @@ from flowgraph.codegen.cpu.vector import ALL, FLOATS, KernelOnly, define_functio
 
 def pack(dtype: str) -> KernelOnly:
     """`pack_{dtype}(dst, dst_k, src, k_stride, j_stride, K, n, width)`, strides in elements:
-    dst[k dst_k + j] = src[k k_stride + j j_stride] for j < n, 0 for n <= j < width, for each k < K."""
+    dst[k dst_k + j] = src[k k_stride + j j_stride] for j < n, 0 for n <= j < width, for each k < K; width is a
+    multiple of 16, as it is below."""
 
     def emit(sig: object, dst: Value, dst_k: Value, src: Value, k_stride: Value, j_stride: Value,
              depth: Value, n: Value, width: Value) -> None:  # fmt: skip
@@ -63,10 +65,16 @@ def pack_pieces(dtype: str) -> KernelOnly:
             each(pieces.constant(0), pieces, 1, lambda p: piece(p, fetch))
             return pieces
 
-        (stride == 1).branch(
-            lambda: all_pieces(lambda source, length: load_head(src, source, length, dtype)),
-            lambda: all_pieces(lambda source, length: strided(src, source, stride, length, dtype)),
-        )
+        def beside() -> Value:
+            return all_pieces(lambda source, length: load_head(src, source, length, dtype))
+
+        def apart() -> Value:
+            return all_pieces(lambda source, length: strided(src, source, stride, length, dtype))
+
+        if isinstance(stride.ir, ir.Constant):
+            (beside if stride.ir.constant == 1 else apart)()
+        else:
+            (stride == 1).branch(beside, apart)
 
     return define_function(f"pack_pieces_{dtype}", fixed(types.void, *[types.int64] * 10), emit)
 

@@ -1,4 +1,4 @@
-"""Loops of generated kernels: `for i in range(...)` counts up in steps that are not 0.
+"""Loops of generated kernels: `for i in range(...)` counts up, in steps above 0.
 
 Goes out: RANGES, numba's registry of what its own target does otherwise. numba counts the rounds that are left, by a
 division, raises an exception for steps of 0, and hands every part on through memory: half the time that a short loop

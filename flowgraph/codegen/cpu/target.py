@@ -90,6 +90,8 @@ class KernelTarget(CPUContext):
         super().refresh()
         self.install_registry(RANGES)  # of two with one signature, numba takes the later
 
+    # A range's next number comes in a pair, which numba would pass through memory.
+
     def pair_first(self, builder: ir.IRBuilder, pair: ir.Value, kind: types.Type) -> ir.Value:
         return builder.extract_value(pair, 0)
 
