@@ -114,13 +114,17 @@ def test_the_profile_times_each_launch_of_each_thread(runtime: CpuRuntime, store
     args = words(done.ctypes.data)
     address = kernel(store, COUNT)
     table = np.array([[address, args.ctypes.data, tasks, 99, 1, 0, tasks, 0] for tasks in (small, big)])
-    profile = runtime.new_profile(table)
-    runtime.run(table, steps=50, profile=profile)
-    work = profile[:, :, Profile.WORK].sum(axis=0)
-    assert (profile >= 0).all() and work[1] > 3 * work[0] > 0 and work[2] == 0
-    before = profile.copy()
+    profiles = []
+    for _ in range(20):
+        profiles.append(runtime.new_profile(table))
+        runtime.run(table, steps=10, profile=profiles[-1])
+    assert all((profile >= 0).all() for profile in profiles)
+    # whoever is interrupted in a launch counts that, too: the least of several runs does not
+    work = np.min([profile[:, :, Profile.WORK].sum(axis=0) for profile in profiles], axis=0)
+    assert work[1] > 3 * work[0] > 0 and work[2] == 0
+    before = profiles[-1].copy()
     runtime.run(table, steps=5)
-    assert (profile == before).all()
+    assert (profiles[-1] == before).all()
 
 
 def test_a_table_of_the_wrong_kind_is_refused(runtime: CpuRuntime, store: KernelStore) -> None:
