@@ -57,7 +57,7 @@ def examples(words: int, count: int, zipf: bool) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="skipgram", description=__doc__)
-    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--turns", type=int, default=31)
     parser.add_argument("--steps", type=int, default=200, help="a turn")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
