@@ -515,7 +515,8 @@ def test_a_loop_neither_divides_nor_raises() -> None:
     scope = namespace_for(source)
     exec(compile(source, "<kernel>", "exec"), scope)
     text = str(lower(scope["kernel"], "counts_up"))  # type: ignore[arg-type]
-    assert "div" not in text and "rem" not in text and "PyExc" not in text and "ValueError" not in text
+    assert not re.search(r"= [su](div|rem) ", text)
+    assert re.findall(r"ret i32 (.*)", text) == ["0"]  # numba's status: no exception
 
 
 # --- tables of places -----------------------------------------------------------------------------------------
@@ -531,11 +532,11 @@ def test_places_count_through_all_axes_from_any_point(extents: tuple[int, ...], 
     for flat in (0, 1, len(every) // 2, len(every) - 1):
         for count in (0, 1, len(every) - flat):
             table = np.full(len(every) + 1, 777, np.int64)
-            run(f"places_{len(extents)}(p0, p1, p2, {described})", table, count, flat)
+            run(f"places_1x{len(extents)}(p0, p1, p2, {described})", table, count, flat)
             assert table.tolist() == [*every[flat : flat + count], *[777] * (len(table) - count)]
             both = np.full((2, len(table)), 777, np.int64)
             twice = ", ".join(map(str, (*extents[1:], *steps, *(5 * s for s in steps))))
-            run(f"both_places_{len(extents)}(p0, p1, p2, p3, {twice})", both[0], both[1], count, flat)
+            run(f"places_2x{len(extents)}(p0, p1, p2, p3, {twice})", both[0], both[1], count, flat)
             assert both[0].tolist() == table.tolist()
             assert both[1].tolist() == [*5 * every[flat : flat + count], *[777] * (len(table) - count)]
 
@@ -632,7 +633,6 @@ class TestTile:
             run(tile_source(dtype, 3, 2, full), a, b, c, 13, 45, depth, depth, 1)
             results.append(c)
         assert np.array_equal(*results)
-
 
     @pytest.mark.parametrize("how", ["along", "at"])
     @pytest.mark.parametrize("valid", [1, 2, 3])

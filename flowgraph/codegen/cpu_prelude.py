@@ -20,7 +20,8 @@ _FILES = (*_NAMED, *sorted((_HERE / "cpu").glob("*.py")))
 PRELUDE_VERSION = hashlib.sha256(b"\0".join(file.read_bytes() for file in _FILES)).hexdigest()
 """Changes with any file of the prelude; part of the key of a kept kernel."""
 
-_PLACES = re.compile(r"\b(places|both_places|pieces)_([1-9]\d?)\b")
+_PLACES = re.compile(r"\bplaces_([1-9])x([1-9]\d?)\b")
+_PIECES = re.compile(r"\bpieces_([1-9]\d?)\b")
 _TILE = re.compile(r"\btile_(?:(head|block|along|at)_)?(f32|f64)_([1-9]\d?)x([1-9])\b")
 
 
@@ -32,11 +33,17 @@ def _fixed_names() -> dict[str, object]:
 
 
 @cache
-def _places(what: str, axes: int) -> object:
-    from flowgraph.codegen.cpu import places
+def _places(tables: int, axes: int) -> object:
+    from flowgraph.codegen.cpu.places import places
 
-    made = {"places": places.places, "both_places": places.both_places, "pieces": places.pieces}
-    return made[what](axes)
+    return places(tables, axes)
+
+
+@cache
+def _pieces(axes: int) -> object:
+    from flowgraph.codegen.cpu.places import pieces
+
+    return pieces(axes)
 
 
 @cache
@@ -54,8 +61,10 @@ def namespace() -> dict[str, object]:
 def namespace_for(source_text: str) -> dict[str, object]:
     """The namespace to run `source_text` in: the prelude, with the tiles and tables that the text mentions."""
     names = namespace()
-    for what, axes in set(_PLACES.findall(source_text)):
-        names[f"{what}_{axes}"] = _places(what, int(axes))
+    for tables, axes in set(_PLACES.findall(source_text)):
+        names[f"places_{tables}x{axes}"] = _places(int(tables), int(axes))
+    for axes in set(_PIECES.findall(source_text)):
+        names[f"pieces_{axes}"] = _pieces(int(axes))
     for how, dtype, rows, vectors in set(_TILE.findall(source_text)):
         name = f"tile_{how}{'_' if how else ''}{dtype}_{rows}x{vectors}"
         names[name] = _tile(how, dtype, int(rows), int(vectors))

@@ -39,7 +39,8 @@ from flowgraph.schedule.loops import (
     variable,
 )
 
-TABLES = ("row_at", "a_at", "b_at", "piece_column", "piece_at", "piece_length")
+PIECES = ("piece_column", "piece_at", "piece_length")
+TABLES = ("row_at", "a_at", "b_at", *PIECES)
 FEW = 4  # panels
 MEMORY = ("tile", "panel", *TABLES)
 
@@ -89,19 +90,19 @@ class _Panels:
         return [*self._memory(), For("task", variable("lo"), variable("hi"), number(1), tuple(body))], tasks
 
     def _memory(self) -> list[Statement]:
-        found, schedule, code = self.found, self.schedule, self.code
-        elements = {"tile": self.chunk * self.reach, "panel": schedule.depth * self.width}
+        code, depth = self.code, self.schedule.depth
+        tile = Set(("tile",), Call(f"stack_{code}", (number(self.chunk * self.reach),)))
+        if not self.schedule.pack:
+            return [tile]
+        panel = Set(("panel",), Call(f"stack_{code}", (number(depth * self.width),)))
         lengths = {} if self.even_rows else {"row_at": self.chunk}
-        lengths |= dict.fromkeys(self._by_table(), schedule.depth)
-        made: list[Statement] = [Set((n,), Call(f"stack_{code}", (number(size),))) for n, size in elements.items()]
-        if not schedule.pack:
-            return made[:1]
-        if not found.transposed:
-            lengths |= dict.fromkeys(TABLES[3:], self.width)
-        made += [Set((name,), Call("stack_i64", (number(size),))) for name, size in lengths.items()]
-        if found.transposed:
-            return made
-        return [*made, Comment("columns that do not exist are zeros"), self._clear("panel", elements["panel"])]
+        lengths |= dict.fromkeys(self._by_table(), depth)
+        zeros: list[Statement] = []
+        if not self.found.transposed:
+            lengths |= dict.fromkeys(PIECES, self.width)
+            zeros = [Comment("columns that do not exist are zeros"), self._clear("panel", depth * self.width)]
+        tables = [Set((name,), Call("stack_i64", (number(size),))) for name, size in lengths.items()]
+        return [tile, panel, *tables, *zeros]
 
     def _clear(self, memory: str, elements: int) -> Statement:
         return Do(Call(f"clear_{self.code}", (variable(memory), number(elements))))
@@ -143,11 +144,10 @@ class _Panels:
     # counting through several axes
 
     def _places(self, operands: Mapping[str, Load], axes: Sequence[Axis], count: str, first: Value) -> Statement:
-        """Fill a table for each operand, one or two, with the places in it of so many points of some axes, from a flat
-        number on."""
-        name = "both_places" if len(operands) == 2 else "places"
+        """Fill tables with the places of so many points of some axes, from a flat number on, one for each operand."""
         walked = self._walked([*operands.values()], axes)
-        return Do(Call(f"{name}_{len(axes)}", (*map(variable, operands), variable(count), first, *walked)))
+        filled = (*map(variable, operands), variable(count), first)
+        return Do(Call(f"places_{len(operands)}x{len(axes)}", (*filled, *walked)))
 
     def _walked(self, loads: Sequence[Load], axes: Sequence[Axis]) -> list[Value]:
         """The axes as a walk needs them: all extents but the first, and steps in each operand."""
@@ -160,7 +160,7 @@ class _Panels:
 
     def _pieces(self) -> list[Statement]:
         """The columns of the second operand in pieces that lie evenly in memory, 16 at most."""
-        names = (*TABLES[3:], "columns", "first_column")
+        names = (*PIECES, "columns", "first_column")
         walked = self._walked([self.found.b], self.found.columns)
         return [
             Comment("columns that lie evenly in the second operand, a vector of them at most"),
@@ -225,19 +225,17 @@ class _Panels:
     def _pack(self) -> Call:
         found = self.found
         step = self.scope.step(found.b, found.columns[-1])
-        panel, terms = (variable("panel"), number(self.width)), variable("terms")
-        first: Value = variable("b_first")
-        if not found.transposed:
-            source = _address(self.code, str(found.b.source), first)
-            pieces = (variable("pieces"), *(variable(name) for name in TABLES[3:]))
-            return Call(f"pack_pieces_{self.code}", (*panel, source, variable("b_at"), terms, step, *pieces))
-        first = plus(first, times(variable("first_column"), step))
+        panel, terms, begin = (variable("panel"), number(self.width)), variable("terms"), variable("b_first")
+        column = plus(begin, times(variable("first_column"), step))
         columns = (variable("columns"), number(self.width))
+        rest: tuple[Value, ...] = (variable("b_at"), terms, step)
         if self.in_line:
-            source = _address(self.code, str(found.b.source), plus(first, self.start))
-            return Call(f"pack_transposed_{self.code}", (*panel, source, step, terms, *columns))
-        source = _address(self.code, str(found.b.source), first)
-        return Call(f"pack_at_{self.code}", (*panel, source, variable("b_at"), terms, step, *columns))
+            name, first, rest = "transposed", plus(column, self.start), (step, terms, *columns)
+        elif found.transposed:
+            name, first, rest = "at", column, (*rest, *columns)
+        else:
+            name, first, rest = "pieces", begin, (*rest, *map(variable, ("pieces", *PIECES)))
+        return Call(f"pack_{name}_{self.code}", (*panel, _address(self.code, str(found.b.source), first), *rest))
 
     def _block(self, block: Value) -> list[Statement]:
         """One register tile: the sums of its terms, stored or, if there were terms before, added."""

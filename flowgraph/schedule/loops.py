@@ -111,11 +111,11 @@ def inner_of(s: Statement) -> tuple[Statement, ...]:
     return s.body if isinstance(s, For) else (*s.body, *s.otherwise) if isinstance(s, If) else ()
 
 
-def count_up(variable: str, start: Value, stop: Value, body: Sequence[Statement]) -> list[Statement]:
-    """The statements for variable in start, start + 1, ... < stop; one round needs no loop."""
+def count_up(name: str, start: Value, stop: Value, body: Sequence[Statement]) -> list[Statement]:
+    """The statements for each of start, start + 1, ... < stop; one round needs no loop."""
     if stop == plus(start, number(1)):
-        return [Set((variable,), start), *body]
-    return [For(variable, start, stop, number(1), tuple(body))]
+        return [Set((name,), start), *body]
+    return [For(name, start, stop, number(1), tuple(body))]
 
 
 def operands_of(value: Value) -> tuple[Value, ...]:

@@ -106,6 +106,7 @@ def store_head(address: Value, index: Value, value: Value, count: Value) -> None
 
 
 def store_where(address: Value, index: Value, value: Value, there: Value) -> None:
+    """The lanes of a bool vector; the others' memory is not touched."""
     b, dtype = address.builder, value.dtype
     pointer, mask = element(address, index, dtype, True), there.ir
     name = f"llvm.masked.store.{_suffix(dtype)}.p0"
@@ -124,15 +125,12 @@ def gather(address: Value, indices: Value, count: Value | None, dtype: str) -> V
     return from_memory(b, dtype, call_intrinsic(b, name, vector, arguments))
 
 
-def _is_backwards(stride: Value) -> bool:
-    """Whether neighbours are known to lie side by side from the last to the first: a turn of the lanes is faster than
-    16 accesses."""
-    return isinstance(stride.ir, ir.Constant) and stride.ir.constant == -1
+BACKWARDS = -1  # the stride of neighbours side by side: to turn the lanes is faster than 16 accesses
 
 
 def strided(address: Value, index: Value, stride: Value, count: Value | None, dtype: str) -> Value:
     """Elements index, index + stride, ..., as many as `count` says, else all; the other lanes are 0."""
-    if _is_backwards(stride):
+    if stride.known == BACKWARDS:
         first = index - (LANES - 1)
         if count is None:
             return load(address, first, dtype, True).backwards()
@@ -143,7 +141,7 @@ def strided(address: Value, index: Value, stride: Value, count: Value | None, dt
 def store_strided(address: Value, index: Value, value: Value, stride: Value, count: Value | None) -> None:
     """To elements index, index + stride, ...; lanes from `count` on, if given, are not written."""
     b, dtype = address.builder, value.dtype
-    if _is_backwards(stride):
+    if stride.known == BACKWARDS:
         first, value = index - (LANES - 1), value.backwards()
         if count is None:
             store(address, first, value)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llvmlite import ir
 from numba.core import types
 
 from flowgraph.codegen.cpu.memory import fixed, lane_numbers, load, load_head, load_where, store, store_head, strided
@@ -71,10 +70,10 @@ def pack_pieces(dtype: str) -> KernelOnly:
         def apart() -> Value:
             return all_pieces(lambda source, length: strided(src, source, stride, length, dtype))
 
-        if isinstance(stride.ir, ir.Constant):
-            (beside if stride.ir.constant == 1 else apart)()
-        else:
+        if stride.known is None:
             (stride == 1).branch(beside, apart)
+        else:
+            (beside if stride.known == 1 else apart)()
 
     return define_function(f"pack_pieces_{dtype}", fixed(types.void, *[types.int64] * 10), emit)
 

@@ -1,9 +1,9 @@
 """Where the points of a few axes lie in memory, one after the other, counted without a division a point.
 
-Comes in: how many axes. Goes out: kernel functions that fill tables with places: of every point, or of runs of points
-that lie side by side. Points are numbered in the order of the axes, the last one fastest; `flat` is the first point's
-number; an axis is its extent (but for the first one's, which nobody needs) and its step in elements, of each operand.
-May not know what lies there.
+Comes in: how many axes, and tables. Goes out: kernel functions that fill tables with places: of every point, or of runs
+of points that lie side by side. Points are numbered in the order of the axes, the last one fastest; `flat` is the first
+point's number; an axis is its extent (but for the first one's, which nobody needs) and its step in elements, of each
+operand. May not know what lies there.
 """
 
 from __future__ import annotations
@@ -18,27 +18,21 @@ from flowgraph.codegen.cpu.value import LANES, Value
 from flowgraph.codegen.cpu.vector import KernelOnly, define_function
 
 
-def places(axes: int) -> KernelOnly:
-    """`places_{axes}(table, count, flat, extents..., steps...)`: table[t] = place of point flat + t, for t < count."""
+def places(tables: int, axes: int) -> KernelOnly:
+    """`places_{tables}x{axes}(tables..., count, flat, extents..., steps of the first..., of the next...)`:
+    table[t] = place of point flat + t, for t < count; the points are counted through once for all tables."""
 
-    def emit(sig: object, table: Value, count: Value, flat: Value, *described: Value) -> None:
-        _walk(axes, count, flat, described, lambda number, point: store(table, number, point.places[0]))
+    def emit(sig: object, *operands: Value) -> None:
+        filled, (count, flat, *described) = operands[:tables], operands[tables:]
 
-    return define_function(f"places_{axes}", fixed(types.void, *[types.int64] * (2 * axes + 2)), emit)
-
-
-def both_places(axes: int) -> KernelOnly:
-    """`both_places_{axes}(first, second, count, flat, extents..., steps of first..., steps of second...)`: the places
-    of the same points in two operands, counted through once."""
-
-    def emit(sig: object, first: Value, second: Value, count: Value, flat: Value, *described: Value) -> None:
         def one(number: Value, point: _Point) -> None:
-            for table, place in zip((first, second), point.places, strict=True):
+            for table, place in zip(filled, point.places, strict=True):
                 store(table, number, place)
 
         _walk(axes, count, flat, described, one)
 
-    return define_function(f"both_places_{axes}", fixed(types.void, *[types.int64] * (3 * axes + 3)), emit)
+    words = tables + 2 + (axes - 1) + tables * axes
+    return define_function(f"places_{tables}x{axes}", fixed(types.void, *[types.int64] * words), emit)
 
 
 def pieces(axes: int) -> KernelOnly:

@@ -60,6 +60,11 @@ class Value:
     def is_float(self) -> bool:
         return self.dtype in ("f32", "f64")
 
+    @property
+    def known(self) -> int | None:
+        """The number that an integer scalar is written as, None if it is computed."""
+        return self.ir.constant if isinstance(self.ir, ir.Constant) and not self.is_vector else None
+
     def _with(self, dtype: str, value: ir.Value) -> Value:
         return Value(self.builder, dtype, value)
 
