@@ -24,7 +24,7 @@ lint: .venv/test.stamp
 	@$(BIN)/lint-imports --no-logo
 
 unit: .venv/test.stamp
-	@$(BIN)/python -m pytest -q -n $(JOBS)
+	@$(BIN)/python -m pytest -q -rs -n $(JOBS)
 
 gpu-check:  ## run every kernel on this machine's GPU; needs no .venv and no network, only PYTHON's packages
 	@$(PYTHON) -m flowgraph.gpu_check
