@@ -45,7 +45,10 @@ def trainer(rate: float = 0.01, momentum: float = 0.0, **options: object) -> fg.
 def test_an_epoch_that_other_batches_cannot_go_on_with_begins_anew(tmp_path: Path) -> None:
     cut = trainer().fit(DATA, 1, 8, progress=False, checkpoint=tmp_path, callbacks=Cut())
     assert cut.interrupted and len(cut) == 0
-    with pytest.warns(RuntimeWarning, match="epoch 1 was cut short after 4 steps .* begins anew"):
+    with (
+        pytest.warns(RuntimeWarning, match="epoch 1 was cut short after 4 steps .* begins anew"),
+        pytest.warns(RuntimeWarning, match="batch_size 8, now 4: it goes on with what is asked now$"),
+    ):
         history = trainer().fit(DATA, 1, 4, progress=False, checkpoint=tmp_path)
     assert [row["epoch"] for row in history] == [1]
 
@@ -384,3 +387,113 @@ def test_a_scalar_input_is_fed_as_it_is_at_every_step() -> None:
 
 def test_a_trainer_says_what_it_is() -> None:
     assert repr(trainer()) == "<Trainer of 'w' by SGD: 'loss' after 0 epochs>"
+
+
+def sequences(*, one_hot: bool, weighted: bool = True) -> tuple[fg.Trainer, dict[str, np.ndarray]]:
+    """A classifier of sequences: their lengths are whole numbers, too."""
+    x, lengths = fg.input("x", ("batch", "time", 3)), fg.input("n", ("batch",), "int32")
+    y = fg.input("y", ("batch", 2)) if one_hot else fg.input("y", ("batch",), "int32")
+    _, (last,) = fg.nn.RNN("rnn", 3, 4)(x, lengths)
+    cost = fg.cross_ent_of_softmax(fg.nn.Dense("out", 4, 2)(last), y)
+    made = fg.Trainer(cost, fg.optim.SGD(0.0), device="cpu", weighted=weighted)
+    y_data = np.array([0, 0, 0, 0, 0, 1], np.int32)
+    fed = {"x": RNG.normal(size=(6, 5, 3)).astype("f4"), "n": np.array([1, 1, 2, 2, 5, 5], np.int32)}
+    return made, {**fed, "y": np.eye(2, dtype="f4")[y_data] if one_hot else y_data}
+
+
+def test_class_weights_are_of_what_the_cost_compares_with_not_of_lengths() -> None:
+    made, data = sequences(one_hot=False)
+    balanced = made.fit(data, class_weight="balanced", batch_size=6, progress=False)[-1]["loss"]
+    by_hand = np.where(data["y"] == 1, 3.0, 0.6).astype("f4")
+    assert balanced == made.fit(data, sample_weight=by_hand, batch_size=6, progress=False)[-1]["loss"]
+    assert balanced != made.fit(data, batch_size=6, progress=False)[-1]["loss"]
+
+
+def test_class_weights_need_class_numbers_among_the_targets() -> None:
+    made, data = sequences(one_hot=True)
+    message = told(InputError, lambda: made.fit(data, class_weight={0: 1.0, 1: 2.0}, progress=False))
+    assert "it has targets 'y'" in message and "sample_weight=weights[y]" in message
+
+
+def test_a_class_that_there_is_not_has_no_weight() -> None:
+    made, data = sequences(one_hot=False)
+    for kind in (2, -1):
+        weights = {0: 1.0, 1: 2.0, kind: 3.0}
+        message = told(InputError, lambda weights=weights: made.fit(data, class_weight=weights, progress=False))
+        assert f"class_weight has class {kind}; those of 'y' are from 0 to 1" in message
+
+
+@pytest.mark.parametrize("bad", [float("nan"), -2.0])
+def test_a_bad_weight_of_an_example_is_named_with_its_place(bad: float) -> None:
+    made, data = sequences(one_hot=False)
+    weights = np.ones(6)
+    weights[4] = bad
+    assert f"sample_weight[4] = {bad:g}" in told(InputError, lambda: made.fit(data, sample_weight=weights))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"x": np.full((4, 3), np.inf, "f4"), "y": np.zeros(4, "f4")}, NumericsError),
+        ({"x": np.zeros((4, 2), "f4"), "y": np.zeros(4, "f4")}, ShapeError),
+        ({"x": np.zeros((4, 3), "f4")}, InputError),
+    ],
+)
+def test_bad_validation_data_are_called_so(changed: dict[str, np.ndarray], error: type[FlowgraphError]) -> None:
+    made = trainer()
+    assert told(error, lambda: made.fit(DATA, validation=changed)).startswith("validation data: ")
+    assert "validation" not in told(error, lambda: made.fit(changed))
+
+
+def test_a_row_number_out_of_range_in_validation_names_no_example_of_the_training() -> None:
+    x, y = fg.input("x", ("batch",)), fg.input("y", ("batch",))
+    row = fg.cast(x * fg.constant(10.0), "int32")  # which only the program knows
+    cost = fg.square(fg.take(fg.parameter("w", (5,), np.zeros(5, "f4")), row) - y)
+    made = fg.Trainer(cost, fg.optim.SGD(0.1), device="cpu")
+    good = {"x": np.full(6, 0.2, "f4"), "y": np.zeros(6, "f4")}
+    bad = good | {"x": np.array([0.2, 0.2, 0.2, 0.2, 0.9, 0.2], "f4")}
+    message = told(InputError, lambda: made.fit(good, validation=bad, batch_size=2, progress=False))
+    assert message.startswith("validation data: ") and "(examples" not in message and "got 9" in message
+    message = told(InputError, lambda: made.fit(bad, validation=good, batch_size=2, progress=False, shuffle=False))
+    assert "step 3 of 3 (examples 4, 5)" in message and "validation" not in message
+
+
+def test_a_training_that_goes_on_says_what_is_asked_of_it_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(0.01, 0.5).fit(DATA, 1, 8, progress=False, checkpoint=tmp_path)
+    trainer(0.01, 0.5).fit(DATA, 2, 8, checkpoint=tmp_path)
+    assert f"going on from {tmp_path / '00000001-00000000.safetensors'}, after epoch 1" in capsys.readouterr().err
+    less = {name: array[:30] for name, array in DATA.items()}
+    other = trainer(0.5, 0.9)
+    with pytest.warns(RuntimeWarning) as caught:
+        other.fit(less, 3, 5, progress=False, checkpoint=tmp_path)
+    (warned,) = caught
+    assert warned.filename == __file__
+    for part in (
+        "optimizer SGD(0.01, momentum=0.5), now SGD(0.5, momentum=0.9)",
+        "examples 37, now 30",
+        "batch_size 8, now 5",
+        "the learning rate is the saved one, 0.01",
+    ):
+        assert part in str(warned.message)
+    assert other.learning_rate == 0.01
+
+
+def test_early_stopping_says_which_epoch_it_put_back(capsys: pytest.CaptureFixture[str]) -> None:
+    stop = fg.EarlyStopping("loss", patience=2, min_delta=1e9)
+    history = trainer().fit(DATA, 20, 8, callbacks=stop)
+    assert len(history) == 3 and history.restored == stop.best_epoch == 1
+    assert "epoch 1's parameters were put back" in capsys.readouterr().err
+
+
+def test_a_column_that_there_is_not_is_told_with_those_there_are() -> None:
+    history = trainer().fit(DATA, progress=False)
+    with pytest.raises(KeyError, match="no column 'lss'; it has 'epoch', 'loss', 'seconds'"):
+        history["lss"]
+
+
+def test_a_cost_of_every_word_is_told_how_padding_is_left_out() -> None:
+    logits, y = fg.input("x", ("batch", "time", 3)), fg.input("y", ("batch", "time"), "int32")
+    cost = fg.cross_ent_of_softmax(logits * fg.parameter("w", (3,)), y)
+    assert "fg.nn.sequence_cross_ent leaves out padding" in told(ShapeError, lambda: fg.Trainer(cost))

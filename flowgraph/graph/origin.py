@@ -9,6 +9,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -88,6 +89,14 @@ def here() -> Origin:
         frame = frame.f_back  # type: ignore[assignment]
     line = SourceLine(frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
     return Origin((line,) if line else (), _scope.get())
+
+
+def warn(problem: str) -> None:
+    """A RuntimeWarning at the user's line."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(problem, RuntimeWarning, stacklevel=level)
 
 
 @contextmanager

@@ -127,6 +127,7 @@ class _Watch(Callback):
 
 class EarlyStopping(_Watch):
     """Stops a fit after `patience` epochs without a better `monitor`; then the best epoch's parameters are put back.
+    `best_epoch` says which that was.
 
     Put back are trained parameters, running averages, and what `updates` of the trainer change. `mode` "auto" wants
     costs, and whatever has "loss" in its name, small; accuracies, and whatever has "acc", "auc", "f1", "precision" or
@@ -144,30 +145,33 @@ class EarlyStopping(_Watch):
         super().__init__(monitor, patience, min_delta, mode)
         self.restore_best = restore_best
         self._kept: dict[str, np.ndarray] = {}
+        self.best_epoch = 0
 
     def _forget(self) -> None:
         super()._forget()
-        self._kept = {}
+        self._kept, self.best_epoch = {}, 0
 
     def on_epoch_end(self, trainer: Trainer, row: Row) -> None:
         if self._improved(row):
+            self.best_epoch = int(row["epoch"])
             if self.restore_best:
                 self._kept = {w.op.label: w.value for w in trainer.model_state}
         elif self.waited >= self.patience:
             trainer.stop()
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
-        if not history.interrupted:
+        if not history.interrupted and self._kept:
+            history.restored = self.best_epoch
             for w in trainer.model_state:
                 if w.op.label in self._kept:
                     w.value = self._kept[w.op.label]
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return dict(self._kept), super().state()[1]
+        return dict(self._kept), super().state()[1] | {"best_epoch": self.best_epoch}
 
     def restore(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
         super().restore(arrays, about)
-        self._kept = dict(arrays)
+        self._kept, self.best_epoch = dict(arrays), about["best_epoch"]
 
 
 class ReduceOnPlateau(_Watch):

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -115,11 +114,18 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}", where=origins.here()) from error
+        near = [p.name for p in sorted(path.parent.glob("*.safetensors"))] if path.parent.is_dir() else []
+        raise CheckpointError(
+            f"cannot read {path}: {error.strerror}",
+            where=origins.here(),
+            hint=f"{path.parent} has {listed(near, 5)}" if near else "give the file that fg.save or trainer.save wrote",
+        ) from error
 
 
 def _bad(path: Path, why: str) -> CheckpointError:
     hint = "use an older checkpoint, or begin anew"
+    if path.suffix != ".safetensors":
+        hint = "files that fg.save or trainer.save wrote can be read, and others in the safetensors format"
     return CheckpointError(f"{path} cannot be used: {why}", where=origins.here(), hint=hint)
 
 
@@ -272,7 +278,7 @@ class Checkpoints:
             try:
                 return path, *read(path)
             except CheckpointError as error:
-                warnings.warn(f"{error}; trying the one before", RuntimeWarning, stacklevel=3)
+                origins.warn(f"{error}; trying the one before")
                 problem = error
         if problem is not None:
             raise problem

@@ -9,15 +9,17 @@ from typing import Any
 from flowgraph.errors import GraphError, ShapeError, listed, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
-from flowgraph.graph.size import as_size, show_shape
+from flowgraph.graph.size import Size, as_size, show_shape
 from flowgraph.graph.tensor import Tensor
+from flowgraph.ops.classification import BinaryCrossEnt, CrossEnt, CrossEntOfLogistic, CrossEntOfSoftmax
 from flowgraph.ops.elementwise import add, divide, equal, multiply, where
-from flowgraph.ops.leaf import Parameter, as_tensor, input
+from flowgraph.ops.leaf import Input, Parameter, as_tensor, input
 from flowgraph.ops.reduce import sum as sum_
 from flowgraph.train.optim.base import require
 from flowgraph.train.sweep import batch_axis, inputs_of, scalar
 
 WEIGHT = "sample_weight"
+COMPARE = (CrossEnt, CrossEntOfSoftmax, CrossEntOfLogistic, BinaryCrossEnt)  # predictions with targets
 
 
 def by_name(what: str, given: Any) -> dict[str, Tensor]:
@@ -70,6 +72,18 @@ def total_weight(cost: Tensor) -> Tensor:
     by = next(t for t in inputs_of((cost,)) if t.op.label == WEIGHT)
     with origins.at(cost.origin):
         return sum_(by)
+
+
+def targets_of(cost: Tensor) -> dict[str, Size | None]:
+    """The inputs that a cost compares predictions with, by name; of class numbers, (batch,), how many classes."""
+    found: dict[str, Size | None] = {}
+    for node in topological([cost]):
+        if isinstance(node.op, COMPARE) and isinstance(node.inputs[1].op, Input):
+            predictions, y = node.inputs
+            numbers = y.dtype.kind == "int" and y.rank == 1
+            yes_or_no = predictions.rank == 1
+            found[y.op.label] = (2 if yes_or_no else predictions.shape[-1]) if numbers else None
+    return found
 
 
 def _weighted_mean(cost: Tensor, by: Tensor, batch: str, what: str) -> Tensor:

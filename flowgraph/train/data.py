@@ -6,20 +6,32 @@ The range of class numbers is checked by the program itself, where it has them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from flowgraph.datasets.dataset import Dataset
-from flowgraph.errors import InputError, NumericsError, ShapeError, shown
+from flowgraph.errors import FlowgraphError, InputError, NumericsError, ShapeError, listed, shown
 from flowgraph.graph import origin as origins
+from flowgraph.graph.size import Size
 from flowgraph.graph.tensor import Tensor
 from flowgraph.ops.leaf import as_array
 from flowgraph.program import as_declared, require_names, solve_sizes
 from flowgraph.train.costs import WEIGHT
 
 Data = Mapping[str, Any] | Dataset
+
+
+@contextmanager
+def errors_of(what: str) -> Iterator[None]:
+    """Errors raised inside say which data they are about."""
+    try:
+        yield
+    except FlowgraphError as error:
+        error.problem = f"{what}: {error.problem}"
+        raise
 
 
 def check_data(
@@ -92,9 +104,16 @@ def held_out_part(
 
 
 def with_weights(
-    data: Data, inputs: Mapping[str, Tensor], sample_weight: Any, class_weight: Mapping[int, float] | str | None
+    data: Data,
+    inputs: Mapping[str, Tensor],
+    sample_weight: Any,
+    class_weight: Mapping[int, float] | str | None,
+    targets: Mapping[str, Size | None],
 ) -> Data:
-    """The data with `sample_weight`: one for every example, times what is given, times that of its class."""
+    """The data with `sample_weight`: one for every example, times what is given, times that of its class.
+
+    `targets` are the inputs that the cost compares with, and how many classes they number, if they do.
+    """
     arrays = dict(as_mapping(data))
     if sample_weight is None:
         sample_weight = arrays.pop(WEIGHT, None)
@@ -102,14 +121,19 @@ def with_weights(
     first = as_array(arrays[named[0]], f"input {named[0]!r}") if named else np.empty(0)
     count = len(first) if first.ndim else 0
     weights = np.ones(count) if sample_weight is None else as_array(sample_weight, WEIGHT)
-    weights = weights.astype(np.float32)
-    if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any():
+    if weights.shape != (count,) or weights.dtype.kind not in "fiub":
         raise InputError(
-            f"sample_weight is one finite number of at least 0 for each of {count} examples, got {weights.shape}",
+            f"sample_weight is one number for each of {count} examples, got {weights.dtype}{weights.shape}",
             where=origins.here(),
         )
+    weights = weights.astype(np.float32)
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        place = int(np.argmax(bad))
+        problem = f"sample_weight[{place}] = {weights[place]:g}: weights are finite and at least 0"
+        raise InputError(problem, where=origins.here())
     if class_weight is not None:
-        weights = weights * _by_class(arrays, inputs, class_weight)
+        weights = weights * _by_class(arrays, inputs, class_weight, targets)
     if count and not weights.any():
         raise InputError(
             f"the weights of all {count} examples are 0: there is nothing to learn from",
@@ -119,21 +143,28 @@ def with_weights(
     return {**arrays, WEIGHT: weights}
 
 
-def _by_class(arrays: Mapping[str, Any], inputs: Mapping[str, Tensor], class_weight: Any) -> np.ndarray:
-    labels = [n for n, t in inputs.items() if n in arrays and t.dtype.kind == "int" and t.rank == 1]
+def _by_class(
+    arrays: Mapping[str, Any], inputs: Mapping[str, Tensor], class_weight: Any, targets: Mapping[str, Size | None]
+) -> np.ndarray:
+    """The weight of every example's class."""
+    labels = [name for name, classes in targets.items() if classes is not None]
     if len(labels) != 1:
+        which = f"class numbers {listed(labels)}" if labels else f"targets {listed(targets) or 'of no known loss'}"
         raise InputError(
-            f"class_weight needs one input of class numbers, (batch,), there are {len(labels)}",
+            f"class_weight needs one input of class numbers, (batch,), that the cost compares with: it has {which}",
             where=origins.here(),
-            hint="give sample_weight instead",
+            hint="give each example its weight: sample_weight=weights[y]",
         )
-    y = as_declared(labels[0], inputs[labels[0]], arrays[labels[0]])
+    (label,) = labels
+    if label not in arrays:
+        return np.ones(1, np.float32)  # what is missing is said where all data are checked
+    y, classes = as_declared(label, inputs[label], arrays[label]), targets[label]
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             problem = f"class_weight is a dict or 'balanced', got {shown(class_weight)}"
             raise InputError(problem, where=origins.here())
-        classes, place, counts = np.unique(y, return_inverse=True, return_counts=True)
-        return (len(y) / (len(classes) * counts))[place].astype(np.float32)
+        kinds, place, counts = np.unique(y, return_inverse=True, return_counts=True)
+        return (len(y) / (len(kinds) * counts))[place].astype(np.float32)
     if not isinstance(class_weight, Mapping):
         problem = f"class_weight is a dict of numbers by class, or 'balanced', got {shown(class_weight)}"
         raise InputError(problem, where=origins.here(), hint="class_weight={0: 1.0, 1: 5.0}")
@@ -141,6 +172,10 @@ def _by_class(arrays: Mapping[str, Any], inputs: Mapping[str, Tensor], class_wei
         if not isinstance(kind, (int, np.integer)):
             problem = f"the classes of class_weight are whole numbers, got {shown(kind)}"
             raise InputError(problem, where=origins.here(), hint="class_weight={0: 1.0, 1: 5.0}")
+        if kind < 0 or (isinstance(classes, int) and kind >= classes):
+            last = f" to {classes - 1}" if isinstance(classes, int) else ""
+            problem = f"class_weight has class {kind}; those of {label!r} are from 0{last}"
+            raise InputError(problem, where=origins.here())
         if not isinstance(weight, (int, float, np.number)) or not (np.isfinite(weight) and weight >= 0):
             problem = f"class_weight of class {kind} is {shown(weight)}: it must be finite and at least 0"
             raise InputError(problem, where=origins.here())

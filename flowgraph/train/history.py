@@ -10,6 +10,8 @@ from typing import Any, overload
 
 import numpy as np
 
+from flowgraph.errors import listed
+
 Row = Mapping[str, float]
 
 
@@ -17,12 +19,13 @@ class History:
     """Rows of numbers, one an epoch: `history[-1]["val_loss"]`; a column is `history["loss"]`.
 
     `losses` has the cost of every step, before its update; `interrupted` tells whether the last fit was
-    stopped early.
+    stopped early; `restored` is the epoch whose parameters early stopping put back after it, if any.
     """
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self.interrupted = False
+        self.restored: int | None = None
         self._losses: list[np.ndarray] = []
 
     def to_dict(self) -> dict[str, list[float]]:
@@ -64,7 +67,8 @@ class History:
         if isinstance(key, int):
             return self.rows[key]
         if not any(key in row for row in self.rows):
-            raise KeyError(key)
+            columns = listed(self.to_dict(), most=20) if self.rows else "none, before the first epoch"
+            raise KeyError(f"the history has no column {key!r}; it has {columns}")
         return np.array([row.get(key, np.nan) for row in self.rows])
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ tqdm is imported only when there is a bar to draw.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any, Protocol
 
 from flowgraph.errors import InputError, shown
@@ -14,8 +15,9 @@ from flowgraph.train.history import History, Row, show
 
 
 class Progress(Protocol):
-    """What a fit reports, to whoever wants to show it. An object may also have `compiling(kernels)`, called before the
-    first epoch if so many kernels must be compiled first, a fraction of a second each."""
+    """What a fit reports, to whoever wants to show it. An object may also have `resuming(path, epochs, steps)`, called
+    where a fit goes on from a checkpoint after so many whole epochs and steps of the next; and `compiling(kernels)`,
+    called before the first epoch if so many kernels must be compiled first, a fraction of a second each."""
 
     def begin(self, epoch: int, last: int, steps: int) -> None:
         """An epoch of so many steps begins."""
@@ -45,6 +47,10 @@ class Bars:
     def __init__(self) -> None:
         self.bar: Any = None
 
+    def resuming(self, path: Path, epochs: int, steps: int) -> None:
+        place = f"epoch {epochs}" + (f" and {steps} steps" if steps else "")
+        print(f"going on from {path}, after {place}", file=sys.stderr)
+
     def compiling(self, kernels: int) -> None:
         which = "a kernel" if kernels == 1 else f"{kernels} kernels"
         print(f"compiling {which}", file=sys.stderr)
@@ -70,7 +76,8 @@ class Bars:
         values = f": {summary(history[-1])}" if epochs else ""
         if not epochs and len(history) and not history.interrupted:
             values = f": it is at epoch {len(history)} already"
-        print(f"{what} {epochs} epoch{'s' * (epochs != 1)} in {seconds:.2f} s{values}", file=sys.stderr)
+        back = f"; epoch {history.restored}'s parameters were put back" if history.restored else ""
+        print(f"{what} {epochs} epoch{'s' * (epochs != 1)} in {seconds:.2f} s{values}{back}", file=sys.stderr)
 
 
 def as_progress(given: Any) -> Progress:

@@ -58,12 +58,8 @@ def load(path: str | Path, parameters: Parameters | None = None, strict: bool = 
         if not strict:
             targets = {name: storage for name, storage in targets.items() if name in both}
         wanted = arrays if strict else {name: arrays[name] for name in both}
-        restore(
-            targets,
-            wanted,
-            path,
-            hint="strict=False leaves alone what only one side has, such as the optimiser's state in a checkpoint",
-        )
+        hint = "strict=False leaves alone what only one side has, such as the optimiser's state in a checkpoint"
+        restore(targets, wanted, path, hint=hint if both else "give a dict of parameters by the names in the file")
     return arrays
 
 

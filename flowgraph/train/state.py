@@ -6,7 +6,7 @@ Knows no file (`checkpoint`) and no trainer: a trainer takes a snapshot of itsel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Snapshot:
     told: dict[str, tuple[Arrays, dict[str, Any]]]
     kinds: Sequence[str]
     stopped: bool
+    settings: dict[str, Any] = field(default_factory=dict)  # what it was asked for: numbers and text by name
 
     def pack(self) -> tuple[Arrays, dict[str, Any]]:
         """The arrays by name, and what goes with them."""
@@ -63,6 +64,7 @@ class Snapshot:
             "told": {part: own for part, (_, own) in self.told.items()},
             "kinds": list(self.kinds),
             "stopped": self.stopped,
+            "settings": self.settings,
         }
         if self.partial is not None:
             about["partial"] = {"examples": self.partial.examples, "batch_size": self.partial.batch_size}
@@ -95,6 +97,17 @@ class Snapshot:
                 told={part: (named(f"<{part}>"), own) for part, own in dict(about["told"]).items()},
                 kinds=list(about["kinds"]),
                 stopped=bool(about["stopped"]),
+                settings=dict(about.get("settings", {})),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{path} holds no state of a trainer", where=origins.here()) from error
+            raise CheckpointError(
+                f"{path} holds no state of a trainer",
+                where=origins.here(),
+                hint="fg.load(file, parameters) takes up parameters alone",
+            ) from error
+
+
+def differences(settings: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What a training was asked for and what is asked now, where these are not the same."""
+    both = [name for name in now if name in settings and settings[name] != now[name]]
+    return [f"{name} {settings[name]}, now {now[name]}" for name in both]

@@ -34,6 +34,7 @@ from flowgraph.ops.shape import expand_dims
 from flowgraph.program import Program
 
 CAPACITY = 1024  # most steps of one native call: what the records hold
+REDUCE = "reduce it, for example fg.mean(...)"
 ORDER = "order of examples"  # no identifier, so it meets no input of the user's by accident
 
 Values = Mapping[str, np.ndarray]
@@ -249,7 +250,7 @@ def scalar(value: Tensor, batch: str, name: str) -> Tensor:
         raise ShapeError(
             f"{name} must be a scalar or one number an example, ({batch},), got {show_shape(value.shape)}",
             where=value.origin,
-            hint="reduce it, for example fg.mean(...)",
+            hint=REDUCE if value.rank < 2 else f"{REDUCE}; fg.nn.sequence_cross_ent leaves out padding",
         )
     return value
 

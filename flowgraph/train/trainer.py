@@ -7,8 +7,8 @@ epoch, and keeps the history. It touches no example and runs nothing per step.
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -40,15 +40,17 @@ from flowgraph.train import checkpoint as files
 from flowgraph.train.accumulate import accumulated
 from flowgraph.train.callbacks import Callback, as_callbacks
 from flowgraph.train.checkpoint import Checkpoints, as_checkpoints
-from flowgraph.train.costs import WEIGHT, by_name, total_cost, total_weight, trainable, unfrozen
-from flowgraph.train.data import Data, as_mapping, check_data, held_out_part, with_weights
+from flowgraph.train.costs import WEIGHT, by_name, targets_of, total_cost, total_weight, trainable, unfrozen
+from flowgraph.train.data import Data, as_mapping, check_data, errors_of, held_out_part, with_weights
 from flowgraph.train.diagnostics import Diagnostics
 from flowgraph.train.history import History
 from flowgraph.train.optim import SGD, Optimizer
 from flowgraph.train.progress import Progress, as_progress
 from flowgraph.train.signals import signals
-from flowgraph.train.state import Partial, Snapshot
+from flowgraph.train.state import Partial, Snapshot, differences
 from flowgraph.train.sweep import Log, Sweep, batch_axis, inputs_of, scalar
+
+VALIDATION = "validation data"
 
 
 class Trainer:
@@ -141,6 +143,9 @@ class Trainer:
         if diagnostics is not None and not isinstance(diagnostics, Diagnostics):
             raise GraphError(f"diagnostics are fg.Diagnostics, got {shown(diagnostics)}", where=origins.here())
         self.diagnostics = diagnostics
+        rule = self.optimizer
+        named = type(rule).__name__ if type(rule).__repr__ is object.__repr__ else repr(rule)
+        self._settings = {"optimizer": named, "accumulate": self.accumulate}  # and those of the last fit
         self.updates = others | self._all_updates()
         self.history = History()
         self.callbacks: list[Callback] = []
@@ -242,6 +247,7 @@ class Trainer:
 
         A trainer made with `weighted=True` takes `sample_weight`, one number an example, and `class_weight`, numbers
         by class (or "balanced": each class counts alike): the cost of a batch is sum(weight * cost) / sum(weight).
+        They are of the training; validation data bring `sample_weight` of their own, by that name, or count alike.
 
         Ctrl-C stops after a whole step and returns what was reached, with `history.interrupted` set; the next fit with
         data of as many examples and the same batch size goes on there. With `checkpoint`, a folder or a `Checkpoints`,
@@ -265,17 +271,19 @@ class Trainer:
         given, validation = held_out_part(given, validation, self.seed, self._training.declared)
         arrays, examples = check_data(given, self._training.declared)
         self._training.check(arrays, examples, batch_size)
+        self._settings |= {"examples": examples, "batch_size": batch_size, "shuffle": shuffle}
         held_out = None
         if validation is not None:
-            held_out = check_data(self._weighed(validation), self._evaluation.declared)
-            self._evaluation.check(*held_out, batch_size)
+            with errors_of(VALIDATION):
+                held_out = check_data(self._weighed(validation), self._evaluation.declared)
+                self._evaluation.check(*held_out, batch_size)
         if saved is not None:
             saved.prepare()
         recorded = [name for name in self.values if name != WEIGHT]
         measured = [f"val_{name}" for name in recorded] if held_out is not None else []
         self.columns = ["epoch", *recorded, *measured, "seconds"]
         self.callbacks, self._stop = told, False
-        resumed = saved is not None and self._epoch == 0 and self._resume(saved)
+        resumed = saved is not None and self._epoch == 0 and self._resume(saved, bars)
         if saved is not None and not resumed:
             saved.require_none_after(*self._place())
         if self._partial is not None and not self._partial.fits(examples, batch_size):
@@ -285,7 +293,7 @@ class Trainer:
         last = epochs if resumed else self._epoch + epochs - (self._partial is not None)
         self._sound = {}
         history, first, start = self.history, len(self.history), time.perf_counter()
-        history.interrupted = False
+        history.interrupted, history.restored = False, None
         for callback in self.callbacks:
             callback.on_fit_begin(self)
         if (kernels := self.program.executor.to_compile()) and hasattr(bars, "compiling"):
@@ -310,11 +318,9 @@ class Trainer:
 
     def _begin_anew(self, cut: Partial, examples: int, batch_size: int) -> None:
         """Give up an epoch that was cut short, and that other data or another batch size cannot go on with."""
-        warnings.warn(
+        origins.warn(
             f"epoch {self._epoch} was cut short after {len(cut.log.sizes)} steps with {cut.examples} examples in "
-            f"batches of {cut.batch_size}; with {examples} in batches of {batch_size} it begins anew",
-            RuntimeWarning,
-            stacklevel=3,
+            f"batches of {cut.batch_size}; with {examples} in batches of {batch_size} it begins anew"
         )
         self._epoch -= 1
         self._partial = None
@@ -355,22 +361,18 @@ class Trainer:
                 self._save(saved)
 
         try:
-            self._training.run(arrays, order, batch_size, partial.log, steps_done)
+            with self._naming_examples(order, batch_size):
+                self._training.run(arrays, order, batch_size, partial.log, steps_done)
             self._require_finite(partial.log, on_nan)
-            scores = {} if held_out is None else self._scores(*held_out, batch_size)
+            with errors_of(VALIDATION):
+                scores = {} if held_out is None else self._scores(*held_out, batch_size)
             self._require_finite_score(scores.get("loss", 0.0), on_nan)
             validated = {f"val_{name}": value for name, value in scores.items()}
             row = {"epoch": self._epoch, **self._means(partial.log), **validated}
             row["seconds"] = time.perf_counter() - begun
             self.history.rows.append(row)
             self._partial = None
-        except (AnomalyError, OutOfRangeError) as error:
-            self._partial = None
-            steps, rows = -(-examples // batch_size), order[error.step * batch_size : (error.step + 1) * batch_size]
-            place = f"epoch {self._epoch}, step {error.step + 1} of {steps} (examples {', '.join(map(str, rows[:8]))}"
-            error.problem = f"{place}{', ...' if len(rows) > 8 else ''}): {getattr(error, 'what', error.problem)}"
-            raise
-        except NumericsError:
+        except (NumericsError, OutOfRangeError):
             self._partial = None
             raise
         finally:
@@ -381,6 +383,17 @@ class Trainer:
             callback.on_epoch_end(self, row)
         if saved is not None:
             self._save(saved)
+
+    @contextmanager
+    def _naming_examples(self, order: np.ndarray, batch_size: int) -> Iterator[None]:
+        """Errors of one step say which step of which epoch it was, and of which examples."""
+        try:
+            yield
+        except (AnomalyError, OutOfRangeError) as error:
+            steps, rows = -(-len(order) // batch_size), order[error.step * batch_size : (error.step + 1) * batch_size]
+            place = f"epoch {self._epoch}, step {error.step + 1} of {steps} (examples {', '.join(map(str, rows[:8]))}"
+            error.problem = f"{place}{', ...' if len(rows) > 8 else ''}): {getattr(error, 'what', error.problem)}"
+            raise
 
     # data
 
@@ -394,7 +407,9 @@ class Trainer:
                     "this trainer takes no weights", where=origins.here(), hint="make it with weighted=True"
                 )
             return data
-        return with_weights(data, self._training.declared, sample_weight, class_weight)
+        return with_weights(
+            data, self._training.declared, sample_weight, class_weight, targets_of(self.cost)
+        )
 
     # checkpoints
 
@@ -424,6 +439,7 @@ class Trainer:
             told={part: callback.state() for part, callback in self._told.items()},
             kinds=[type(callback).__name__ for callback in self.callbacks],
             stopped=self._stop,
+            settings=self._settings,
         ).pack()
 
     def restore(
@@ -439,6 +455,10 @@ class Trainer:
             problem = f"{path} has the callbacks {', '.join(found.kinds) or 'none'}, this fit {', '.join(kinds)}"
             raise CheckpointError(problem, where=origins.here(), hint="give the same callbacks, in the same order")
         files.restore({t.op.label: t.op.storage for t in self._training.state}, found.parameters, path)
+        if changed := differences(found.settings, self._settings):
+            rate = found.learning_rate
+            kept = f"; the learning rate is the saved one, {rate}" if rate not in (None, self.optimizer.number) else ""
+            origins.warn(f"{path} is of a training with {', '.join(changed)}: it goes on with what is asked now{kept}")
         if found.learning_rate is not None:
             self.learning_rate = found.learning_rate
         self._epoch, self._partial, self._stop = found.epoch, found.partial, found.stopped and bool(self.callbacks)
@@ -447,12 +467,14 @@ class Trainer:
             if part in found.told:
                 callback.restore(*found.told[part])
 
-    def _resume(self, saved: Checkpoints) -> bool:
+    def _resume(self, saved: Checkpoints, bars: Progress) -> bool:
         """Go on from the newest checkpoint; False if there is none."""
         found = saved.newest()
         if found is not None:
             path, arrays, about = found
             self.restore(arrays, about, path)
+            if hasattr(bars, "resuming"):
+                bars.resuming(path, *self._place())
         return found is not None
 
     def _save(self, saved: Checkpoints) -> None:
@@ -541,7 +563,7 @@ class Trainer:
     def _not_finite(self, problem: str, on_nan: str, hint: str) -> None:
         if on_nan == "raise":
             raise NumericsError(problem, where=self.cost.origin, hint=hint)
-        warnings.warn(problem, RuntimeWarning, stacklevel=5)
+        origins.warn(problem)
 
     def _require_finite_state(self) -> None:
         """Raise NumericsError where what is to be trained is lost already. (What a fit has left is not looked through

@@ -76,11 +76,7 @@ class GradientDescent:
 
     def __new__(cls, *_: Any, **settings: Any) -> Self:
         """Refuses a setting that neither the class nor its bases name, and says which one was meant."""
-        known: dict[str, inspect.Parameter] = {}
-        for base in cls.__mro__:
-            if base is not object and "__init__" in vars(base):
-                known |= inspect.signature(vars(base)["__init__"]).parameters
-        own = [n for n, p in known.items() if n != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
+        own = [*cls._settings()]
         for name in settings:
             if name not in own:
                 meant = OFTEN_CALLED.get(name) or nearest(name, own)
@@ -112,6 +108,25 @@ class GradientDescent:
         elif isinstance(self._given, Tensor) and (self._given.shape != () or not self._given.dtype.is_float):
             problem = f"a learning rate is a floating-point scalar, got {self._given.type}"
             raise ShapeError(problem, where=origins.here())
+
+    @classmethod
+    def _settings(cls) -> dict[str, inspect.Parameter]:
+        """What the class and its bases are made with."""
+        known: dict[str, inspect.Parameter] = {}
+        for base in reversed(cls.__mro__):
+            if base is not object and "__init__" in vars(base):
+                known |= inspect.signature(vars(base)["__init__"]).parameters
+        return {n: p for n, p in known.items() if n != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD}
+
+    def __repr__(self) -> str:
+        """As it is made, without what is so by default."""
+        rate = self._given if isinstance(self._given, Schedule) else "..." if self._given is not None else self._number
+        parts = [str(rate)]
+        for name, setting in self._settings().items():
+            value = getattr(self, name, setting.default) if name != "learning_rate" else setting.default
+            if value != setting.default:
+                parts.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     # the learning rate
 
