@@ -23,6 +23,7 @@ _SIGNS = {  # op name -> (sign, precedence)
 _ARITHMETIC = {*_SIGNS, "negative"}
 _LOOSE, _ATOM = 0, 9
 _REPEATS = {"broadcast", "expand_dims", "squeeze"}
+_PLAIN = {"one_hot"}  # whose attributes say what the values beside it say
 _LONGEST = 40  # characters of a formula in one box
 _MOST = 12  # operands of a call that is written out
 
@@ -86,7 +87,8 @@ class Formulas:
         """What makes a node's values, written in full: with its attributes, and all operands but for very many."""
         if node.op.name in _ARITHMETIC and len(node.inputs) <= 2:
             return self._written(node).text
-        attributes = printable(node.op.attributes(), 100) if hasattr(node.op, "attributes") else ""
+        told = hasattr(node.op, "attributes") and node.op.name not in _PLAIN
+        attributes = printable(node.op.attributes(), 100) if told else ""
         return self._call(node, f"{spelling(node)}[{attributes}]" if attributes else spelling(node))
 
     def operand(self, tensor: Tensor) -> str:
