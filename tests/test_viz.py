@@ -472,6 +472,15 @@ def test_a_picture_is_saved_in_the_format_of_the_suffix(tmp_path: Path) -> None:
         shown.save(tmp_path / "a.bmp")
 
 
+def test_a_png_is_made_of_the_dot_as_the_error_says(tmp_path: Path) -> None:
+    shown = show(step())
+    with pytest.raises(fg.FlowgraphError, match=r"graphviz-pure -Tpng x\.dot -o x\.png"):
+        shown.save(tmp_path / "x.png")
+    shown.save(tmp_path / "x.dot")
+    made = subprocess.run([str(find_engine()), "-Tpng", "x.dot"], cwd=tmp_path, capture_output=True, check=True).stdout
+    assert made.startswith(b"\x89PNG")
+
+
 def test_a_notebook_gets_svg_mermaid_and_text() -> None:
     shown = show(fg.tanh(fg.input("x", ("batch", 3))))
     bundle = shown._repr_mimebundle_()

@@ -32,6 +32,7 @@ _FORMATS = {
     ".mermaid": "mermaid",
     ".txt": "text",
 }
+_RASTERS = (".png", ".jpg")  # what the layout engine of the extra `viz` draws by itself
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ class Shown:
         """Write the picture in the format that the suffix names: .svg, .dot, .mmd or .txt."""
         target = Path(path)
         if target.suffix not in _FORMATS:
+            raster = f"; graphviz-pure -T{target.suffix[1:]} x.dot -o x{target.suffix} makes it of a .dot"
             raise FlowgraphError(
                 f"no picture format is called {target.suffix!r}",
                 where=target,
-                hint=f"use one of {', '.join(_FORMATS)}",
+                hint=f"use one of {', '.join(_FORMATS)}" + (raster if target.suffix in _RASTERS else ""),
             )
         write(target, getattr(self, _FORMATS[target.suffix]))
         return target
