@@ -339,10 +339,12 @@ class TestTrainers:
     def test_a_loop_that_the_gradient_runs_again_is_drawn_once(self) -> None:
         words, y = fg.input("words", ("batch", "time"), "int32"), fg.input("y", ("batch",), "int32")
         _, (h,) = fg.nn.GRU("gru", 4, 5)(fg.nn.Embedding("words", 9, 4)(words))
-        cost = fg.mean(fg.cross_ent_of_softmax(fg.nn.Dense("out", 5, 3)(h), y))
-        for what in (fg.Trainer(cost, fg.optim.Adam(), device="reference"), [cost, fg.grad(cost, cost)]):
+        out = fg.nn.Dense("out", 5, 3)
+        cost = fg.mean(fg.cross_ent_of_softmax(out(h), y))
+        for what in (fg.Trainer(cost, fg.optim.Adam(), device="reference"), [cost, *fg.grad(cost, [out.w])]):
             frames = show(what).picture.frames
             assert len([f for f in frames if f.phase == "forward"]) == 1
+            assert "mul(scanᵀ, " in str(labels(show(what).picture)) and frames[0].label.startswith("scan = loop, ")
         assert {"gru/w_x", "gru/w_h", "gru/b"} <= labels(show(cost).picture, kind="parameter")
 
     def test_the_order_is_called_as_a_trainer_calls_it(self) -> None:
@@ -647,7 +649,7 @@ class TestLoops:
     def test_a_loop_is_a_frame_around_its_body(self) -> None:
         picture, _ = loop_picture()
         (frame,) = picture.frames
-        assert frame.label == "loop, time turns" and frame.phase == "forward"
+        assert frame.label == "scan = loop, time turns" and frame.phase == "forward"
         inside = {v.label for v in picture.vertices if v.frame == frame.id}
         assert inside == {"h", "x", "u", "mul", "+", "tanh", "h_1"}
         (turn,) = (e for e in picture.edges if e.kind == "turn")

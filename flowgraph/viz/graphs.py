@@ -87,8 +87,10 @@ class _Drawing:
             if node.op.name not in _LEAVES:
                 self.box[node] = f"{frame}op{k}"
             self.oval |= {t: f"{frame}v{k}_{t.index}" for t in node.outputs if t in ovals}
-        mentioned = (t for n in self.box if not detail for t in self.formulas.named_in(n) if t not in self.oval)
-        self.mentioned = {self.names.bases[t] for t in mentioned}
+        written = [n for n in self.box if not detail and not isinstance(n.op, Scan)]
+        named = {t for n in written for t in self.formulas.named_in(n)} - set(self.oval)
+        self.loops_named = {t for t in named if isinstance(t.op, Scan)}
+        self.mentioned = {self.names.bases[t] for t in named}
 
     def lines(self, indent: str = "") -> Iterator[str]:
         """The formulas, a line a box; of a loop its body, too."""
@@ -158,7 +160,8 @@ class _Drawing:
         """A loop's body in a frame. What it is given comes to its slots; what it carries goes back to them, dashed."""
         op, frame = node.op, f"{self.box[node]}_"
         back = ", backwards" if op.reverse else ""
-        frames.append(Frame(frame, f"loop, {op.length} turns{back}", self.phase[node], self.frame))
+        named = "".join(f"{self.names[t]} = " for t in node.outputs if t in self.loops_named)
+        frames.append(Frame(frame, f"{named}loop, {op.length} turns{back}", self.phase[node], self.frame))
         body = op.inner
         inside = _Drawing(body.graph, self.detail, frame, self.phase[node])
         inside.draw(vertices, edges, frames)
