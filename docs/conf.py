@@ -7,6 +7,6 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "flowgraph"
 author = "The flowgraph developers"
-extensions = ["myst_parser", "flowgraph.viz.sphinx", "result"]
+extensions = ["myst_parser", "flowgraph.viz.sphinx", "functions", "result"]
 html_theme = "furo"
 exclude_patterns = ["_build", "_ext"]

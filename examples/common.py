@@ -19,7 +19,8 @@ Main = Callable[[bool, Path], Results]
 
 
 def run(main: Main) -> None:
-    """The command line of an example. Results are printed and written to `results.json` beside the pictures."""
+    """The command line of an example. Results are written to `results.json` beside the pictures, and printed in short,
+    with the folder's name."""
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(prog=f"python -m examples.{name}", description=sys.modules["__main__"].__doc__)
     parser.add_argument("--quick", action="store_true", help="half a minute on small data, to see that it works")
@@ -34,7 +35,14 @@ def run(main: Main) -> None:
     results["cores"] = len(os.sched_getaffinity(0))
     text = json.dumps(results, indent=1, ensure_ascii=False)
     (asked.out / "results.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    print(summary(results))
+    print(f"in {asked.out}: {', '.join(sorted(made.name for made in asked.out.iterdir()))}")
+
+
+def summary(results: Results, width: int = 100) -> str:
+    """A line a result, cut to a width."""
+    lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in results.items())
+    return "\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines)
 
 
 COLORS = ("#2a6f97", "#d1495b", "#66a182", "#edae49", "#6c4f9c", "#777777", "#8c564b")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from contextlib import redirect_stderr
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from sphinx.cmd.build import build_main
+
+import flowgraph as fg
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.filterwarnings("ignore:'myst_parser")  # it uses what Sphinx 11 will not have
@@ -97,3 +101,19 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     with redirect_stderr(StringIO()) as said:
         status = build_main(["-W", "-q", str(ROOT / "docs"), str(tmp_path)])
     assert (status, said.getvalue()) == (0, "")
+    page = (tmp_path / "functions.html").read_text()
+    for name in ("fg-gather", "fg-sigmoid", "fg-nn-GRU", "fg-init-he_normal", "fg-optim-Adam", "fg-EarlyStopping"):
+        assert f'id="{name}"' in page
+
+
+def test_the_page_of_functions_has_every_public_name_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
+    functions = import_module("functions")
+    kinds = functions.by_kind()
+    names = [name for group in kinds.values() for name in group]
+    assert {f"fg.{name}" for name in fg.__all__ if not isinstance(getattr(fg, name), ModuleType)} <= set(names)
+    assert len(names) == len(set(names)) and functions.MORE not in kinds
+    for name in names:
+        said = functions.first_sentence(functions.looked_up(name).__doc__ or "")
+        assert said and " at 0x" not in functions.signature(name, functions.looked_up(name)), name
+    assert functions.signature("fg.gather", fg.gather) == "fg.gather(table, ids, axis=0)"

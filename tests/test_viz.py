@@ -26,7 +26,8 @@ from flowgraph.graph.types import TensorType
 from flowgraph.notation import parse
 from flowgraph.ops import Op
 from flowgraph.ops.scan import slot
-from flowgraph.viz import Edge, Picture, Shown, Vertex, from_graph, show, show_memory
+from flowgraph.train import sweep
+from flowgraph.viz import Edge, Picture, Shown, Vertex, fold, from_graph, show, show_memory
 from flowgraph.viz import svg as svg_room
 from flowgraph.viz.dot import to_dot
 from flowgraph.viz.mermaid import to_mermaid
@@ -215,6 +216,22 @@ def test_every_stage_of_a_program_can_be_drawn() -> None:
         show(program, stage="fused")
 
 
+def test_a_tensor_has_no_compiled_stages_and_no_misspelt_ones(tmp_path: Path) -> None:
+    cost = network()[1]
+    with pytest.raises(fg.FlowgraphError, match="only a compiled program has the stage 'kernels'") as caught:
+        show(cost, tmp_path / "k.svg", stage="kernels")
+    assert "fg.compile(" in str(caught.value) and not (tmp_path / "k.svg").exists()
+    with pytest.raises(fg.FlowgraphError, match="did you mean 'kernels'"):
+        show(cost, stage="kernal")
+    assert labels(show(cost, stage="declared").picture, kind="output") == {"cost"}
+
+
+def test_a_layer_is_drawn_by_what_it_makes() -> None:
+    with pytest.raises(fg.FlowgraphError, match="cannot draw Dense") as caught:
+        show(fg.nn.Dense("hidden", 4, 3))
+    assert "fg.show(layer(x))" in str(caught.value)
+
+
 def test_kernels_are_drawn_with_the_buffers_between_them_and_nothing_else() -> None:
     program = step()
     picture = show(program, stage="kernels").picture
@@ -249,6 +266,140 @@ def test_every_op_can_be_drawn(name: str, detail: bool) -> None:
     assert value.node.inputs == () or op.display in shown or (picture.frames and op.meaning() == "loop")
     assert len(texts(to_svg(picture))) >= len(picture.vertices)
     assert to_mermaid(picture).count("\n") > len(picture.vertices)
+
+
+# A trainer's step
+
+
+def trainer(optimizer: Any, **settings: Any) -> fg.Trainer:
+    x, y = fg.input("x", ("batch", 8)), fg.input("y", ("batch",), dtype="int32")
+    z = fg.nn.Dense("out", 6, 3)(fg.nn.Dense("hidden", 8, 6, fg.tanh)(x))
+    each = fg.cross_ent_of_softmax(z, y)
+    cost = each if settings.get("weighted") else fg.mean(each)
+    metrics = {"accuracy": fg.nn.accuracy(z, y)}
+    return fg.Trainer(cost, optimizer, metrics, device="reference", **settings)
+
+
+WEIGHTS = ("hidden/w", "hidden/b", "out/w", "out/b")
+
+
+class TestTrainers:
+    def test_a_trainer_is_drawn_as_its_program(self) -> None:
+        made = trainer(fg.optim.Adam())
+        assert show(made).picture == show(made.program).picture
+        assert show(made, stage="kernels").picture == show(made.program, stage="kernels").picture
+
+    def test_the_model_its_gradient_and_an_update_a_parameter_are_drawn_and_nothing_else(self) -> None:
+        picture = show(trainer(fg.optim.Adam())).picture
+        assert labels(picture, kind="input") == {"x", "y"} and labels(picture, kind="parameter") == set(WEIGHTS)
+        assert {v.note for v in picture.vertices if v.label == "x"} == {"(batch, 8)"}
+        assert labels(picture, kind="output") == labels(picture, kind="output", phase="forward")
+        assert labels(picture, kind="output") == {"cost", "accuracy"}
+        assert labels(picture, phase="update") == {f"optimizer of {w}" for w in WEIGHTS}
+        assert {v.note for v in picture.vertices if v.phase == "update"} == {"mean, squares"}
+        assert arrows(picture, "update") == {(f"optimizer of {w}", w) for w in WEIGHTS}
+        assert {("dout_w", "optimizer of out/w"), ("dhidden_b", "optimizer of hidden/b")} <= arrows(picture)
+
+    def test_an_optimiser_that_keeps_nothing_is_a_formula(self) -> None:
+        picture = show(trainer(fg.optim.SGD(0.1))).picture
+        assert labels(picture, phase="update") == {f"{w} - learning_rate*d{w.replace('/', '_')}" for w in WEIGHTS}
+        assert labels(picture, kind="parameter") == set(WEIGHTS)
+
+    def test_a_norm_of_all_gradients_is_one_box(self) -> None:
+        picture = show(trainer(fg.optim.Adam(clip_norm=1.0))).picture
+        assert labels(picture, phase="update") == {"joint", *(f"optimizer of {w}" for w in WEIGHTS)}
+        assert {(f"d{w.replace('/', '_')}", "joint") for w in WEIGHTS} <= arrows(picture)
+
+    @pytest.mark.parametrize("stage", ["declared", "backward", "optimised", "kernels"])
+    @pytest.mark.parametrize("settings", [{}, {"accumulate": 2}, {"weighted": True}, {"freeze": "out/*"}], ids=str)
+    def test_every_stage_shows_the_model_and_none_of_the_bookkeeping(
+        self, stage: str, settings: dict[str, Any]
+    ) -> None:
+        for rule in (fg.optim.SGD(0.1, momentum=0.9), fg.optim.AdamW(), fg.optim.LazyAdam()):
+            picture = show(trainer(rule, **settings), stage=stage).picture
+            given = labels(picture, kind="parameter") | labels(picture, kind="input")
+            assert {"x", "y", *WEIGHTS} <= given <= {"x", "y", *WEIGHTS, "sample_weight"}
+
+    def test_detail_shows_all(self) -> None:
+        for stage in ("backward", "kernels"):
+            shown = labels(show(trainer(fg.optim.Adam()), stage=stage, detail=True).picture)
+            assert {"optimizer_step", "optimizer_hidden_w_mean", "sweep_loss", "order_of_examples"} <= {
+                re.sub(r"\W", "_", label) for label in shown
+            }
+
+    def test_kernels_of_counters_and_records_are_one_box(self) -> None:
+        program = trainer(fg.optim.Adam()).program
+        picture = show(program, stage="kernels").picture
+        (more,) = (v for v in picture.vertices if v.id == "more")
+        count = int(more.label.split()[0])
+        assert more.label == f"{count} more kernels" and count == len(more.tooltip.splitlines())
+        assert len([v for v in picture.vertices if v.kind == "op"]) - 1 + count == len(program.calls)
+        assert {("cost", more.label), ("accuracy", more.label)} <= arrows(picture)
+
+    def test_a_loop_that_the_gradient_runs_again_is_drawn_once(self) -> None:
+        words, y = fg.input("words", ("batch", "time"), "int32"), fg.input("y", ("batch",), "int32")
+        _, (h,) = fg.nn.GRU("gru", 4, 5)(fg.nn.Embedding("words", 9, 4)(words))
+        out = fg.nn.Dense("out", 5, 3)
+        cost = fg.mean(fg.cross_ent_of_softmax(out(h), y))
+        for what in (fg.Trainer(cost, fg.optim.Adam(), device="reference"), [cost, *fg.grad(cost, [out.w])]):
+            frames = show(what).picture.frames
+            assert len([f for f in frames if f.phase == "forward"]) == 1
+            assert "mul(scanᵀ, " in str(labels(show(what).picture)) and frames[0].label.startswith("scan = loop, ")
+        assert {"gru/w_x", "gru/w_h", "gru/b"} <= labels(show(cost).picture, kind="parameter")
+
+    def test_the_order_is_called_as_a_trainer_calls_it(self) -> None:
+        assert fold.ORDER == sweep.ORDER
+
+
+# Formulas
+
+
+def attention() -> fg.Tensor:
+    words, q = fg.input("words", ("batch", "time"), "int32"), fg.input("q", ("batch",), "int32")
+    context, _ = fg.nn.Attention("att", 4, 4, score="dot")(
+        fg.nn.Embedding("queries", 9, 4)(q), fg.nn.Embedding("keys", 9, 4)(words)
+    )
+    return fg.nn.Dense("o", 4, 3)(context)
+
+
+class TestFormulas:
+    def test_every_line_names_another_value_and_every_operand_is_named(self) -> None:
+        assert str(show(attention())).splitlines() == [
+            "gather = gather(queries/w, q)",
+            "gather_1 = gather(keys/w, words)",
+            "einsum = einsum[bk,btk->bt](gather, gather_1)",
+            "softMax = softMax(einsum)",
+            "einsum_1 = einsum[bt,btf->bf](softMax, gather_1)",
+            "mul = mul(einsum_1, o/w)",
+            "add_bias = add*(mul, o/b)",
+        ]
+
+    def test_a_box_whose_value_is_named_in_another_box_says_that_name(self) -> None:
+        x, w = fg.input("x", ("batch", 4)), fg.parameter("w", (4, 4))
+        picture = show([fg.tanh(x @ w) @ fg.transpose(fg.tanh(fg.tanh(x) @ w))]).picture
+        assert "mul(tanh, tanh_2ᵀ)" in labels(picture, kind="op")
+        assert {"tanh", "tanh_1", "tanh_2"} <= labels(picture, kind="op")
+
+    def test_only_very_many_operands_are_left_out(self) -> None:
+        few = fg.stack([fg.input(f"a_long_name_of_an_input_{k}", (2,)) for k in range(8)])
+        many = fg.stack([fg.input(f"x{k}", (2,)) for k in range(99)])
+        assert "…" not in str(show(few)) and "x0, x1, x2, … 95 more …, x98)" in str(show(many))
+
+    def test_a_loop_shows_its_body(self) -> None:
+        add = lambda a, row: (a + row, None)  # noqa: E731
+        last, _ = fg.scan(add, fg.input("start", (5,)), fg.input("rows", (3, 5)))
+        first, *body = str(show(last)).splitlines()
+        assert first.endswith("loop of 3 turns (a=start, row=rows):") and body == ["  add = a + row", "  a next: add"]
+
+
+class TestScopes:
+    def test_names_are_those_that_freeze_and_load_take(self) -> None:
+        cost = fg.mean(attention())
+        parameters = [n.outputs[0] for n in Graph((cost,)).nodes() if n.op.name == "parameter"]
+        wanted = {p.op.label for p in parameters}
+        assert wanted == {"queries/w", "keys/w", "o/w", "o/b"} == labels(show(cost).picture, kind="parameter")
+        program = fg.compile(outputs=cost, device="reference")
+        assert wanted == labels(show(program, stage="kernels").picture, kind="parameter")
 
 
 # Formats
@@ -321,6 +472,15 @@ def test_a_picture_is_saved_in_the_format_of_the_suffix(tmp_path: Path) -> None:
     assert shown.save(tmp_path / "a.txt").read_text() == shown.text
     with pytest.raises(fg.FlowgraphError, match=r"no picture format is called '\.bmp'"):
         shown.save(tmp_path / "a.bmp")
+
+
+def test_a_png_is_made_of_the_dot_as_the_error_says(tmp_path: Path) -> None:
+    shown = show(step())
+    with pytest.raises(fg.FlowgraphError, match=r"graphviz-pure -Tpng x\.dot -o x\.png"):
+        shown.save(tmp_path / "x.png")
+    shown.save(tmp_path / "x.dot")
+    made = subprocess.run([str(find_engine()), "-Tpng", "x.dot"], cwd=tmp_path, capture_output=True, check=True).stdout
+    assert made.startswith(b"\x89PNG")
 
 
 def test_a_notebook_gets_svg_mermaid_and_text() -> None:
@@ -489,7 +649,7 @@ class TestLoops:
     def test_a_loop_is_a_frame_around_its_body(self) -> None:
         picture, _ = loop_picture()
         (frame,) = picture.frames
-        assert frame.label == "loop, time turns" and frame.phase == "forward"
+        assert frame.label == "scan = loop, time turns" and frame.phase == "forward"
         inside = {v.label for v in picture.vertices if v.frame == frame.id}
         assert inside == {"h", "x", "u", "mul", "+", "tanh", "h_1"}
         (turn,) = (e for e in picture.edges if e.kind == "turn")

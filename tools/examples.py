@@ -43,7 +43,8 @@ def main() -> int:
             else:
                 shutil.rmtree(out, ignore_errors=True)
                 shutil.copytree(made, out)
-        print(f"[{number}/{len(chosen)}] {name}: {time.perf_counter() - start:.0f} s", flush=True)
+        where = "failed" if status else f"in {out.relative_to(ROOT)}"
+        print(f"[{number}/{len(chosen)}] {name}: {time.perf_counter() - start:.0f} s, {where}", flush=True)
     if failed:
         print("failed:", ", ".join(failed), file=sys.stderr)
     return bool(failed)

@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from itertools import chain
 
 from flowgraph.graph.graph import Graph
+from flowgraph.graph.printable import printable
 from flowgraph.graph.tensor import Node, Tensor
+from flowgraph.viz.fold import Aside
+from flowgraph.viz.naming import Names, spelling
 
 _SIGNS = {  # op name -> (sign, precedence)
     "greater": (" > ", 1), "less": (" < ", 1), "equal": (" == ", 1),
-    "add": (" + ", 2), "subtract": (" - ", 2), "multiply": ("*", 3), "divide": ("/", 3),
+    "add": (" + ", 2), "subtract": (" - ", 2), "multiply": ("*", 3), "divide": ("/", 3), "power": ("**", 4),
 }  # fmt: skip
 _ARITHMETIC = {*_SIGNS, "negative"}
 _LOOSE, _ATOM = 0, 9
 _REPEATS = {"broadcast", "expand_dims", "squeeze"}
+_PLAIN = {"one_hot"}  # whose attributes say what the values beside it say
 _LONGEST = 40  # characters of a formula in one box
-
-
-def spelling(node: Node) -> str:
-    """The op as the lecture spells it."""
-    return str(getattr(node.op, "display", node.op.name))
+_MOST = 12  # operands of a call that is written out
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Formulas:
     """Decides, for one graph, which nodes are written into others; the tensors `kept` stay visible."""
 
     def __init__(
-        self, graph: Graph, names: dict[Tensor, str], kept: set[Tensor], phases: dict[Node, str]
+        self, graph: Graph, names: Names, kept: set[Tensor], phases: dict[Node, str]
     ) -> None:
         self.names, self.kept, self.phases = names, kept, phases
         self.nodes = graph.nodes()
@@ -54,7 +54,8 @@ class Formulas:
         self._known: dict[Tensor, Operand] = {}
         for node in self.nodes:  # producers first, so nothing here recurses
             for tensor in node.outputs:
-                self._known[tensor] = self._operand(tensor)
+                if tensor in kept or self.readers[tensor]:
+                    self._known[tensor] = self._operand(tensor)
 
     def boxes(self) -> list[Node]:
         """The nodes that are drawn as boxes, producers first: those whose values something drawn reads."""
@@ -77,22 +78,43 @@ class Formulas:
     def label(self, node: Node, full: bool = False) -> str:
         """A box's text: the op's name; a formula or a call where that says more, or if `full`."""
         display = spelling(node)
-        operands = [self._known[t] for t in node.inputs]
-        written_out = len(set(node.inputs)) < len(operands)
-        written_out |= any(o.text not in [self._atom(t).text for t in o.sources] for o in operands)
-        if not operands or not (full or written_out):
+        if not node.inputs or not (full or self._says_more(node)):
             return display
-        text = f"{display}({', '.join(o.text for o in operands)})"
-        if node.op.name in _ARITHMETIC:
-            text = self._written(node).text
+        text = self._written(node).text if node.op.name in _ARITHMETIC else self._call(node, display)
         return text if len(text) <= _LONGEST else display
 
+    def line(self, node: Node) -> str:
+        """What makes a node's values, written in full: with its attributes, and all operands but for very many."""
+        if node.op.name in _ARITHMETIC and len(node.inputs) <= 2:
+            return self._written(node).text
+        told = hasattr(node.op, "attributes") and node.op.name not in _PLAIN
+        attributes = printable(node.op.attributes(), 100) if told else ""
+        return self._call(node, f"{spelling(node)}[{attributes}]" if attributes else spelling(node))
+
+    def operand(self, tensor: Tensor) -> str:
+        """A value as it is written where it is read."""
+        return self._known[tensor].text
+
+    def named_in(self, node: Node) -> tuple[Tensor, ...]:
+        """What a box's text calls by a name."""
+        return self.sources(node) if self.label(node) != spelling(node) else ()
+
+    def _says_more(self, node: Node) -> bool:
+        """Is anything written into its operands, or read twice?"""
+        operands = [self._known[t] for t in node.inputs]
+        if len(set(node.inputs)) < len(operands):
+            return True
+        return any(o.text not in [self.names[t] for t in o.sources] for o in operands)
+
+    def _call(self, node: Node, called: str) -> str:
+        operands = [self._known[t].text for t in node.inputs]
+        if len(operands) > _MOST:
+            operands = [*operands[:3], f"… {len(operands) - 4} more …", operands[-1]]
+        return f"{called}({', '.join(operands)})" if operands else called
+
     def _atom(self, tensor: Tensor) -> Operand:
-        """A tensor that is drawn itself: called by its name, or by its op where it has none."""
-        if tensor in self.kept or not tensor.node.inputs:
-            return Operand(self.names[tensor], (tensor,))
-        display = spelling(tensor.node)
-        return Operand(display if display[0].isalpha() else "…", (tensor,))
+        """A tensor that is drawn itself, or whose box is."""
+        return Operand(self.names[tensor], (tensor,))
 
     def _operand(self, tensor: Tensor) -> Operand:
         node, op = tensor.node, tensor.op
@@ -100,6 +122,8 @@ class Formulas:
             return self._atom(tensor)
         if op.name == "constant" and op.type.shape == ():
             return Operand(op.attributes(), ())
+        if isinstance(op, Aside):
+            return Operand(op.label, ())
         if op.name == "size":
             return Operand(str(op.size), (), _ATOM if str(op.size).isidentifier() else _LOOSE)
         if op.name in _REPEATS:
@@ -133,5 +157,7 @@ class Formulas:
             return Operand(f"{left.within(_ATOM - 1)}²", sources, _ATOM - 1)
         if node.op.name == "multiply" and right.text.startswith("1/") and not right.sources:
             sign, right = "/", Operand(right.text[2:], ())  # x*(1/n) is x/n
+        if sign == "**":  # of the right: x**y**z is x**(y**z)
+            return Operand(f"{left.within(precedence)}**{right.within(precedence - 1)}", sources, precedence)
         strict = precedence if sign in (" - ", "/") else precedence - 1
         return Operand(f"{left.within(precedence - 1)}{sign}{right.within(strict)}", sources, precedence)

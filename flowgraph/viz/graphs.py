@@ -6,15 +6,17 @@ Knows the graph, and of an op only its name, spelling, family and attributes.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 
 from flowgraph.graph.graph import Graph, topological
-from flowgraph.graph.names import given_names, names
+from flowgraph.graph.names import given_names
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Node, Tensor
 from flowgraph.graph.text import show_op
 from flowgraph.ops.scan import Scan
-from flowgraph.viz.formula import Formulas, spelling
+from flowgraph.viz.fold import Aside, Folded, folded, recorded
+from flowgraph.viz.formula import Formulas
+from flowgraph.viz.naming import Names, as_in_text, spelling
 from flowgraph.viz.picture import Edge, Frame, Picture, Vertex, unique
 
 _LEAVES = {"input": "input", "parameter": "parameter", "constant": "constant", "slot": "slot"}
@@ -24,29 +26,23 @@ _LONGEST_NOTE = 16  # characters of attributes shown in a box
 def from_graph(graph: Graph, *, detail: bool = False, title: str = "flowgraph") -> Picture:
     """The picture of a graph, its forward, backward and update parts told apart.
 
-    Arithmetic is gathered into formulas, and a value without a name is an arrow between two boxes; with
-    `detail` every node is a box and every value an oval. A loop is a frame around its body.
+    Arithmetic is gathered into formulas, a value without a name is an arrow between two boxes, and what a trainer and
+    its optimiser add to a model is folded away; with `detail` every node is a box and every value an oval. A loop is a
+    frame around its body.
     """
-    return _Drawing(graph, detail).picture(title)
+    return _Drawing(graph if detail else folded(graph), detail).picture(title)
 
 
 def to_formulas(graph: Graph) -> str:
     """The graph as a person would write it, a line a box: `dA2 = (softMax - one_hot)/batch`."""
-    drawing = _Drawing(graph, detail=False)
-    lines = []
-    for node in drawing.drawn:
-        if node in drawing.box:
-            shown = [drawing.names[t] for t in node.outputs if t in drawing.oval]
-            lines.append(f"{', '.join(shown) or spelling(node)} = {drawing.formulas.label(node, full=True)}")
-    lines += [f"{drawing.names[p]} <- {drawing.names[new]}" for p, new in graph.updates]
-    return "\n".join(lines) + "\n"
+    return "\n".join(_Drawing(folded(graph), detail=False).lines()) + "\n"
 
 
 def phases(graph: Graph) -> dict[Node, str]:
     """ "backward" for what autodiff made, "update" for what only a parameter's next value needs, else
     "forward".
     """
-    needed = set(topological(graph.outputs))
+    needed = set(topological((*graph.outputs, *recorded(graph))))
     readers = graph.consumers()
     found: dict[Node, str] = {}
     for node in reversed(graph.nodes()):
@@ -60,24 +56,6 @@ def phases(graph: Graph) -> dict[Node, str]:
     return found
 
 
-def display_names(graph: Graph) -> dict[Tensor, str]:
-    """What tensors are called in pictures: their labels as written, without the name scope where the rest says enough,
-    unique names where labels repeat."""
-    called = names(graph)
-    labels = Counter(t.label for t in called)
-    short = Counter((t.label or "").rsplit("/", 1)[-1] for t in called)
-
-    def shown(tensor: Tensor) -> str:
-        label = tensor.label
-        if not label or labels[label] > 1:
-            return called[tensor]
-        *scopes, last = label.split("/")
-        scoped = all(part.isidentifier() for part in (*scopes, last))
-        return last if scoped and short[last] == 1 else label
-
-    return {t: shown(t) for t in called}
-
-
 def type_note(tensor: Tensor) -> str:
     """Shape and dtype as small text; what goes without saying (a scalar, float32) is left out."""
     shape = show_shape(tensor.shape) if tensor.shape else ""
@@ -89,7 +67,7 @@ class _Drawing:
 
     def __init__(self, graph: Graph, detail: bool, frame: str = "", phase: str = "") -> None:
         self.graph, self.detail, self.frame = graph, detail, frame
-        self.names, self.phase = display_names(graph), phases(graph)
+        self.names, self.phase = as_in_text(graph) if detail else Names(graph), phases(graph)
         unread = [p.node for p, _ in graph.updates if p.node not in self.phase]
         self.phase |= dict.fromkeys(unread, "forward")
         if phase:
@@ -109,6 +87,40 @@ class _Drawing:
             if node.op.name not in _LEAVES:
                 self.box[node] = f"{frame}op{k}"
             self.oval |= {t: f"{frame}v{k}_{t.index}" for t in node.outputs if t in ovals}
+        written = [n for n in self.box if not detail and not isinstance(n.op, Scan)]
+        named = {t for n in written for t in self.formulas.named_in(n)} - set(self.oval)
+        self.loops_named = {t for t in named if isinstance(t.op, Scan)}
+        self.mentioned = {self.names.bases[t] for t in named}
+
+    def lines(self, indent: str = "") -> Iterator[str]:
+        """The formulas, a line a box; of a loop its body, too."""
+        read = {t for n in self.box for t in self.formulas.sources(n)} | set(self.oval)
+        if self.frame:  # what a loop carries or stacks is said after its body
+            read.update(*(self._stand_for(root) for root in self.graph.roots))
+        left = {n: ", ".join(self.names[t] for t in n.outputs if t in read) for n in self.box}
+        for node in self.box:
+            updated = sorted(self.names[p] for p in self.updated.get(node, ()))
+            if isinstance(node.op, Scan):
+                yield from self._loop_lines(node, left[node] or spelling(node), indent)
+            elif updated and not left[node]:
+                yield from (f"{indent}{name} <- {self.formulas.line(node)}" for name in updated)
+            else:
+                yield f"{indent}{left[node] or spelling(node)} = {self.formulas.line(node)}"
+        for parameter, new in self.graph.updates:
+            if new in read or new.node not in self.box or isinstance(new.op, Scan):
+                yield f"{indent}{self.names[parameter]} <- {self.formulas.operand(new)}"
+
+    def _loop_lines(self, node: Node, left: str, indent: str) -> Iterator[str]:
+        """What a loop's slots begin with or stand for, what a turn does, what goes to the next turn and is stacked."""
+        op, body = node.op, node.op.inner
+        inside = _Drawing(body.graph, self.detail, f"{self.box[node]}_", self.phase[node])
+        given = (f"{inside.names[s]}={self.formulas.operand(t)}" for s, t in zip(body.slots, node.inputs, strict=True))
+        yield f"{indent}{left} = loop of {op.length} turns{', backwards' if op.reverse else ''} ({', '.join(given)}):"
+        yield from inside.lines(indent + "  ")
+        told = [f"{inside.names[carry]} next: {inside.formulas.operand(new)}"
+                for carry, new in zip(body.carries, body.nexts, strict=True)]  # fmt: skip
+        told += [f"stacked: {', '.join(map(inside.formulas.operand, body.emits))}"] if body.emits else []
+        yield f"{indent}  {'; '.join(told)}"
 
     def _ovals(self) -> set[Tensor]:
         """The values that are drawn themselves: what has a name, and what is given, but for plain numbers."""
@@ -120,6 +132,7 @@ class _Drawing:
             if node.op.name not in ("input", "parameter", "slot") and fixed.issuperset(node.inputs):
                 fixed.update(t for t in node.outputs if node.inputs or t.shape == ())
         named = set(given_names(self.nodes)) | {t for t in everything if t.op.name in _LEAVES}
+        fixed |= {t for t in everything if isinstance(t.op, Aside)}
         return (named - fixed) | (set() if self.frame else set(self.graph.outputs))
 
     def picture(self, title: str) -> Picture:
@@ -147,7 +160,8 @@ class _Drawing:
         """A loop's body in a frame. What it is given comes to its slots; what it carries goes back to them, dashed."""
         op, frame = node.op, f"{self.box[node]}_"
         back = ", backwards" if op.reverse else ""
-        frames.append(Frame(frame, f"loop, {op.length} turns{back}", self.phase[node], self.frame))
+        named = "".join(f"{self.names[t]} = " for t in node.outputs if t in self.loops_named)
+        frames.append(Frame(frame, f"{named}loop, {op.length} turns{back}", self.phase[node], self.frame))
         body = op.inner
         inside = _Drawing(body.graph, self.detail, frame, self.phase[node])
         inside.draw(vertices, edges, frames)
@@ -175,9 +189,20 @@ class _Drawing:
         if self.detail:
             return spelling(node), node.inputs
         updated = self.updated.get(node, set())
-        label = self.formulas.label(node, full=bool(updated))
+        if isinstance(node.op, Folded) and updated:
+            label = f"{spelling(node)} of {', '.join(sorted(self.names[p] for p in updated))}"
+        else:
+            label = self.formulas.label(node, full=bool(updated))
         named = updated if label != spelling(node) else set()
-        return label, tuple(t for t in self.formulas.sources(node) if t not in named)
+        return self._called(node, label), tuple(t for t in self.formulas.sources(node) if t not in named)
+
+    def _called(self, node: Node, label: str) -> str:
+        """A box's text with the name of its value, where the text of another box calls it by that."""
+        unnamed = [t for t in node.outputs if t not in self.oval]
+        if not any(self.names.bases.get(t) in self.mentioned for t in unnamed):
+            return label
+        called = ", ".join(self.names[t] for t in unnamed)
+        return called if label == spelling(node) else f"{called} = {label}"
 
     def end(self, tensor: Tensor) -> str:
         """Where arrows that carry a tensor start."""
@@ -186,7 +211,7 @@ class _Drawing:
     def _box(self, node: Node, label: str) -> Vertex:
         family = str(getattr(node.op, "family", "other"))
         attributes = node.op.attributes() if hasattr(node.op, "attributes") else ""
-        note = attributes if len(attributes) <= _LONGEST_NOTE else ""
+        note = attributes if len(attributes) <= _LONGEST_NOTE or isinstance(node.op, Folded) else ""
         return Vertex(self.box[node], label, "op", self.phase[node], family, note, self._tooltip(node), self.frame)
 
     def _oval(self, tensor: Tensor) -> Vertex:

@@ -7,14 +7,18 @@ What has no oval here is never written to memory: the picture shows what fusion 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import Apply
 from flowgraph.kernels.kernel import Call, Kernel, LoopCall, kernel_calls
-from flowgraph.viz.graphs import display_names, phases, type_note
-from flowgraph.viz.picture import Edge, Picture, Vertex, unique
+from flowgraph.ops.leaf import Input, Parameter
+from flowgraph.viz.fold import ORDER, is_bookkeeping, made_by, recorded
+from flowgraph.viz.graphs import phases, type_note
+from flowgraph.viz.naming import as_in_text
+from flowgraph.viz.picture import PHASES, Edge, Picture, Vertex, unique
 
 _KINDS = {"input": "input", "parameter": "parameter", "constant": "constant"}
 
@@ -22,40 +26,93 @@ _KINDS = {"input": "input", "parameter": "parameter", "constant": "constant"}
 TITLE = 32  # characters
 
 
-def from_kernels(graph: Graph, calls: Sequence[Call], title: str = "kernels") -> Picture:
-    """The kernels of an optimised graph, in the order they run."""
-    called, phase = display_names(graph), phases(graph)
-    next_values = {new: parameter for parameter, new in graph.updates}
-    ovals: dict[Tensor, str] = {}
-    vertices: list[Vertex] = []
-    edges: list[Edge] = []
+def from_kernels(graph: Graph, calls: Sequence[Call], title: str = "kernels", *, detail: bool = False) -> Picture:
+    """The kernels of an optimised graph, in the order they run.
 
-    def oval(tensor: Tensor) -> str:
-        if tensor not in ovals:
-            ovals[tensor] = f"v{len(ovals)}"
-            kind = _KINDS.get(tensor.op.name) or ("output" if tensor in graph.outputs else "value")
-            note = type_note(tensor)
-            label = called[tensor]
+    What an optimiser keeps is said in the boxes of the kernels that keep it, and the kernels of a trainer's counters
+    and records are one box; with `detail` all have boxes, and ovals, of their own.
+    """
+    return _Drawing(graph, calls, detail).picture(title)
+
+
+class _Drawing:
+    def __init__(self, graph: Graph, calls: Sequence[Call], detail: bool) -> None:
+        self.graph, self.calls = graph, calls
+        self.values = recorded(graph)
+        self.called, self.phase = as_in_text(graph, self.values), phases(graph)
+        self.next_values = {new: parameter for parameter, new in graph.updates}
+        self.hidden: set[Tensor] = set()
+        for call in () if detail else calls:
+            self.hidden.update(t for t in (*call.inputs, *call.outputs) if self._is_aside(t))
+        self.ovals: dict[Tensor, str] = {}
+        self.maker: dict[Tensor, str] = {}  # the box that makes what has no oval
+        self.vertices: list[Vertex] = []
+        self.edges: list[Edge] = []
+
+    def picture(self, title: str) -> Picture:
+        folded = [call for call in self.calls if all(t in self.hidden and self._is_small(t) for t in call.outputs)]
+        for number, call in enumerate(self.calls):
+            if call not in folded:
+                self._draw(f"kernel{number}", call)
+        if folded:
+            self._fold(folded)
+        return Picture(title, tuple(self.vertices), unique(self.edges))
+
+    def _is_aside(self, tensor: Tensor) -> bool:
+        """Is it an optimiser's or a trainer's own, not the model's?"""
+        kept = self.next_values.get(tensor, tensor)
+        if isinstance(kept.op, Input):
+            return kept.label == ORDER and made_by(kept.node, "minibatch")
+        if isinstance(kept.op, Parameter):
+            return made_by(kept.node, "optimizer") or is_bookkeeping(kept)
+        return not tensor.rank and made_by(tensor.node, "optimizer") and self.phase[tensor.node] == "update"
+
+    def _is_small(self, tensor: Tensor) -> bool:
+        kept = self.next_values.get(tensor, tensor)
+        return not tensor.rank or is_bookkeeping(kept)
+
+    def _oval(self, tensor: Tensor) -> str:
+        if tensor not in self.ovals:
+            self.ovals[tensor] = f"v{len(self.ovals)}"
+            is_output = tensor in self.graph.outputs or tensor in self.values
+            kind = _KINDS.get(tensor.op.name) or ("output" if is_output else "value")
+            label, phase = self.called[tensor], self.phase.get(tensor.node, "forward")
             tooltip = f"{label}: {tensor.type}"
-            vertices.append(
-                Vertex(ovals[tensor], label, kind, phase.get(tensor.node, "forward"), "", note, tooltip)
-            )
-        return ovals[tensor]
+            self.vertices.append(Vertex(self.ovals[tensor], label, kind, phase, "", type_note(tensor), tooltip))
+        return self.ovals[tensor]
 
-    for number, call in enumerate(calls):
-        id = f"kernel{number}"
-        in_place = {
-            next_values[t] for t in call.outputs if t in next_values
-        }  # one arrow says read and written
-        edges += [Edge(oval(t), id) for t in call.inputs if t not in in_place]
-        where = phase[call.outputs[0].node]
-        vertices.append(_loop(id, call, where) if isinstance(call, LoopCall) else _box(id, call.kernel, where))
+    def _reads(self, call: Call, id: str) -> list[Edge]:
+        """Arrows from the buffers a kernel reads, and from the kernels that make what has no oval."""
+        in_place = {self.next_values[t] for t in call.outputs if t in self.next_values}  # one arrow says both
+        shown = [t for t in call.inputs if t not in in_place and t not in self.hidden]
+        return [Edge(self._oval(t), id) for t in shown] + [
+            Edge(self.maker[t], id) for t in call.inputs if self.maker.get(t, id) != id
+        ]
+
+    def _draw(self, id: str, call: Call) -> None:
+        self.edges += self._reads(call, id)
+        where = min((self.phase[t.node] for t in call.outputs), key=PHASES.index)  # that it is needed for first
+        kept = [self.next_values.get(t, t) for t in (*call.inputs, *call.outputs) if t in self.hidden]
+        names = [(t.label or "").rsplit("/", 1)[-1] for t in kept if t.rank and isinstance(t.op, Parameter)]
+        keeps = ", ".join(dict.fromkeys(names))
+        box = _loop(id, call, where) if isinstance(call, LoopCall) else _box(id, call.kernel, where)
+        self.vertices.append(replace(box, note=f"{box.note}, {keeps}" if box.note else keeps) if keeps else box)
         for tensor in call.outputs:
-            if tensor in next_values:
-                edges.append(Edge(id, oval(next_values[tensor]), "update"))
-            if tensor not in next_values or tensor in graph.outputs:
-                edges.append(Edge(id, oval(tensor)))
-    return Picture(title, tuple(vertices), unique(edges))
+            if tensor in self.hidden:
+                self.maker[tensor] = id
+                continue
+            if tensor in self.next_values:
+                self.edges.append(Edge(id, self._oval(self.next_values[tensor]), "update"))
+            if tensor not in self.next_values or tensor in self.graph.outputs:
+                self.edges.append(Edge(id, self._oval(tensor)))
+
+    def _fold(self, calls: Sequence[Call]) -> None:
+        """Counters and records: one box for all of their kernels."""
+        tooltip = "\n".join(kernel.kernel.name for kernel in kernel_calls(calls))
+        label = f"{len(calls)} more kernel{'s' * (len(calls) != 1)}"
+        self.vertices.append(Vertex("more", label, "op", "update", "optimizer", "counters, records", tooltip))
+        for call in calls:
+            self.edges += self._reads(call, "more")
 
 
 def _box(id: str, kernel: Kernel, where: str) -> Vertex:

@@ -26,6 +26,7 @@ FAMILIES = {
     "shape": Colour("#e9ecef", "#7b8794"),
     "random": Colour("#f7f3c6", "#9a8b1d"),
     "loop": Colour("#d6eef8", "#2b7fa3"),
+    "optimizer": Colour("#e3f2e1", "#3d8b40"),
     "kernel": Colour("#dbe4fb", "#4a69bd"),
     "other": Colour("#eef0f2", "#7b8794"),
 }

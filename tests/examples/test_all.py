@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from examples.common import Results, run
+
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = sorted(p.stem for p in (ROOT / "examples").glob("*.py") if p.stem not in ("__init__", "common"))
 
@@ -28,3 +30,18 @@ def test_an_example_has_its_page_and_its_test(name: str) -> None:
         value = results
         for key in quoted.split("."):
             value = value[int(key) if isinstance(value, list) else key]
+
+
+def test_an_example_ends_with_a_line_a_result_and_the_folder_of_its_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def example(quick: bool, out: Path) -> Results:
+        (out / "curve.svg").write_text("<svg/>")
+        return {"score": 0.5, "costs": list(range(1000))}
+
+    monkeypatch.setattr("sys.argv", ["tiny.py", "--quick", "--out", str(tmp_path / "tiny")])
+    run(example)
+    *lines, folder = capsys.readouterr().out.splitlines()
+    assert lines[0] == "score: 0.5" and len(lines) == 4 and max(map(len, lines)) <= 100
+    assert folder == f"in {tmp_path / 'tiny'}: curve.svg, results.json"
+    assert json.loads((tmp_path / "tiny" / "results.json").read_text())["costs"] == list(range(1000))
