@@ -297,10 +297,10 @@ class Program:
                 array, name = (tensor.op.array, "a constant") if fixed else (arrays[tensor], tensor.op.label)
                 for bound in bounds:
                     _check_bound(name, array, bound, found)
-        for size, problem, origin in self._nonnegative:
+        for size, problem, origin, remedy in self._nonnegative:
             if evaluate(size, found) < 0:
                 named = ", ".join(f"{name} = {found[name]}" for name in sorted(names_in(size)))
-                raise InputError(f"{problem}: {size} is negative where {named}", where=origin, hint="feed longer data")
+                raise InputError(f"{problem}: {size} is negative where {named}", where=origin, hint=remedy)
         for need in self._nonempty:
             if evaluate(need.size, found) == 0 and all(evaluate(s, found) for s in need.shape):
                 named = "" if isinstance(need.size, int) else f": {need.size} = 0"
@@ -459,10 +459,10 @@ def nonempty_sizes(graph: Graph) -> list[Nonempty]:
     ]
 
 
-def nonnegative_sizes(graph: Graph) -> list[tuple[Size, str, Origin]]:
-    """The sizes that might be negative and may not, and what is wrong if one is."""
+def nonnegative_sizes(graph: Graph) -> list[tuple[Size, str, Origin, str]]:
+    """The sizes that might be negative and may not, what is wrong if one is, where, and what to do then."""
     return [
-        (size, problem, node.origin)
+        (size, problem, node.origin, node.op.remedy)
         for node in graph.all_nodes()
         for size, problem in node.op.nonnegative(*(t.type for t in node.inputs)).items()
         if can_be_negative(size)

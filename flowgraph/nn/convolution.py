@@ -76,13 +76,7 @@ class Conv:
         for a kernel larger than the padded image."""
         x = as_tensor(x, what=type(self).__name__)
         if x.rank != self.axes + 2 or x.shape[1] != self.channels:
-            sizes = "size" if self.axes == 1 else "height, width"
-            raise ShapeError(
-                f"{type(self).__name__} {self.name!r} takes (batch, {self.channels}, {sizes}), "
-                f"got {show_shape(x.shape)}",
-                where=origins.here(),
-                hint="channels are the second axis; fg.reshape or fg.expand_dims(x, 1) makes one",
-            )
+            raise _other_axes(f"{type(self).__name__} {self.name!r}", self.axes, self.channels, x)
         with scope(self.name):
             z = type(self).function(x, self.w, **self.settings)
             if self.b is not None:
@@ -119,16 +113,21 @@ class Conv2D(Conv):
 
 
 class Pooling:
-    """What the pooling layers share. `window` and `stride` are an int or one for each axis, `stride` is the window
+    """What the pooling layers share: windows of each channel by itself. `window` and `stride` are an int or one for each axis, `stride` is the window
     unless given, `padding` as of `fg.max_pool2d`. They have no parameters."""
 
+    axes: ClassVar[int]
     function: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, window: Any, stride: Any = None, padding: Any = "valid") -> None:
         self.window, self.stride, self.padding = window, stride, padding
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Maps (..., *sizes) to maps (..., *sizes'). ShapeError where a window is larger than the padded map."""
+        """Maps (batch, channels, *sizes) to maps (batch, channels, *sizes'). ShapeError for another number of axes, and
+        for a window larger than the padded map."""
+        x = as_tensor(x, what=type(self).__name__)
+        if x.rank != self.axes + 2:
+            raise _other_axes(type(self).__name__, self.axes, "channels", x)
         return type(self).function(x, self.window, self.stride, self.padding)
 
 
@@ -140,7 +139,7 @@ class MaxPool1D(Pooling):
     (batch, 8, 25)
     """
 
-    function = staticmethod(max_pool1d)
+    axes, function = 1, staticmethod(max_pool1d)
 
 
 class MaxPool2D(Pooling):
@@ -151,7 +150,7 @@ class MaxPool2D(Pooling):
     (batch, 20, 12, 12)
     """
 
-    function = staticmethod(max_pool2d)
+    axes, function = 2, staticmethod(max_pool2d)
 
 
 class AvgPool1D(Pooling):
@@ -162,7 +161,7 @@ class AvgPool1D(Pooling):
     (batch, 8, 25)
     """
 
-    function = staticmethod(avg_pool1d)
+    axes, function = 1, staticmethod(avg_pool1d)
 
 
 class AvgPool2D(Pooling):
@@ -173,7 +172,16 @@ class AvgPool2D(Pooling):
     (batch, 20, 12, 12)
     """
 
-    function = staticmethod(avg_pool2d)
+    axes, function = 2, staticmethod(avg_pool2d)
+
+
+def _other_axes(what: str, axes: int, channels: int | str, x: Tensor) -> ShapeError:
+    sizes = "size" if axes == 1 else "height, width"
+    return ShapeError(
+        f"{what} takes (batch, {channels}, {sizes}), got {show_shape(x.shape)}",
+        where=origins.here(),
+        hint="channels are the second axis; fg.reshape or fg.expand_dims(x, 1) makes one",
+    )
 
 
 def flatten(x: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ class Op:
     name: ClassVar[str] = ""
     display: ClassVar[str] = ""
     family: ClassVar[str] = "other"  # the picture's colour
+    remedy: ClassVar[str] = "feed longer data"  # where a size of `nonnegative` is negative
     registry: ClassVar[dict[str, type[Op]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
