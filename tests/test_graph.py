@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -117,6 +122,35 @@ def test_a_node_remembers_the_users_line_not_the_librarys() -> None:
     h = fg.tanh(fg.input("x", (3,)))
     (line,) = h.origin.lines
     assert line.file == __file__ and line.code == 'h = fg.tanh(fg.input("x", (3,)))'
+
+
+@pytest.mark.parametrize("between", [contextlib.__file__, np.__file__, os.__file__, "<frozen importlib._bootstrap>"])
+def test_lines_between_the_users_and_the_library_are_nobodys(between: str) -> None:
+    def outer() -> fg.Tensor:
+        return made_in(between)()
+
+    first = outer.__code__.co_firstlineno
+    assert outer().origin.lines == (SourceLine(__file__, first + 1),)
+
+
+def test_a_package_that_was_installed_is_the_users_too() -> None:
+    installed = os.path.join(os.path.dirname(os.__file__), "site-packages", "theirs", "model.py")
+    for file in (installed, "/home/me/.venv/lib/python3/site-packages/mine.py", "<string>", "<ipython-input-1>"):
+        assert made_in(file)().origin.lines == (SourceLine(file, 1),)
+
+
+def test_where_no_line_is_the_users_the_one_that_called_the_library_is_named() -> None:
+    found: list[fg.Tensor] = []
+    make = compile("append(input('x', (3,)))", threading.__file__, "exec")
+    thread = threading.Thread(target=exec, args=(make, {"append": found.append, "input": fg.input}))
+    thread.start()
+    thread.join()
+    assert found[0].origin.lines == (SourceLine(threading.__file__, 1),)
+
+
+def made_in(file: str) -> Callable[[], fg.Tensor]:
+    """A function whose line is in this file."""
+    return eval(compile("lambda: input('x', (3,))", file, "eval"), {"input": fg.input})
 
 
 def test_name_scopes_nest_and_name_parameters() -> None:

@@ -13,12 +13,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
+
+import numpy as np
 
 from flowgraph.errors import GraphError, shown
 from flowgraph.graph.printable import printable
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+# What may stand between the user's line and the package: a contextmanager of contextlib's, a function of NumPy's.
+_BETWEEN = (_PACKAGE, os.path.dirname(np.__file__) + os.sep, "<frozen ")
+_STANDARD = os.path.dirname(os.__file__) + os.sep
+_INSTALLED = tuple(_STANDARD + folder + os.sep for folder in ("site-packages", "dist-packages"))
 
 
 @dataclass(frozen=True, order=True)
@@ -78,16 +85,29 @@ _scope: ContextVar[str] = ContextVar("flowgraph_scope", default="")
 
 
 def here() -> Origin:
-    """The origin of a node made now: as set by `at`, else the innermost frame outside the package."""
+    """The origin of a node made now: as set by `at`, else the user's innermost line."""
     override = _current.get()
     if override is not None:
         origin, name = override
         return origin.by(name) if name else origin
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back  # type: ignore[assignment]
-    line = SourceLine(frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
+    line = _users_line()
     return Origin((line,) if line else (), _scope.get())
+
+
+def _users_line() -> SourceLine | None:
+    """The innermost line outside the package, NumPy and the standard library; of a package that others have installed,
+    too. Where there is none, as in a thread that runs a program, the innermost outside the package."""
+    frame: FrameType | None = sys._getframe(2)
+    outside: FrameType | None = None
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(_BETWEEN) and (not file.startswith(_STANDARD) or file.startswith(_INSTALLED)):
+            break
+        if outside is None and not file.startswith(_PACKAGE):
+            outside = frame
+        frame = frame.f_back
+    found = frame or outside
+    return SourceLine(found.f_code.co_filename, found.f_lineno) if found is not None else None
 
 
 @contextmanager
