@@ -43,7 +43,7 @@ def grad(cost: Tensor, wrt: Tensor | Sequence[Tensor]) -> Any:
     for tensor in (cost, *targets):
         if not isinstance(tensor, Tensor):
             raise GraphError(
-                f"grad takes tensors, got {shown(tensor)}", where=origins.here(), hint="fg.grad(cost, [w, b])"
+                f"grad takes tensors, got {shown(tensor)}", where=origins.here(), hint="fg.grad(cost, [w, b]), fg.grad(cost, layer.parameters)"
             )
     declared = Graph((cost, *targets))
     adopt_names(declared)

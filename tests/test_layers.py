@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -50,11 +52,23 @@ class TestEmbedding:
     ("call", "text"),
     [
         (lambda: fg.nn.Dense(64, 32, fg.tanh), r"a name is text, got 64.*a layer's name comes first"),
-        (lambda: fg.nn.LSTM(16, 32, "lstm"), "a layer's name comes first"),
+        (lambda: fg.nn.LSTM(16, 32, "lstm"), r"a layer's name comes first: LSTM\(name, inputs, hidden\)"),
+        (lambda: fg.nn.Dense(4, 3), r"Dense: a name is text, got 4.*Dense\(name, inputs, outputs\)"),
+        (lambda: fg.nn.GRU(8, 24), r"GRU: a name is text, got 8\n  at [^\n]*test_layers"),
+        (lambda: fg.nn.BatchNorm(20), r"BatchNorm\(name, features\)"),
+        (lambda: fg.grad(fg.sum(dense().w), dense()), "Dense 'dense' is a layer, where parameters.*layer.parameters"),
+        (lambda: fg.save("m", dense()), "Dense 'dense' is a layer, where parameters are wanted.*layer.parameters"),
+        (lambda: fg.Trainer(cost(), fg.optim.SGD(0.1), freeze=dense()), "Dense 'dense' is a layer"),
         (lambda: fg.nn.Embedding(100, 8, "words"), "a layer's name comes first"),
         (lambda: fg.input(("batch", 3), "x"), r"the name in fg.input is text.*fg.input\('x', \(8, 64\)\)"),
         (lambda: fg.parameter((3, 3), "w"), "the name in fg.parameter is text"),
-        (lambda: dense()(fg.nn.LSTM("l", 4, 8)(sequence())), r"takes one tensor, got 2.*outputs, state = lstm\(x\)"),
+        (lambda: dense()(fg.nn.LSTM("l", 4, 8)(sequence())), r"a tuple of 2.*outputs, \(h, c\) = lstm\(x\)"),
+        (lambda: dense()(fg.nn.LSTM("l", 4, 8)(sequence())[1]), r"a tuple of 2.*outputs, \(h, c\) = lstm\(x\)"),
+        (lambda: dense()(fg.nn.GRU("g", 4, 8)(sequence())), r"a tuple of 2.*outputs, \(h,\) = gru\(x\)"),
+        (lambda: dense()(fg.nn.RNN("r", 4, 8)(sequence())[1]), r"a tuple of 1.*outputs, \(h,\) = gru\(x\)"),
+        (lambda: dense()(fg.nn.BiLSTM("b", 4, 8)(sequence())), r"outputs, \(ahead, back\) = bilstm\(x\)"),
+        (lambda: dense()((state(), logits())), "a tuple of 2.*give it one of them"),
+        (lambda: fg.nn.GRU("h", 8, 8)(fg.nn.GRU("g", 4, 8)(sequence())), "GRU 'h' takes one tensor"),
         (lambda: dense()(fg.input("maps", ("batch", 8, 5, 5))), r"takes \(..., 8\), got \(batch, 8, 5, 5\).*flatten"),
         (lambda: fg.nn.LSTM("l", 8, 4)(sequence()), r'fg.nn.LSTM\("l", 8, 4\) reads vectors of 8 and has 4 outputs'),
         (lambda: fg.nn.LSTM("l", 4, 8)(sequence(), np.ones(3)), r"takes lengths as a tensor.*fed with the data"),
@@ -82,6 +96,10 @@ def state() -> fg.Tensor:
     return fg.input("h", ("batch", 8))
 
 
+def cost() -> fg.Tensor:
+    return fg.mean(dense()(state()))
+
+
 def logits() -> fg.Tensor:
     return fg.input("logits", ("batch", 10))
 
@@ -91,6 +109,29 @@ def test_names_of_other_libraries_lead_to_those_here() -> None:
         _ = fg.nn.Linear  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"no attribute 'Nothing'$"):
         _ = fg.nn.Nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("layer", "name", "text"),
+    [
+        (lambda: dense(), "weight", r"^Dense 'dense' has no attribute 'weight'; use \.w$"),
+        (lambda: fg.nn.BatchNorm("norm", 8), "running_mean", r"use \.mean$"),
+        (lambda: fg.nn.GRU("g", 4, 8), "weight", "; it has .*inputs, name, parameters, states, step, turn, w_h, w_x$"),
+        (lambda: dense(), "__deepcopy__", "^Dense 'dense' has no attribute '__deepcopy__'$"),
+    ],
+)
+def test_what_a_layer_has_not_leads_to_what_it_has(layer: Callable[[], object], name: str, text: str) -> None:
+    with pytest.raises(AttributeError, match=text):
+        getattr(layer(), name)
+
+
+def test_a_layer_is_copied_and_subclassed_as_any_object() -> None:
+    class Logits(fg.nn.Dense):
+        def __init__(self, classes: int) -> None:
+            super().__init__("logits", 8, classes)
+
+    assert copy.copy(Logits(3)).outputs == 3
+    assert list(inspect.signature(fg.nn.GRU).parameters)[:3] == ["name", "inputs", "hidden"]
 
 
 def test_dense_goes_over_the_last_axis_whatever_the_rank() -> None:

@@ -13,7 +13,7 @@ from flowgraph.graph.origin import scope
 from flowgraph.graph.size import Size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.nn.init import glorot_uniform, he_normal
-from flowgraph.nn.layers import require_activation
+from flowgraph.nn.layers import Layer, one_tensor, require_activation
 from flowgraph.ops.convolution import conv1d, conv2d
 from flowgraph.ops.elementwise import add
 from flowgraph.ops.leaf import Initializer, as_tensor, parameter
@@ -23,7 +23,7 @@ from flowgraph.ops.shape import expand_dims, reshape
 from flowgraph.ops.windows import per_axis
 
 
-class Conv:
+class Conv(Layer):
     """What the convolutional layers share: activation(convolution of x and w, + b), b one number a map.
 
     w is (maps, channels / groups, *kernel), b (maps,). `kernel` is an int or one for each axis; `stride`, `padding`,
@@ -74,7 +74,7 @@ class Conv:
     def __call__(self, x: Tensor) -> Tensor:
         """Images (batch, channels, *sizes) to feature maps (batch, maps, *sizes'). ShapeError for other channels, and
         for a kernel larger than the padded image."""
-        x = as_tensor(x, what=type(self).__name__)
+        x = one_tensor(self, x)
         if x.rank != self.axes + 2 or x.shape[1] != self.channels:
             raise _other_axes(f"{type(self).__name__} {self.name!r}", self.axes, self.channels, x)
         with scope(self.name):
