@@ -42,9 +42,8 @@ def grad(cost: Tensor, wrt: Tensor | Sequence[Tensor]) -> Any:
     targets = several(wrt, "what to differentiate by")
     for tensor in (cost, *targets):
         if not isinstance(tensor, Tensor):
-            raise GraphError(
-                f"grad takes tensors, got {shown(tensor)}", where=origins.here(), hint="fg.grad(cost, [w, b]), fg.grad(cost, layer.parameters)"
-            )
+            hint = "fg.grad(cost, [w, b]) or fg.grad(cost, layer.parameters)"
+            raise GraphError(f"grad takes tensors, got {shown(tensor)}", where=origins.here(), hint=hint)
     declared = Graph((cost, *targets))
     adopt_names(declared)
     stable = before_differentiation(declared, targets)

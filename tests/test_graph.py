@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pydoc
 import threading
 from collections.abc import Callable
 
@@ -32,7 +33,7 @@ from flowgraph.graph.size import (
 )
 from flowgraph.graph.tensor import Node
 from flowgraph.graph.text import to_text
-from flowgraph.graph.types import TensorType, as_dtype, float32
+from flowgraph.graph.types import TensorType, as_dtype, boolean, float32
 from flowgraph.ops.functions import Tanh
 from tests.support.random_graphs import random_case
 
@@ -190,6 +191,19 @@ def test_numpy_arrays_and_numbers_meet_tensors_on_either_side() -> None:
     array = np.array([1.0, 2.0], np.float32)
     for made in (array * x, x * array, 2 * x, x * 2, 1 - x, x - 1, 1 / x, x / 2, -x, array + x):
         assert isinstance(made, fg.Tensor) and made.type == x.type
+    number, matrix = np.float64(2.5), np.ones((3, 2), np.float32)
+    for made in (number * x, number - x, array**x, array % x, array // x, np.multiply(array, x)):
+        assert isinstance(made, fg.Tensor) and made.type == x.type
+    for made in (number > x, array <= x, x < number):
+        assert isinstance(made, fg.Tensor) and made.type == TensorType((2,), boolean)
+    assert (matrix @ x).shape == np.matmul(matrix, x).shape == (3,)  # type: ignore[call-overload]
+
+
+def test_operators_say_what_they_are() -> None:
+    page = pydoc.plain(pydoc.render_doc(fg.Tensor))
+    for line in ("__rsub__(self, other)", "other - self, which is fg.subtract", "__abs__(self)", "with its scope"):
+        assert line in page
+    assert "lambda" not in page
 
 
 # Graphs

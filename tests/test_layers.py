@@ -149,5 +149,8 @@ def test_methods_of_arrays_lead_to_functions() -> None:
         _ = sequence().reshape  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
         _ = sequence().nothing  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"no attribute 'name'; use \.label$") as caught:
+        _ = sequence().name  # type: ignore[attr-defined]
+    assert caught.value.obj is None  # or Python would add that `named` was meant
     functions = [hint[3:].partition("(")[0] for hint in FUNCTIONS.values() if hint.startswith("fg.")]
     assert all(hasattr(fg.nn if name.startswith("nn.") else fg, name.removeprefix("nn.")) for name in functions)

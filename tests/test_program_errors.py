@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -200,6 +202,27 @@ def test_a_python_bool_where_a_tensor_belongs_is_a_comparison_gone_wrong() -> No
         message = told(GraphError, action)
         assert "got False" in message and "fg.equal" in message and "identity" in message
     assert fg.equal(flags, True).shape == fg.where(flags, flags, False).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("call", "hint"),
+    [
+        (lambda x: np.exp(x), "use fg.exp(x)"),
+        (lambda x: np.sum(x), "use fg.sum(x)"),
+        (lambda x: np.maximum(x, 0.0), "use fg.maximum"),
+        (lambda x: np.concatenate([x, x]), "use fg.concatenate"),
+        (lambda x: np.linalg.norm(x), "use fg.norm"),
+        (lambda x: np.linalg.inv(x), "what a program returns"),
+        (lambda x: np.add.reduce(x), "what a program returns"),
+        (lambda x: np.ones(3) == x, "fg.equal(x, y), == is identity"),
+        (lambda x: operator.iadd(np.ones(3), x), "a = a + x"),
+        (lambda x: operator.setitem(x, 0, 1.0), "fg.where"),
+    ],
+)
+def test_a_function_of_numpys_on_a_tensor(call: Callable[[fg.Tensor], object], hint: str) -> None:
+    with pytest.raises(GraphError, match=re.escape(hint)) as caught:
+        call(fg.input("x", (3,)))
+    assert HERE in str(caught.value)
 
 
 def test_constants_and_scalars_obey_the_dtypes_of_reductions() -> None:

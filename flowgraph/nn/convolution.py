@@ -113,7 +113,7 @@ class Conv2D(Conv):
 
 
 class Pooling:
-    """What the pooling layers share: windows of each channel by itself. `window` and `stride` are an int or one for each axis, `stride` is the window
+    """What the pooling layers share. `window` and `stride` are an int or one for each axis, `stride` is the window
     unless given, `padding` as of `fg.max_pool2d`. They have no parameters."""
 
     axes: ClassVar[int]

@@ -19,7 +19,6 @@ from flowgraph.ops.indexing import gather
 from flowgraph.ops.leaf import Initializer, as_tensor, parameter
 from flowgraph.ops.shape import reshape
 
-
 ELSEWHERE = {  # what other libraries' layers have, and what those here have for it
     "weight": "w", "weights": "w", "kernel": "w", "bias": "b", "gamma": "scale", "beta": "shift",
     "running_mean": "mean", "running_var": "variance", "moving_mean": "mean", "moving_variance": "variance",
