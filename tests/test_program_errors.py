@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import operator
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +52,23 @@ def test_a_product_whose_inner_sizes_differ() -> None:
 def test_a_product_of_something_that_is_no_matrix() -> None:
     message = told(ShapeError, lambda: fg.mul(fg.input("x", (3,)), fg.parameter("w", (3, 4))))
     assert "(3,) and (3, 4)" in message and "elementwise" in message
+
+
+def test_a_batched_product_that_does_not_fit_says_which_axes_and_what_would() -> None:
+    s, v = fg.input("s", ("batch", 4, 3)), fg.input("v", (4,))
+    square = fg.input("square", ("batch", 4, 4))
+    for action, problem, hint in (
+        (lambda: s @ s, "first is 3, the last axis but one", "fg.swapaxes(x, -1, -2) of the second"),
+        (lambda: s @ s.T, "first is 3, the last axis but one", "of the second exchanges its last two axes; .T"),
+        (lambda: square @ square.T, "the leading axes (batch,) and (4,)", ".T reverses all axes"),
+        (lambda: s.T @ s, "first is batch, the last axis but one", "of the first exchanges its last two axes; .T"),
+        (lambda: s @ v, "first is 3, the only axis of the second 4", "fg.swapaxes(x, -1, -2) of the first"),
+        (lambda: s @ fg.input("t", ("other", 3, 4)), "leading axes (batch,) and (other,)", "(..., i, j) @ (..., j, k)"),
+    ):
+        with pytest.raises(ShapeError) as caught:  # the message quotes this test's line, and with it what is expected
+            action()
+        assert caught.value.problem.startswith("matmul: shapes (") and HERE in str(caught.value)
+        assert problem in caught.value.problem and hint in caught.value.hint
 
 
 def test_a_bias_of_the_wrong_rank() -> None:
@@ -220,9 +236,9 @@ def test_a_python_bool_where_a_tensor_belongs_is_a_comparison_gone_wrong() -> No
     ],
 )
 def test_a_function_of_numpys_on_a_tensor(call: Callable[[fg.Tensor], object], hint: str) -> None:
-    with pytest.raises(GraphError, match=re.escape(hint)) as caught:
+    with pytest.raises(GraphError) as caught:
         call(fg.input("x", (3,)))
-    assert HERE in str(caught.value)
+    assert hint in caught.value.hint and HERE in str(caught.value)
 
 
 def test_constants_and_scalars_obey_the_dtypes_of_reductions() -> None:
