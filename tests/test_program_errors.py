@@ -315,6 +315,9 @@ def test_an_initialiser_that_was_not_called_is_seen_where_the_parameter_is_decla
     ):
         message = told(GraphError, action)
         assert "'w'" in message and "init(shape, generator)" in message and hint in message
+    for made in (lambda i: fg.nn.Conv2D("c", 1, 4, 3, init=i), lambda i: fg.nn.GRU("g", 4, 8, init=i)):
+        with pytest.raises(GraphError, match="init=glorot_uniform is no initialiser"):
+            made(fg.init.glorot_uniform)
     ones = fg.parameter("w", (3, 2), init=lambda shape, generator: np.ones(shape))
     assert ones.value.sum() == 6
 

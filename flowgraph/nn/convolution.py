@@ -16,7 +16,7 @@ from flowgraph.nn.init import glorot_uniform, he_normal
 from flowgraph.nn.layers import Layer, one_tensor, require_activation
 from flowgraph.ops.convolution import conv1d, conv2d
 from flowgraph.ops.elementwise import add
-from flowgraph.ops.leaf import Initializer, as_tensor, parameter
+from flowgraph.ops.leaf import Initializer, as_tensor, parameter, require_initializer
 from flowgraph.ops.piecewise import relu
 from flowgraph.ops.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from flowgraph.ops.shape import expand_dims, reshape
@@ -206,6 +206,7 @@ def flatten(x: Tensor) -> Tensor:
 
 def maps_first(init: Initializer) -> Initializer:
     """An initialiser of kernels (maps, channels, *kernel) by one of (*kernel, channels, maps), whose fans it knows."""
+    require_initializer("w", init)
 
     def draw(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
         drawn = init((*shape[2:], shape[1], shape[0]), generator)

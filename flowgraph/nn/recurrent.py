@@ -23,7 +23,7 @@ from flowgraph.ops.bounds import Lengths
 from flowgraph.ops.contraction import add_bias, mul
 from flowgraph.ops.elementwise import add, less, multiply, subtract, where
 from flowgraph.ops.functions import logistic, tanh
-from flowgraph.ops.leaf import Initializer, arange, constant, parameter
+from flowgraph.ops.leaf import Initializer, arange, constant, parameter, require_initializer
 from flowgraph.ops.pieces import concatenate
 from flowgraph.ops.scan import scan
 from flowgraph.ops.shape import broadcast_to, expand_dims, transpose
@@ -260,6 +260,7 @@ class BiLSTM(Bidirectional):
 
 def side_by_side(count: int, init: Initializer) -> Initializer:
     """An initialiser of matrices that lie side by side, each drawn by itself."""
+    require_initializer("w", init)
 
     def draw(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
         one = (*shape[:-1], shape[-1] // count)
