@@ -13,6 +13,7 @@ import pytest
 import flowgraph as fg
 from flowgraph.errors import DTypeError, GraphError, InputError, ShapeError
 from flowgraph.graph.tensor import FUNCTIONS
+from flowgraph.nn import UNLIKE
 
 
 class TestEmbedding:
@@ -111,6 +112,12 @@ def logits() -> fg.Tensor:
 def test_names_of_other_libraries_lead_to_those_here() -> None:
     with pytest.raises(AttributeError, match=r"no attribute 'Linear': it is called fg\.nn\.Dense here"):
         _ = fg.nn.Linear  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"no attribute 'ReLU': it is fg\.relu, a function$"):
+        _ = fg.nn.ReLU  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"'Sequential': it is second\(first\(x\)\)"):
+        _ = fg.nn.Sequential  # type: ignore[attr-defined]
+    functions = re.findall(r"fg\.(\w+)", " ".join(UNLIKE.values()))
+    assert len(functions) > 15 and all(hasattr(fg, name) for name in functions)
     with pytest.raises(AttributeError, match=r"no attribute 'Nothing'$"):
         _ = fg.nn.Nothing  # type: ignore[attr-defined]
 

@@ -189,6 +189,22 @@ def test_axes_are_never_taken_modulo_the_rank() -> None:
         assert "are no axes" in told(ShapeError, action)
 
 
+@pytest.mark.parametrize(
+    ("call", "hint"),
+    [
+        (lambda x: fg.sum(x, dim=1), "did you mean 'axis'? it has 'x', 'axis', 'keepdims'"),
+        (lambda x: fg.softmax(x, dim=1), "did you mean 'axis'?"),
+        (lambda x: fg.concatenate([x, x], dim=1), "did you mean 'axis'?"),
+        (lambda x: fg.mean(x, axis=1, keepdim=True), "did you mean 'keepdims'?"),
+        (lambda x: fg.std(x, where=x), "it has 'x', 'axis'"),
+    ],
+)
+def test_a_setting_that_a_function_has_not(call: Callable[[fg.Tensor], object], hint: str) -> None:
+    with pytest.raises(GraphError, match="has no setting") as caught:
+        call(fg.input("x", (3, 4)))
+    assert caught.value.hint.startswith(hint) and HERE in str(caught.value)
+
+
 def test_a_maximum_of_no_elements() -> None:
     x = fg.input("x", ("batch", 0))
     for action in (lambda: fg.max(x, axis=1), lambda: fg.max(x), lambda: fg.softmax(x)):
