@@ -79,6 +79,8 @@ class TestEmbedding:
         (lambda: fg.cross_ent_of_softmax(logits(), fg.input("y", ("batch",))), "declare them with dtype='int32'"),
         (lambda: fg.nn.accuracy(logits(), fg.input("y", ("batch",))), "declare them with dtype='int32'"),
         (lambda: fg.nn.accuracy(fg.input("y", ("batch",), "int32"), logits()), "predictions come first"),
+        (lambda: fg.nn.accuracy(fg.argmax(logits(), axis=1), classes()), r"probabilities, \(batch, classes\)"),
+        (lambda: fg.nn.accuracy(logits(), fg.input("y", (3,), "int32")), r"targets are class numbers \(batch,\)"),
     ],
 )
 def test_a_newcomers_mistakes_are_told_what_was_meant(call: Callable[[], object], text: str) -> None:
@@ -103,6 +105,10 @@ def state() -> fg.Tensor:
 
 def cost() -> fg.Tensor:
     return fg.mean(dense()(state()))
+
+
+def classes() -> fg.Tensor:
+    return fg.input("y", ("batch",), "int32")
 
 
 def logits() -> fg.Tensor:
