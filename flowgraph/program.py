@@ -192,7 +192,10 @@ class Program:
         return f"<Program({inputs}) -> ({outputs}), updates {updates or 'nothing'}, on {self.device}>"
 
     def __call__(self, /, *positional: Any, **inputs: Any) -> tuple[np.ndarray, ...]:
-        """Run one step on arrays of the declared dtypes and shapes; they also give named sizes a value."""
+        """Run one step on arrays of the declared dtypes and shapes; they also give named sizes a value.
+
+        Returns the outputs as a tuple, of one output too: `(y,) = program(x=...)`.
+        """
         if positional:
             raise InputError(
                 f"inputs are given by name, got {shown(positional[0])} without one",
@@ -326,11 +329,11 @@ def require_names(given: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Non
     wrong = [(what, names) for what, names in (("missing", missing), ("unknown", unknown)) if names]
     parts = [f"{what} input{'s' * (len(names) > 1)} {listed(names)}" for what, names in wrong]
     meant = nearest(unknown[0], missing or inputs) if unknown else None
-    raise InputError(
-        " and ".join(parts),
-        where=inputs[missing[0]].origin if missing else origins.here(),
-        hint=(f"did you mean {meant!r}? " if meant else "") + f"this program takes {listed(inputs) or 'no inputs'}",
-    )
+    hint = (f"did you mean {meant!r}? " if meant else "") + f"this program takes {listed(inputs) or 'no inputs'}"
+    if any(isinstance(name, Tensor) for name in unknown):
+        hint = f"data are given by name, not by tensor: {{{', '.join(f'{name!r}: ...' for name in inputs)}}}"
+    where = inputs[missing[0]].origin if missing else origins.here()
+    raise InputError(" and ".join(parts), where=where, hint=hint)
 
 
 def solve_sizes(

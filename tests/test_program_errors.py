@@ -505,6 +505,19 @@ def test_a_class_number_out_of_range() -> None:
         assert "crossEntOfSoftMax" in message
 
 
+@pytest.mark.parametrize("loss", [fg.cross_ent_of_logistic, fg.binary_cross_ent])
+def test_an_answer_that_is_neither_yes_nor_no(loss: Callable[..., fg.Tensor]) -> None:
+    x, y = fg.input("x", ("batch",)), fg.input("y", ("batch",), "int32")
+    step = fg.compile(outputs=loss(x, y), device="reference")
+    for wrong in (9, 2, -1):
+        with pytest.raises(InputError) as caught:
+            step(x=np.full(3, 0.5, np.float32), y=np.array([1, wrong, 0], np.int32))
+        assert f"y[1] = {wrong} is out of range" in caught.value.problem and "from 0 to 1" in caught.value.problem
+        assert caught.value.hint == "targets are 1 for yes and 0 for no" and HERE in str(caught.value)
+    with pytest.raises(InputError, match="a constant"):
+        fg.compile(outputs=loss(fg.input('z', (2,)), fg.constant([0, 7])), device="reference")
+
+
 def test_a_row_number_out_of_range_is_found_through_views() -> None:
     ids = fg.input("ids", ("batch",), "int32")
     rows = fg.gather(fg.parameter("table", (6, 2)), fg.expand_dims(ids, 1))
@@ -596,6 +609,19 @@ def test_an_input_that_is_unknown() -> None:
 def test_an_input_that_is_misspelt_is_both() -> None:
     message = told_anywhere(InputError, lambda: program()(x=X, Y=Y))
     assert "missing input 'y' and unknown input 'Y'" in message
+
+
+def test_inputs_by_their_tensors_are_told_that_they_have_names() -> None:
+    x, y, _, cost = classifier()
+    trainer = fg.Trainer(cost, fg.optim.SGD(0.1), device="reference")
+    step = fg.compile(outputs=cost, device="reference")
+    for action in (lambda: step.run(1, {x: X, y: Y}), lambda: step({x: X, y: Y}), lambda: trainer.fit({x: X, y: Y})):
+        with pytest.raises(InputError) as caught:
+            action()
+        assert caught.value.hint.removeprefix("data are given by name, not by tensor: ") in (
+            "{'x': ..., 'y': ...}",
+            "program(x=..., y=...)",
+        )
 
 
 def test_an_input_in_another_case_is_recognised() -> None:

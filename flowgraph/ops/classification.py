@@ -299,9 +299,14 @@ class CrossEntOfSoftmax(_BoundedTargets):
 
 @dataclass(frozen=True)
 class _YesOrNo(Op):
-    """One yes-or-no question a number: targets are 1 or 0, or anything between, or integers 1 or 0."""
+    """One yes-or-no question a number: targets are 1 or 0, or anything between, or integers 1 or 0, which are checked
+    where they are fed."""
 
     family: ClassVar[str] = "classification"
+    advice: ClassVar[str] = "targets are 1 for yes and 0 for no"
+
+    def index_bounds(self, *types: TensorType) -> dict[int, Size]:
+        return {1: 2} if types[1].dtype.kind == "int" else {}
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         predictions, y = types
@@ -427,7 +432,8 @@ def masked_softmax(x: Tensor, mask: Tensor, axis: int = -1) -> Tensor:
 def cross_ent_of_logistic(logits: Tensor, y: Tensor) -> Tensor:
     """Binary cross-entropy of logistic(logits), elementwise: stable for logits of any size.
 
-    y, of the logits' shape, is 0 or 1 (integers, or floats of the logits' dtype, also between 0 and 1).
+    y, of the logits' shape, is 0 or 1 (integers, or floats of the logits' dtype, also between 0 and 1). Other integers
+    are an InputError when they are fed.
     """
     return CrossEntOfLogistic()(logits, y)
 
