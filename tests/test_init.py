@@ -73,7 +73,8 @@ def test_a_seed_and_a_name_fix_the_numbers():
 
 
 @pytest.mark.parametrize(
-    ("text", "first"), [("glorot", "glorot_"), ("xavier_uniform", "glorot_unif"), ("kaiming", "he_"), ("zero", "zeros")]
+    ("text", "first"),
+    [("glorot", "glorot_uniform"), ("xavier_normal", "glorot_n"), ("kaiming", "he_"), ("zero", "zeros")],
 )
 def test_an_initialiser_by_its_name_is_told_the_closest_function(text, first):
     for make in (lambda: fg.parameter("w", (4, 3), text), lambda: fg.nn.Conv2D("c", 1, 4, 3, init=text)):

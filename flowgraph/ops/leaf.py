@@ -337,7 +337,11 @@ def require_initializer(name: str, init: Any) -> None:
     initialisers."""
     if isinstance(init, str):
         asked = init.lower().replace("xavier", "glorot").replace("kaiming", "he")
-        closest = sorted(INITIALIZERS, key=lambda n: -difflib.SequenceMatcher(None, asked, n).ratio())
+
+        def distance(known: str) -> float:
+            return 0.0 if known.startswith(asked) else 1.0 - difflib.SequenceMatcher(None, asked, known).ratio()
+
+        closest = sorted(INITIALIZERS, key=distance)
         raise GraphError(
             f"parameter {name!r}: init={init!r} is text, not an initialiser",
             where=origins.here(),
