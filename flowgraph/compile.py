@@ -42,9 +42,8 @@ def grad(cost: Tensor, wrt: Tensor | Sequence[Tensor]) -> Any:
     targets = several(wrt, "what to differentiate by")
     for tensor in (cost, *targets):
         if not isinstance(tensor, Tensor):
-            raise GraphError(
-                f"grad takes tensors, got {shown(tensor)}", where=origins.here(), hint="fg.grad(cost, [w, b])"
-            )
+            hint = "fg.grad(cost, [w, b]) or fg.grad(cost, layer.parameters)"
+            raise GraphError(f"grad takes tensors, got {shown(tensor)}", where=origins.here(), hint=hint)
     declared = Graph((cost, *targets))
     adopt_names(declared)
     stable = before_differentiation(declared, targets)
@@ -64,7 +63,8 @@ def compile(
     """Compile a step: what to feed, what to return, which parameters get which new values.
 
     `inputs` fixes what the program takes (all inputs the graph uses, by default); `updates` maps parameters
-    to tensors of their type, all computed from the values before the step. `device` is "cpu", "cuda",
+    to tensors of their type, all computed from the values before the step. Called, the program returns a tuple of
+    arrays, of one output too: `(y,) = program(x=...)`. `device` is "cpu", "cuda",
     "reference", "auto", or an opened CUDA device. `check` runs the verifier after every stage.
 
     With `detect_anomaly`, a step that makes an output or an updated parameter NaN or infinite raises an error

@@ -192,7 +192,10 @@ class Program:
         return f"<Program({inputs}) -> ({outputs}), updates {updates or 'nothing'}, on {self.device}>"
 
     def __call__(self, /, *positional: Any, **inputs: Any) -> tuple[np.ndarray, ...]:
-        """Run one step on arrays of the declared dtypes and shapes; they also give named sizes a value."""
+        """Run one step on arrays of the declared dtypes and shapes; they also give named sizes a value.
+
+        Returns the outputs as a tuple, of one output too: `(y,) = program(x=...)`.
+        """
         if positional:
             raise InputError(
                 f"inputs are given by name, got {shown(positional[0])} without one",
@@ -297,10 +300,10 @@ class Program:
                 array, name = (tensor.op.array, "a constant") if fixed else (arrays[tensor], tensor.op.label)
                 for bound in bounds:
                     _check_bound(name, array, bound, found)
-        for size, problem, origin in self._nonnegative:
+        for size, problem, origin, remedy in self._nonnegative:
             if evaluate(size, found) < 0:
                 named = ", ".join(f"{name} = {found[name]}" for name in sorted(names_in(size)))
-                raise InputError(f"{problem}: {size} is negative where {named}", where=origin, hint="feed longer data")
+                raise InputError(f"{problem}: {size} is negative where {named}", where=origin, hint=remedy)
         for need in self._nonempty:
             if evaluate(need.size, found) == 0 and all(evaluate(s, found) for s in need.shape):
                 named = "" if isinstance(need.size, int) else f": {need.size} = 0"
@@ -326,11 +329,11 @@ def require_names(given: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Non
     wrong = [(what, names) for what, names in (("missing", missing), ("unknown", unknown)) if names]
     parts = [f"{what} input{'s' * (len(names) > 1)} {listed(names)}" for what, names in wrong]
     meant = nearest(unknown[0], missing or inputs) if unknown else None
-    raise InputError(
-        " and ".join(parts),
-        where=inputs[missing[0]].origin if missing else origins.here(),
-        hint=(f"did you mean {meant!r}? " if meant else "") + f"this program takes {listed(inputs) or 'no inputs'}",
-    )
+    hint = (f"did you mean {meant!r}? " if meant else "") + f"this program takes {listed(inputs) or 'no inputs'}"
+    if any(isinstance(name, Tensor) for name in unknown):
+        hint = f"data are given by name, not by tensor: {{{', '.join(f'{name!r}: ...' for name in inputs)}}}"
+    where = inputs[missing[0]].origin if missing else origins.here()
+    raise InputError(" and ".join(parts), where=where, hint=hint)
 
 
 def solve_sizes(
@@ -459,10 +462,10 @@ def nonempty_sizes(graph: Graph) -> list[Nonempty]:
     ]
 
 
-def nonnegative_sizes(graph: Graph) -> list[tuple[Size, str, Origin]]:
-    """The sizes that might be negative and may not, and what is wrong if one is."""
+def nonnegative_sizes(graph: Graph) -> list[tuple[Size, str, Origin, str]]:
+    """The sizes that might be negative and may not, what is wrong if one is, where, and what to do then."""
     return [
-        (size, problem, node.origin)
+        (size, problem, node.origin, node.op.remedy)
         for node in graph.all_nodes()
         for size, problem in node.op.nonnegative(*(t.type for t in node.inputs)).items()
         if can_be_negative(size)

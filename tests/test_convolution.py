@@ -114,7 +114,7 @@ def test_the_length_of_a_line_may_be_named() -> None:
 def test_a_line_that_turns_out_shorter_than_the_window_is_refused_when_it_is_fed() -> None:
     x, w = fg.input("x", ("batch", 2, "time")), fg.input("w", (5, 2, 4))
     program = fg.compile(outputs=fg.conv1d(x, w), device="reference")
-    with pytest.raises(InputError, match="a window of 4 elements does not fit an axis of time"):
+    with pytest.raises(InputError, match=r"(?s)a window of 4 elements does not fit an axis of time.*larger images"):
         program(x=random(1, 2, 3), w=random(5, 2, 4))
 
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pydoc
+import threading
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,7 +33,7 @@ from flowgraph.graph.size import (
 )
 from flowgraph.graph.tensor import Node
 from flowgraph.graph.text import to_text
-from flowgraph.graph.types import TensorType, as_dtype, float32
+from flowgraph.graph.types import TensorType, as_dtype, boolean, float32
 from flowgraph.ops.functions import Tanh
 from tests.support.random_graphs import random_case
 
@@ -119,6 +125,35 @@ def test_a_node_remembers_the_users_line_not_the_librarys() -> None:
     assert line.file == __file__ and line.code == 'h = fg.tanh(fg.input("x", (3,)))'
 
 
+@pytest.mark.parametrize("between", [contextlib.__file__, np.__file__, os.__file__, "<frozen importlib._bootstrap>"])
+def test_lines_between_the_users_and_the_library_are_nobodys(between: str) -> None:
+    def outer() -> fg.Tensor:
+        return made_in(between)()
+
+    first = outer.__code__.co_firstlineno
+    assert outer().origin.lines == (SourceLine(__file__, first + 1),)
+
+
+def test_a_package_that_was_installed_is_the_users_too() -> None:
+    installed = os.path.join(os.path.dirname(os.__file__), "site-packages", "theirs", "model.py")
+    for file in (installed, "/home/me/.venv/lib/python3/site-packages/mine.py", "<string>", "<ipython-input-1>"):
+        assert made_in(file)().origin.lines == (SourceLine(file, 1),)
+
+
+def test_where_no_line_is_the_users_the_one_that_called_the_library_is_named() -> None:
+    found: list[fg.Tensor] = []
+    make = compile("append(input('x', (3,)))", threading.__file__, "exec")
+    thread = threading.Thread(target=exec, args=(make, {"append": found.append, "input": fg.input}))
+    thread.start()
+    thread.join()
+    assert found[0].origin.lines == (SourceLine(threading.__file__, 1),)
+
+
+def made_in(file: str) -> Callable[[], fg.Tensor]:
+    """A function whose line is in this file."""
+    return eval(compile("lambda: input('x', (3,))", file, "eval"), {"input": fg.input})
+
+
 def test_name_scopes_nest_and_name_parameters() -> None:
     with fg.scope("encoder"), fg.scope("first"):
         w = fg.parameter("w", (3,))
@@ -156,6 +191,19 @@ def test_numpy_arrays_and_numbers_meet_tensors_on_either_side() -> None:
     array = np.array([1.0, 2.0], np.float32)
     for made in (array * x, x * array, 2 * x, x * 2, 1 - x, x - 1, 1 / x, x / 2, -x, array + x):
         assert isinstance(made, fg.Tensor) and made.type == x.type
+    number, matrix = np.float64(2.5), np.ones((3, 2), np.float32)
+    for made in (number * x, number - x, array**x, array % x, array // x, np.multiply(array, x)):
+        assert isinstance(made, fg.Tensor) and made.type == x.type
+    for made in (number > x, array <= x, x < number):
+        assert isinstance(made, fg.Tensor) and made.type == TensorType((2,), boolean)
+    assert (matrix @ x).shape == np.matmul(matrix, x).shape == (3,)  # type: ignore[call-overload]
+
+
+def test_operators_say_what_they_are() -> None:
+    page = pydoc.plain(pydoc.render_doc(fg.Tensor))
+    for line in ("__rsub__(self, other)", "other - self, which is fg.subtract", "__abs__(self)", "with its scope"):
+        assert line in page
+    assert "lambda" not in page
 
 
 # Graphs

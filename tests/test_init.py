@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import flowgraph as fg
+from flowgraph.errors import GraphError
+from flowgraph.ops.leaf import INITIALIZERS
 
 SHAPE = (400, 300)
 
@@ -68,3 +70,19 @@ def test_a_seed_and_a_name_fix_the_numbers():
         draws.append(storage.draw(seed).copy())
     same, other_seed, other_name = (np.array_equal(draws[0], draw) for draw in draws[1:])
     assert same and not other_seed and not other_name
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [("glorot", "glorot_uniform"), ("xavier_normal", "glorot_n"), ("kaiming", "he_"), ("zero", "zeros")],
+)
+def test_an_initialiser_by_its_name_is_told_the_closest_function(text, first):
+    for make in (lambda: fg.parameter("w", (4, 3), text), lambda: fg.nn.Conv2D("c", 1, 4, 3, init=text)):
+        with pytest.raises(GraphError, match=f"init={text!r} is text") as caught:
+            make()
+        assert caught.value.hint.startswith(f"init=fg.init.{first}") and "test_init.py" in str(caught.value)
+
+
+def test_messages_know_every_initialiser():
+    made = [n for n, f in vars(fg.init).items() if getattr(f, "__annotations__", {}).get("return") == "Initializer"]
+    assert sorted(made) == sorted(INITIALIZERS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import flowgraph as fg
 from flowgraph.errors import DTypeError, GraphError, InputError, ShapeError
 from flowgraph.graph.tensor import FUNCTIONS
+from flowgraph.nn import UNLIKE
 
 
 class TestEmbedding:
@@ -50,11 +54,23 @@ class TestEmbedding:
     ("call", "text"),
     [
         (lambda: fg.nn.Dense(64, 32, fg.tanh), r"a name is text, got 64.*a layer's name comes first"),
-        (lambda: fg.nn.LSTM(16, 32, "lstm"), "a layer's name comes first"),
+        (lambda: fg.nn.LSTM(16, 32, "lstm"), r"a layer's name comes first: LSTM\(name, inputs, hidden\)"),
+        (lambda: fg.nn.Dense(4, 3), r"Dense: a name is text, got 4.*Dense\(name, inputs, outputs\)"),
+        (lambda: fg.nn.GRU(8, 24), r"GRU: a name is text, got 8\n"),
+        (lambda: fg.nn.BatchNorm(20), r"BatchNorm\(name, features\)"),
+        (lambda: fg.grad(fg.sum(dense().w), dense()), "Dense 'dense' is a layer, where parameters.*layer.parameters"),
+        (lambda: fg.save("m", dense()), "Dense 'dense' is a layer, where parameters are wanted.*layer.parameters"),
+        (lambda: fg.Trainer(cost(), fg.optim.SGD(0.1), freeze=dense()), "Dense 'dense' is a layer"),
         (lambda: fg.nn.Embedding(100, 8, "words"), "a layer's name comes first"),
         (lambda: fg.input(("batch", 3), "x"), r"the name in fg.input is text.*fg.input\('x', \(8, 64\)\)"),
         (lambda: fg.parameter((3, 3), "w"), "the name in fg.parameter is text"),
-        (lambda: dense()(fg.nn.LSTM("l", 4, 8)(sequence())), r"takes one tensor, got 2.*outputs, state = lstm\(x\)"),
+        (lambda: dense()(fg.nn.LSTM("l", 4, 8)(sequence())), r"a tuple of 2.*outputs, \(h, c\) = lstm\(x\)"),
+        (lambda: dense()(fg.nn.LSTM("l", 4, 8)(sequence())[1]), r"a tuple of 2.*outputs, \(h, c\) = lstm\(x\)"),
+        (lambda: dense()(fg.nn.GRU("g", 4, 8)(sequence())), r"a tuple of 2.*outputs, \(h,\) = gru\(x\)"),
+        (lambda: dense()(fg.nn.RNN("r", 4, 8)(sequence())[1]), r"a tuple of 1.*outputs, \(h,\) = gru\(x\)"),
+        (lambda: dense()(fg.nn.BiLSTM("b", 4, 8)(sequence())), r"outputs, \(ahead, back\) = bilstm\(x\)"),
+        (lambda: dense()((state(), logits())), "a tuple of 2.*give it one of them"),
+        (lambda: fg.nn.GRU("h", 8, 8)(fg.nn.GRU("g", 4, 8)(sequence())), "GRU 'h' takes one tensor"),
         (lambda: dense()(fg.input("maps", ("batch", 8, 5, 5))), r"takes \(..., 8\), got \(batch, 8, 5, 5\).*flatten"),
         (lambda: fg.nn.LSTM("l", 8, 4)(sequence()), r'fg.nn.LSTM\("l", 8, 4\) reads vectors of 8 and has 4 outputs'),
         (lambda: fg.nn.LSTM("l", 4, 8)(sequence(), np.ones(3)), r"takes lengths as a tensor.*fed with the data"),
@@ -63,11 +79,16 @@ class TestEmbedding:
         (lambda: fg.cross_ent_of_softmax(logits(), fg.input("y", ("batch",))), "declare them with dtype='int32'"),
         (lambda: fg.nn.accuracy(logits(), fg.input("y", ("batch",))), "declare them with dtype='int32'"),
         (lambda: fg.nn.accuracy(fg.input("y", ("batch",), "int32"), logits()), "predictions come first"),
+        (lambda: fg.nn.accuracy(fg.argmax(logits(), axis=1), classes()), r"probabilities, \(batch, classes\)"),
+        (lambda: fg.nn.accuracy(logits(), fg.input("y", (3,), "int32")), r"targets are class numbers \(batch,\)"),
     ],
 )
 def test_a_newcomers_mistakes_are_told_what_was_meant(call: Callable[[], object], text: str) -> None:
-    with pytest.raises((GraphError, ShapeError), match=f"(?s){text}"):
+    with pytest.raises((GraphError, ShapeError)) as caught:
         call()
+    told = f"{caught.value.problem}\n{caught.value.hint}"  # without the line, which quotes the text looked for
+    assert re.search(f"(?s){text}", told), told
+    assert "test_layers.py" in str(caught.value)
 
 
 def dense() -> fg.nn.Dense:
@@ -82,6 +103,14 @@ def state() -> fg.Tensor:
     return fg.input("h", ("batch", 8))
 
 
+def cost() -> fg.Tensor:
+    return fg.mean(dense()(state()))
+
+
+def classes() -> fg.Tensor:
+    return fg.input("y", ("batch",), "int32")
+
+
 def logits() -> fg.Tensor:
     return fg.input("logits", ("batch", 10))
 
@@ -89,8 +118,37 @@ def logits() -> fg.Tensor:
 def test_names_of_other_libraries_lead_to_those_here() -> None:
     with pytest.raises(AttributeError, match=r"no attribute 'Linear': it is called fg\.nn\.Dense here"):
         _ = fg.nn.Linear  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"no attribute 'ReLU': it is fg\.relu, a function$"):
+        _ = fg.nn.ReLU  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"'Sequential': it is second\(first\(x\)\)"):
+        _ = fg.nn.Sequential  # type: ignore[attr-defined]
+    functions = re.findall(r"fg\.(\w+)", " ".join(UNLIKE.values()))
+    assert len(functions) > 15 and all(hasattr(fg, name) for name in functions)
     with pytest.raises(AttributeError, match=r"no attribute 'Nothing'$"):
         _ = fg.nn.Nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("layer", "name", "text"),
+    [
+        (lambda: dense(), "weight", r"^Dense 'dense' has no attribute 'weight'; use \.w$"),
+        (lambda: fg.nn.BatchNorm("norm", 8), "running_mean", r"use \.mean$"),
+        (lambda: fg.nn.GRU("g", 4, 8), "weight", "; it has .*inputs, name, parameters, states, step, turn, w_h, w_x$"),
+        (lambda: dense(), "__deepcopy__", "^Dense 'dense' has no attribute '__deepcopy__'$"),
+    ],
+)
+def test_what_a_layer_has_not_leads_to_what_it_has(layer: Callable[[], object], name: str, text: str) -> None:
+    with pytest.raises(AttributeError, match=text):
+        getattr(layer(), name)
+
+
+def test_a_layer_is_copied_and_subclassed_as_any_object() -> None:
+    class Logits(fg.nn.Dense):
+        def __init__(self, classes: int) -> None:
+            super().__init__("logits", 8, classes)
+
+    assert copy.copy(Logits(3)).outputs == 3
+    assert list(inspect.signature(fg.nn.GRU).parameters)[:3] == ["name", "inputs", "hidden"]
 
 
 def test_dense_goes_over_the_last_axis_whatever_the_rank() -> None:
@@ -108,5 +166,8 @@ def test_methods_of_arrays_lead_to_functions() -> None:
         _ = sequence().reshape  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
         _ = sequence().nothing  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"no attribute 'name'; use \.label$") as caught:
+        _ = sequence().name  # type: ignore[attr-defined]
+    assert caught.value.obj is None  # or Python would add that `named` was meant
     functions = [hint[3:].partition("(")[0] for hint in FUNCTIONS.values() if hint.startswith("fg.")]
     assert all(hasattr(fg.nn if name.startswith("nn.") else fg, name.removeprefix("nn.")) for name in functions)

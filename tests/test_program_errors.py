@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,23 @@ def test_a_product_whose_inner_sizes_differ() -> None:
 def test_a_product_of_something_that_is_no_matrix() -> None:
     message = told(ShapeError, lambda: fg.mul(fg.input("x", (3,)), fg.parameter("w", (3, 4))))
     assert "(3,) and (3, 4)" in message and "elementwise" in message
+
+
+def test_a_batched_product_that_does_not_fit_says_which_axes_and_what_would() -> None:
+    s, v = fg.input("s", ("batch", 4, 3)), fg.input("v", (4,))
+    square = fg.input("square", ("batch", 4, 4))
+    for action, problem, hint in (
+        (lambda: s @ s, "first is 3, the last axis but one", "fg.swapaxes(x, -1, -2) of the second"),
+        (lambda: s @ s.T, "first is 3, the last axis but one", "of the second exchanges its last two axes; .T"),
+        (lambda: square @ square.T, "the leading axes (batch,) and (4,)", ".T reverses all axes"),
+        (lambda: s.T @ s, "first is batch, the last axis but one", "of the first exchanges its last two axes; .T"),
+        (lambda: s @ v, "first is 3, the only axis of the second 4", "fg.swapaxes(x, -1, -2) of the first"),
+        (lambda: s @ fg.input("t", ("other", 3, 4)), "leading axes (batch,) and (other,)", "(..., i, j) @ (..., j, k)"),
+    ):
+        with pytest.raises(ShapeError) as caught:  # the message quotes this test's line, and with it what is expected
+            action()
+        assert caught.value.problem.startswith("matmul: shapes (") and HERE in str(caught.value)
+        assert problem in caught.value.problem and hint in caught.value.hint
 
 
 def test_a_bias_of_the_wrong_rank() -> None:
@@ -171,6 +189,22 @@ def test_axes_are_never_taken_modulo_the_rank() -> None:
         assert "are no axes" in told(ShapeError, action)
 
 
+@pytest.mark.parametrize(
+    ("call", "hint"),
+    [
+        (lambda x: fg.sum(x, dim=1), "did you mean 'axis'? it has 'x', 'axis', 'keepdims'"),
+        (lambda x: fg.softmax(x, dim=1), "did you mean 'axis'?"),
+        (lambda x: fg.concatenate([x, x], dim=1), "did you mean 'axis'?"),
+        (lambda x: fg.mean(x, axis=1, keepdim=True), "did you mean 'keepdims'?"),
+        (lambda x: fg.std(x, where=x), "it has 'x', 'axis'"),
+    ],
+)
+def test_a_setting_that_a_function_has_not(call: Callable[[fg.Tensor], object], hint: str) -> None:
+    with pytest.raises(GraphError, match="has no setting") as caught:
+        call(fg.input("x", (3, 4)))
+    assert caught.value.hint.startswith(hint) and HERE in str(caught.value)
+
+
 def test_a_maximum_of_no_elements() -> None:
     x = fg.input("x", ("batch", 0))
     for action in (lambda: fg.max(x, axis=1), lambda: fg.max(x), lambda: fg.softmax(x)):
@@ -200,6 +234,28 @@ def test_a_python_bool_where_a_tensor_belongs_is_a_comparison_gone_wrong() -> No
         message = told(GraphError, action)
         assert "got False" in message and "fg.equal" in message and "identity" in message
     assert fg.equal(flags, True).shape == fg.where(flags, flags, False).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("call", "hint"),
+    [
+        (lambda x: np.exp(x), "use fg.exp(x)"),
+        (lambda x: np.sum(x), "use fg.sum(x)"),
+        (lambda x: np.maximum(x, 0.0), "use fg.maximum"),
+        (lambda x: np.concatenate([x, x]), "use fg.concatenate"),
+        (lambda x: np.linalg.norm(x), "use fg.norm"),
+        (lambda x: np.linalg.inv(x), "what a program returns"),
+        (lambda x: np.add.reduce(x), "what a program returns"),
+        (lambda x: np.ones(3) == x, "fg.equal(x, y), == is identity"),
+        (lambda x: operator.iadd(np.ones(3), x), "a = a + x"),
+        (lambda x: operator.setitem(x, 0, 1.0), "fg.where"),
+    ],
+)
+def test_a_function_of_numpys_on_a_tensor(call: Callable[[fg.Tensor], object], hint: str) -> None:
+    with pytest.raises(GraphError) as caught:
+        call(fg.input("x", (3,)))
+    assert hint in caught.value.hint and HERE in str(caught.value)
+    assert np.shape(fg.input("x", (3,))) == (3,) and np.ndim(fg.input("x", (3,))) == 1
 
 
 def test_constants_and_scalars_obey_the_dtypes_of_reductions() -> None:
@@ -276,6 +332,9 @@ def test_an_initialiser_that_was_not_called_is_seen_where_the_parameter_is_decla
     ):
         message = told(GraphError, action)
         assert "'w'" in message and "init(shape, generator)" in message and hint in message
+    for made in (lambda i: fg.nn.Conv2D("c", 1, 4, 3, init=i), lambda i: fg.nn.GRU("g", 4, 8, init=i)):
+        with pytest.raises(GraphError, match="init=glorot_uniform is no initialiser"):
+            made(fg.init.glorot_uniform)
     ones = fg.parameter("w", (3, 2), init=lambda shape, generator: np.ones(shape))
     assert ones.value.sum() == 6
 
@@ -447,6 +506,19 @@ def test_a_class_number_out_of_range() -> None:
         assert "crossEntOfSoftMax" in message
 
 
+@pytest.mark.parametrize("loss", [fg.cross_ent_of_logistic, fg.binary_cross_ent])
+def test_an_answer_that_is_neither_yes_nor_no(loss: Callable[..., fg.Tensor]) -> None:
+    x, y = fg.input("x", ("batch",)), fg.input("y", ("batch",), "int32")
+    step = fg.compile(outputs=loss(x, y), device="reference")
+    for wrong in (9, 2, -1):
+        with pytest.raises(InputError) as caught:
+            step(x=np.full(3, 0.5, np.float32), y=np.array([1, wrong, 0], np.int32))
+        assert f"y[1] = {wrong} is out of range" in caught.value.problem and "from 0 to 1" in caught.value.problem
+        assert caught.value.hint == "targets are 1 for yes and 0 for no" and HERE in str(caught.value)
+    with pytest.raises(InputError, match="a constant"):
+        fg.compile(outputs=loss(fg.input('z', (2,)), fg.constant([0, 7])), device="reference")
+
+
 def test_a_row_number_out_of_range_is_found_through_views() -> None:
     ids = fg.input("ids", ("batch",), "int32")
     rows = fg.gather(fg.parameter("table", (6, 2)), fg.expand_dims(ids, 1))
@@ -538,6 +610,19 @@ def test_an_input_that_is_unknown() -> None:
 def test_an_input_that_is_misspelt_is_both() -> None:
     message = told_anywhere(InputError, lambda: program()(x=X, Y=Y))
     assert "missing input 'y' and unknown input 'Y'" in message
+
+
+def test_inputs_by_their_tensors_are_told_that_they_have_names() -> None:
+    x, y, _, cost = classifier()
+    trainer = fg.Trainer(cost, fg.optim.SGD(0.1), device="reference")
+    step = fg.compile(outputs=cost, device="reference")
+    for action in (lambda: step.run(1, {x: X, y: Y}), lambda: step({x: X, y: Y}), lambda: trainer.fit({x: X, y: Y})):
+        with pytest.raises(InputError) as caught:
+            action()
+        assert caught.value.hint.removeprefix("data are given by name, not by tensor: ") in (
+            "{'x': ..., 'y': ...}",
+            "program(x=..., y=...)",
+        )
 
 
 def test_an_input_in_another_case_is_recognised() -> None:

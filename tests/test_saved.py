@@ -101,6 +101,8 @@ def test_only_parameters_of_different_names_are_saved(file: Path) -> None:
     x, (w, _) = fg.input("x", (2,)), model()
     with pytest.raises(GraphError, match="only parameters"):
         fg.save(file, [x])
+    with pytest.raises(GraphError, match=r"Dense 'd' is a layer, (.|\n)*hint: layer\.parameters"):
+        fg.save(file, fg.nn.Dense("d", 2, 2))  # type: ignore[arg-type]
     with pytest.raises(GraphError, match="two parameters are called 'w'"):
         fg.save(file, [w, model()[0]])
     assert not file.exists()

@@ -97,6 +97,10 @@ def test_what_is_frozen_stays_as_it_is(freeze) -> None:
         model.trainer(freeze=["lager"])
     with pytest.raises(GraphError, match="every parameter is frozen"):
         model.trainer(freeze=["*"])
+    for wrong in (3, [3], [fg.nn.Dense("d", 2, 2)]):
+        with pytest.raises(GraphError) as caught:
+            model.trainer(freeze=wrong)
+        assert caught.value.problem.startswith("freeze takes parameters") and "layer.parameters" in caught.value.hint
 
 
 @pytest.mark.parametrize("rule", [lambda: fg.optim.SGD(0.5, momentum=0.9), lambda: fg.optim.Adam(0.01)])

@@ -14,12 +14,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
+
+import numpy as np
 
 from flowgraph.errors import GraphError, shown
 from flowgraph.graph.printable import printable
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+# What may stand between the user's line and the package: a contextmanager of contextlib's, a function of NumPy's.
+_BETWEEN = (_PACKAGE, os.path.dirname(np.__file__) + os.sep, "<frozen ")
+_STANDARD = os.path.dirname(os.__file__) + os.sep
+_INSTALLED = tuple(_STANDARD + folder + os.sep for folder in ("site-packages", "dist-packages"))
 
 
 @dataclass(frozen=True, order=True)
@@ -79,24 +86,40 @@ _scope: ContextVar[str] = ContextVar("flowgraph_scope", default="")
 
 
 def here() -> Origin:
-    """The origin of a node made now: as set by `at`, else the innermost frame outside the package."""
+    """The origin of a node made now: as set by `at`, else the user's innermost line."""
     override = _current.get()
     if override is not None:
         origin, name = override
         return origin.by(name) if name else origin
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back  # type: ignore[assignment]
+    frame = _users_frame()
     line = SourceLine(frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
     return Origin((line,) if line else (), _scope.get())
 
 
 def warn(problem: str) -> None:
     """A RuntimeWarning at the user's line."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(problem, RuntimeWarning, stacklevel=level)
+    frame = _users_frame()
+    if frame is None:
+        warnings.warn(problem, RuntimeWarning, stacklevel=2)
+        return
+    known = frame.f_globals.setdefault("__warningregistry__", {})
+    file, line, module = frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__")
+    warnings.warn_explicit(problem, RuntimeWarning, file, line, module, known)
+
+
+def _users_frame() -> FrameType | None:
+    """The innermost frame outside the package, NumPy and the standard library; of a package that others have installed,
+    too. Where there is none, as in a thread that runs a program, the innermost outside the package."""
+    frame: FrameType | None = sys._getframe(2)
+    outside: FrameType | None = None
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(_BETWEEN) and (not file.startswith(_STANDARD) or file.startswith(_INSTALLED)):
+            break
+        if outside is None and not file.startswith(_PACKAGE):
+            outside = frame
+        frame = frame.f_back
+    return frame or outside
 
 
 @contextmanager

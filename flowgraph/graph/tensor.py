@@ -59,7 +59,7 @@ FUNCTIONS = {  # what arrays and other libraries' tensors have as methods
     "flatten": "fg.nn.flatten(x)", "matmul": "x @ y", "ndim": ".rank", "permute": "fg.transpose(x, axes)",
     "pow": "x ** y", "sigmoid": "fg.logistic(x)", "size": ".shape", "t": ".T", "to": "fg.cast(x, dtype)",
     "unsqueeze": "fg.expand_dims(x, axis)", "view": "fg.reshape(x, shape)",
-    "item": "fg.compile(outputs=x)(...)", "numpy": "fg.compile(outputs=x)(...)",
+    "name": ".label", "item": "fg.compile(outputs=x)(...)", "numpy": "fg.compile(outputs=x)(...)",
     "backward": "fg.grad(cost, parameters)", "grad": "fg.grad(cost, parameters)",
 }  # fmt: skip
 
@@ -67,9 +67,15 @@ FUNCTIONS = {  # what arrays and other libraries' tensors have as methods
 class Tensor:
     """A symbolic value: output `index` of `node`, with a shape and a dtype known before anything runs."""
 
-    __slots__ = ("__weakref__", "index", "label", "node", "type")
-    # NumPy must hand `array * tensor` to the tensor instead of broadcasting over it.
-    __array_ufunc__ = None
+    __slots__ = {  # noqa: RUF023 what users need comes first
+        "label": "Its name in pictures, messages and generated source, a parameter's with its scope; or None.",
+        "type": "The shape and the dtype.",
+        "node": "What computes it: an op, its inputs and the line they were put together in.",
+        "index": "Which of the node's outputs it is.",
+        "__weakref__": "",
+    }
+    if TYPE_CHECKING:  # a checker shall refuse np.exp(tensor); for who tries, see flowgraph.ops.operators
+        __array_ufunc__ = None
 
     def __init__(self, node: Node, index: int, type_: TensorType) -> None:
         self.node, self.index, self.type = node, index, type_
@@ -122,8 +128,16 @@ class Tensor:
         def __getattr__(self, name: str) -> Any:
             """Python asks here for what a tensor has not: which function was meant, if it is one."""
             meant = FUNCTIONS.get(name)
-            hint = f"; use {meant}" if meant else ""
-            raise AttributeError(f"a Tensor has no attribute {name!r}{hint}", name=name, obj=self)
+            problem = f"a Tensor has no attribute {name!r}" + (f"; use {meant}" if meant else "")
+            # Given the object, Python itself suggests what is spelt alike, be it meant or not.
+            raise AttributeError(problem, name=name) if meant else AttributeError(problem, name=name, obj=self)
+
+        def __setitem__(self, key, new):
+            raise GraphError(
+                f"{self!r} is symbolic: nothing is assigned to its elements",
+                where=origins.here(),
+                hint="fg.where(condition, new, x) chooses, fg.scatter_add adds to rows; w.value = a sets a parameter",
+            )
 
     def named(self, label: str) -> Tensor:
         """This tensor, shown as `label` in pictures and generated source."""

@@ -30,6 +30,16 @@ ELSEWHERE = {  # names that other libraries have for the same
     "MaxPooling2D": "MaxPool2D", "AveragePooling2D": "AvgPool2D", "Flatten": "flatten", "SimpleRNN": "RNN",
     "Bilstm": "BiLSTM", "MultiheadAttention": "Attention",
 }  # fmt: skip
+UNLIKE = {  # what others have as layers and losses, and is written otherwise here
+    **{n: f"fg.{n.lower()}, a function" for n in ("ReLU", "Tanh", "GELU", "SiLU", "ELU", "Softplus", "Softmax")},
+    "LeakyReLU": "fg.leaky_relu, a function", "Sigmoid": "fg.logistic, a function", "Dropout": "fg.dropout(x, rate)",
+    "LogSoftmax": "fg.log_softmax, a function", "Activation": "a function, as in Dense(..., fg.relu)",
+    "Sequential": "second(first(x)): layers are called one on another's result",
+    "Module": "a class of your own, or a function, that calls layers", "Parameter": "fg.parameter(name, shape)",
+    "CrossEntropyLoss": "fg.cross_ent_of_softmax(logits, y)", "MSELoss": "fg.squared_error(x, y)",
+    "BCEWithLogitsLoss": "fg.cross_ent_of_logistic(logits, y)", "BCELoss": "fg.binary_cross_ent(p, y)",
+    "NLLLoss": "fg.cross_ent(p, y)", "L1Loss": "fg.absolute_error(x, y)", "HuberLoss": "fg.huber(x, y)",
+}  # fmt: skip
 
 
 if not TYPE_CHECKING:  # a checker shall find what is not there by itself
@@ -37,4 +47,5 @@ if not TYPE_CHECKING:  # a checker shall find what is not there by itself
     def __getattr__(name: str) -> object:
         """Python asks here for what the module has not: which name was meant, if it is one of another library."""
         hint = f": it is called fg.nn.{ELSEWHERE[name]} here" if name in ELSEWHERE else ""
+        hint = f": it is {UNLIKE[name]}" if name in UNLIKE else hint
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name)

@@ -10,6 +10,7 @@ from flowgraph.graph.origin import scope
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.nn.init import glorot_uniform, one_over_sqrt_n
+from flowgraph.nn.layers import Layer
 from flowgraph.nn.sequences import sequence_mask
 from flowgraph.ops.classification import masked_softmax, softmax
 from flowgraph.ops.contraction import add_bias
@@ -23,7 +24,7 @@ from flowgraph.ops.shape import expand_dims
 SCORES = ("additive", "dot", "scaled_dot", "general")
 
 
-class Attention:
+class Attention(Layer):
     """For a query q and a sequence of keys k, the weights softmax(score(q, k)), and the values' mean under them.
 
         additive     v · tanh(q·w_q + k·w_k + b)       Bahdanau, Cho and Bengio 2015; `hidden` is the width of v

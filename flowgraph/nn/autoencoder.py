@@ -7,14 +7,14 @@ from collections.abc import Callable
 from flowgraph.graph.origin import scope
 from flowgraph.graph.tensor import Tensor
 from flowgraph.nn.init import glorot_uniform
-from flowgraph.nn.layers import Dense
+from flowgraph.nn.layers import Dense, Layer
 from flowgraph.ops.contraction import add_bias, mul
 from flowgraph.ops.functions import logistic
 from flowgraph.ops.leaf import Initializer, parameter
 from flowgraph.ops.shape import transpose
 
 
-class Autoencoder:
+class Autoencoder(Layer):
     """decode(encode(x)), of the shape of x (batch, inputs), through codes (batch, hidden).
 
     `encoder` is a `Dense` layer, to be used in other networks as it is: so layers are trained one by one, each on the

@@ -13,17 +13,17 @@ from flowgraph.graph.origin import scope
 from flowgraph.graph.size import Size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.nn.init import glorot_uniform, he_normal
-from flowgraph.nn.layers import require_activation
+from flowgraph.nn.layers import Layer, one_tensor, require_activation
 from flowgraph.ops.convolution import conv1d, conv2d
 from flowgraph.ops.elementwise import add
-from flowgraph.ops.leaf import Initializer, as_tensor, parameter
+from flowgraph.ops.leaf import Initializer, as_tensor, parameter, require_initializer
 from flowgraph.ops.piecewise import relu
 from flowgraph.ops.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from flowgraph.ops.shape import expand_dims, reshape
 from flowgraph.ops.windows import per_axis
 
 
-class Conv:
+class Conv(Layer):
     """What the convolutional layers share: activation(convolution of x and w, + b), b one number a map.
 
     w is (maps, channels / groups, *kernel), b (maps,). `kernel` is an int or one for each axis; `stride`, `padding`,
@@ -74,15 +74,9 @@ class Conv:
     def __call__(self, x: Tensor) -> Tensor:
         """Images (batch, channels, *sizes) to feature maps (batch, maps, *sizes'). ShapeError for other channels, and
         for a kernel larger than the padded image."""
-        x = as_tensor(x, what=type(self).__name__)
+        x = one_tensor(self, x)
         if x.rank != self.axes + 2 or x.shape[1] != self.channels:
-            sizes = "size" if self.axes == 1 else "height, width"
-            raise ShapeError(
-                f"{type(self).__name__} {self.name!r} takes (batch, {self.channels}, {sizes}), "
-                f"got {show_shape(x.shape)}",
-                where=origins.here(),
-                hint="channels are the second axis; fg.reshape or fg.expand_dims(x, 1) makes one",
-            )
+            raise _other_axes(f"{type(self).__name__} {self.name!r}", self.axes, self.channels, x)
         with scope(self.name):
             z = type(self).function(x, self.w, **self.settings)
             if self.b is not None:
@@ -122,13 +116,18 @@ class Pooling:
     """What the pooling layers share. `window` and `stride` are an int or one for each axis, `stride` is the window
     unless given, `padding` as of `fg.max_pool2d`. They have no parameters."""
 
+    axes: ClassVar[int]
     function: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, window: Any, stride: Any = None, padding: Any = "valid") -> None:
         self.window, self.stride, self.padding = window, stride, padding
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Maps (..., *sizes) to maps (..., *sizes'). ShapeError where a window is larger than the padded map."""
+        """Maps (batch, channels, *sizes) to maps (batch, channels, *sizes'). ShapeError for another number of axes, and
+        for a window larger than the padded map."""
+        x = as_tensor(x, what=type(self).__name__)
+        if x.rank != self.axes + 2:
+            raise _other_axes(type(self).__name__, self.axes, "channels", x)
         return type(self).function(x, self.window, self.stride, self.padding)
 
 
@@ -140,7 +139,7 @@ class MaxPool1D(Pooling):
     (batch, 8, 25)
     """
 
-    function = staticmethod(max_pool1d)
+    axes, function = 1, staticmethod(max_pool1d)
 
 
 class MaxPool2D(Pooling):
@@ -151,7 +150,7 @@ class MaxPool2D(Pooling):
     (batch, 20, 12, 12)
     """
 
-    function = staticmethod(max_pool2d)
+    axes, function = 2, staticmethod(max_pool2d)
 
 
 class AvgPool1D(Pooling):
@@ -162,7 +161,7 @@ class AvgPool1D(Pooling):
     (batch, 8, 25)
     """
 
-    function = staticmethod(avg_pool1d)
+    axes, function = 1, staticmethod(avg_pool1d)
 
 
 class AvgPool2D(Pooling):
@@ -173,7 +172,16 @@ class AvgPool2D(Pooling):
     (batch, 20, 12, 12)
     """
 
-    function = staticmethod(avg_pool2d)
+    axes, function = 2, staticmethod(avg_pool2d)
+
+
+def _other_axes(what: str, axes: int, channels: int | str, x: Tensor) -> ShapeError:
+    sizes = "size" if axes == 1 else "height, width"
+    return ShapeError(
+        f"{what} takes (batch, {channels}, {sizes}), got {show_shape(x.shape)}",
+        where=origins.here(),
+        hint="channels are the second axis; fg.reshape or fg.expand_dims(x, 1) makes one",
+    )
 
 
 def flatten(x: Tensor) -> Tensor:
@@ -198,6 +206,7 @@ def flatten(x: Tensor) -> Tensor:
 
 def maps_first(init: Initializer) -> Initializer:
     """An initialiser of kernels (maps, channels, *kernel) by one of (*kernel, channels, maps), whose fans it knows."""
+    require_initializer("w", init)
 
     def draw(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
         drawn = init((*shape[2:], shape[1], shape[0]), generator)

@@ -16,7 +16,7 @@ from flowgraph.graph.origin import scope
 from flowgraph.graph.tensor import Tensor
 from flowgraph.nn.attention import Attention
 from flowgraph.nn.init import glorot_uniform
-from flowgraph.nn.layers import Dense, Embedding
+from flowgraph.nn.layers import Dense, Embedding, Layer
 from flowgraph.nn.recurrent import LSTM, BiLSTM, State, side_by_side
 from flowgraph.ops.classification import log_softmax
 from flowgraph.ops.contraction import add_bias, mul
@@ -49,7 +49,7 @@ class Read:
     attended: Tensor
 
 
-class EncoderDecoder:
+class EncoderDecoder(Layer):
     """An LSTM in each direction reads the source, an LSTM writes the target (Sutskever, Vinyals and Le 2014):
 
         (1)  s_1 ... s_n and the last states = BiLSTM(source)

@@ -7,6 +7,7 @@ import numpy as np
 from flowgraph.graph.origin import scope
 from flowgraph.graph.tensor import Tensor
 from flowgraph.nn.init import normal
+from flowgraph.nn.layers import Layer
 from flowgraph.ops.contraction import mul
 from flowgraph.ops.elementwise import add, multiply, subtract
 from flowgraph.ops.functions import square
@@ -15,7 +16,7 @@ from flowgraph.ops.reduce import sum as sum_
 from flowgraph.ops.shape import reshape
 
 
-class FactorizationMachine:
+class FactorizationMachine(Layer):
     """b + x·w + the sum over pairs i < j of <v_i, v_j> x_i x_j, one number an example, in time linear in the features:
 
         the sum over pairs = 1/2 · the sum over factors f of ((x·v)_f² - (x²·v²)_f)

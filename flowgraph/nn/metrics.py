@@ -26,8 +26,11 @@ def accuracy(predictions: Tensor, y: Tensor) -> Tensor:
     predictions, y = as_operands("accuracy", (predictions, y))
     expected = predictions.shape[:-1] if y.dtype.kind == "int" else predictions.shape
     if not predictions.shape or y.shape != expected:
-        hint = f"class numbers need shape {show_shape(predictions.shape[:-1])}, a distribution all of it"
-        if y.shape == predictions.shape[:-1]:
+        numbers = show_shape(predictions.shape[:-1])
+        hint = f"targets are class numbers {numbers} or a distribution {show_shape(predictions.shape)}"
+        if y.shape == predictions.shape:
+            hint = "predictions are logits or probabilities, (batch, classes), not the classes that fg.argmax chooses"
+        elif y.shape == predictions.shape[:-1]:
             hint = f"these targets are {y.dtype}; class numbers are integers: declare them with dtype='int32'"
         elif y.rank > predictions.rank:
             hint = "accuracy(predictions, targets): predictions come first"

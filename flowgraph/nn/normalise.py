@@ -11,6 +11,7 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import scope
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
+from flowgraph.nn.layers import Layer, one_tensor
 from flowgraph.ops.averages import Averaged
 from flowgraph.ops.elementwise import add, divide, multiply, subtract
 from flowgraph.ops.functions import sqrt, square
@@ -72,7 +73,7 @@ def batch_norm(x: Tensor, scale: Tensor | None = None, shift: Tensor | None = No
     return _scaled(_standardised(x, axes, epsilon), scale, shift, "batch_norm")
 
 
-class LayerNorm:
+class LayerNorm(Layer):
     """`layer_norm` over the last axis, with a learned scale and shift (features,) that begin at 1 and 0.
 
     >>> import flowgraph as fg
@@ -92,13 +93,13 @@ class LayerNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (..., features) to the same shape."""
-        x = as_tensor(x, what="LayerNorm")
+        x = one_tensor(self, x)
         _require_features(self, x, x.rank - 1)
         with scope(self.name):
             return layer_norm(x, self.scale, self.shift, epsilon=self.epsilon)
 
 
-class BatchNorm:
+class BatchNorm(Layer):
     """Each feature less its mean, by its standard deviation, times a learned scale, plus a learned shift.
 
     In training they are the minibatch's, over all axes but `axis`: that of features (batch, features) and of channels
@@ -144,7 +145,7 @@ class BatchNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x to the same shape. Raises ShapeError for other features, or where there is no axis beside theirs."""
-        x = as_tensor(x, what="BatchNorm")
+        x = one_tensor(self, x)
         axis = _require_features(self, x, self.axis)
         others = tuple(k for k in range(x.rank) if k != axis)
         beside = tuple(range(1, x.rank - axis))  # axes to add behind (features,), so that it broadcasts against x

@@ -18,11 +18,12 @@ from flowgraph.graph.origin import scope
 from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.nn.init import glorot_uniform, orthogonal
+from flowgraph.nn.layers import Layer, one_tensor
 from flowgraph.ops.bounds import Lengths
 from flowgraph.ops.contraction import add_bias, mul
 from flowgraph.ops.elementwise import add, less, multiply, subtract, where
 from flowgraph.ops.functions import logistic, tanh
-from flowgraph.ops.leaf import Initializer, arange, constant, parameter
+from flowgraph.ops.leaf import Initializer, arange, constant, parameter, require_initializer
 from flowgraph.ops.pieces import concatenate
 from flowgraph.ops.scan import scan
 from flowgraph.ops.shape import broadcast_to, expand_dims, transpose
@@ -31,7 +32,7 @@ from flowgraph.ops.slicing import split
 State = tuple[Tensor, ...]
 
 
-class Recurrent:
+class Recurrent(Layer):
     """What recurrent layers share: the weights of a cell and its loop. A cell is `states` values of (batch, hidden),
     the first of which is its output, and a turn: from x·w_x + b (batch, gates · hidden) and the state to the next.
 
@@ -111,13 +112,15 @@ class Recurrent:
         reverse: bool = False,
         checkpoint: int | None = None,
     ) -> tuple[Tensor, State]:
-        """The outputs of all times, (batch, time, hidden), and the last state, a tuple of (batch, hidden).
+        """The outputs of all times, (batch, time, hidden), and the last state, a tuple of (batch, hidden): (h,) of an
+        RNN and a GRU, (h, c) of an LSTM.
 
         Beyond the end of a sequence, outputs are zeros, and the last state is that of its end: of a sentence use
         that, not `outputs[:, -1]`. `state` is what to begin with instead of zeros; `reverse` goes from the last element
         to the first; for `checkpoint` see `fg.scan`. Raises ShapeError for an x of another rank or width, or for
         another state; InputError, when data are fed, for a length of 0 or beyond the time axis.
         """
+        x = one_tensor(self, x)
         self._require_fit(x, lengths, state)
         batch, time = x.shape[:2]
         with scope(self.name):
@@ -200,7 +203,13 @@ class GRU(Recurrent):
 
         r, u = logistic(x·w_x + h·w_h + b);  n = tanh(x·w_x + b + r·(h·w_h));  h' = (1 - u)·n + u·h
 
-    Gates lie as r, u, n. The reset is applied after the product, as in cuDNN and PyTorch, with one bias.
+    Gates lie as r, u, n. The reset is applied after the product, as in cuDNN and PyTorch, with one bias. The state is
+    (h,), a tuple of one.
+
+    >>> import flowgraph as fg
+    >>> outputs, (h,) = fg.nn.GRU("gru", 8, 16)(fg.input("x", ("batch", "time", 8)))
+    >>> h.shape
+    (batch, 16)
     """
 
     gates = 3
@@ -213,7 +222,7 @@ class GRU(Recurrent):
         return (add(multiply(subtract(1.0, keep), new), multiply(keep, h)),)
 
 
-class Bidirectional:
+class Bidirectional(Layer):
     """Two recurrent layers over the same sequence, one in reverse; their outputs side by side.
 
     >>> import flowgraph as fg
@@ -251,6 +260,7 @@ class BiLSTM(Bidirectional):
 
 def side_by_side(count: int, init: Initializer) -> Initializer:
     """An initialiser of matrices that lie side by side, each drawn by itself."""
+    require_initializer("w", init)
 
     def draw(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
         one = (*shape[:-1], shape[-1] // count)

@@ -8,14 +8,16 @@ combined along an axis and stored at every step). Leaves (inputs, parameters, co
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 import numpy as np
 
-from flowgraph.errors import DTypeError, ShapeError
+from flowgraph.errors import DTypeError, GraphError, ShapeError, listed, nearest
+from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import Graph
 from flowgraph.graph.size import Dim, Shape, Size, evaluate, names_in, show_shape
 from flowgraph.graph.tensor import Node, Tensor, apply
@@ -23,6 +25,8 @@ from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Body, Expr, Index, Load
 
 Cotangents = tuple["Tensor | None", ...]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 MEANINGS = ("expand", "body", "scatter", "pieces", "running", "sorting", "loop")
@@ -62,6 +66,7 @@ class Op:
     name: ClassVar[str] = ""
     display: ClassVar[str] = ""
     family: ClassVar[str] = "other"  # the picture's colour
+    remedy: ClassVar[str] = "feed longer data"  # where a size of `nonnegative` is negative
     registry: ClassVar[dict[str, type[Op]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -190,6 +195,28 @@ def _show(value: object) -> str:
 
 
 # Helpers that keep op classes short.
+
+
+ELSEWHERE = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "ddof": "correction", "input": "x", "tensor": "x"}
+
+
+def checks_settings(function: Callable[P, R]) -> Callable[P, R]:
+    """The function; given a setting by a name that it has not, it says which was meant."""
+    own = inspect.signature(function).parameters
+
+    @wraps(function)
+    def checked(*args: P.args, **settings: P.kwargs) -> R:
+        for name in settings:
+            if name not in own:
+                meant = ELSEWHERE.get(name) or nearest(name, own)
+                raise GraphError(
+                    f"{function.__name__} has no setting {name!r}",
+                    where=origins.here(),
+                    hint=(f"did you mean {meant!r}? " if meant in own else "") + f"it has {listed(own)}",
+                )
+        return function(*args, **settings)
+
+    return checked
 
 
 def axes_for(shape: Shape, prefix: str = "i") -> tuple[Axis, ...]:

@@ -13,7 +13,7 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.size import Size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
-from flowgraph.ops.base import Cotangents, Op, Sample, require_float, values
+from flowgraph.ops.base import Cotangents, Op, Sample, checks_settings, require_float, values
 from flowgraph.ops.elementwise import add, cast, divide, equal, multiply, negative, subtract, where
 from flowgraph.ops.functions import exp, log, log1p, logistic
 from flowgraph.ops.indexing import one_hot
@@ -299,9 +299,14 @@ class CrossEntOfSoftmax(_BoundedTargets):
 
 @dataclass(frozen=True)
 class _YesOrNo(Op):
-    """One yes-or-no question a number: targets are 1 or 0, or anything between, or integers 1 or 0."""
+    """One yes-or-no question a number: targets are 1 or 0, or anything between, or integers 1 or 0, which are checked
+    where they are fed."""
 
     family: ClassVar[str] = "classification"
+    advice: ClassVar[str] = "targets are 1 for yes and 0 for no"
+
+    def index_bounds(self, *types: TensorType) -> dict[int, Size]:
+        return {1: 2} if types[1].dtype.kind == "int" else {}
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         predictions, y = types
@@ -388,18 +393,21 @@ def _from_the_end(what: str, x: Tensor, axis: int) -> int:
     return number - x.rank
 
 
+@checks_settings
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along an axis, the last by default."""
     x = as_tensor(x, what="softmax")
     return Softmax(_from_the_end("softmax", x, axis))(x)
 
 
+@checks_settings
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """log(softmax(x)) along an axis, the last by default, without overflow. The compiler makes it of those two."""
     x = as_tensor(x, what="log_softmax")
     return LogSoftmax(_from_the_end("log_softmax", x, axis))(x)
 
 
+@checks_settings
 def masked_softmax(x: Tensor, mask: Tensor, axis: int = -1) -> Tensor:
     """softmax along an axis over the elements where the bool `mask` holds, 0 elsewhere; the mask broadcasts to x.
 
@@ -424,7 +432,8 @@ def masked_softmax(x: Tensor, mask: Tensor, axis: int = -1) -> Tensor:
 def cross_ent_of_logistic(logits: Tensor, y: Tensor) -> Tensor:
     """Binary cross-entropy of logistic(logits), elementwise: stable for logits of any size.
 
-    y, of the logits' shape, is 0 or 1 (integers, or floats of the logits' dtype, also between 0 and 1).
+    y, of the logits' shape, is 0 or 1 (integers, or floats of the logits' dtype, also between 0 and 1). Other integers
+    are an InputError when they are fed.
     """
     return CrossEntOfLogistic()(logits, y)
 

@@ -27,6 +27,7 @@ from flowgraph.ops.leaf import as_operands
 from flowgraph.ops.shape import reshape, transpose
 from flowgraph.ops.slicing import Flip, Slice
 from flowgraph.ops.windows import (
+    SMALLER,
     fitting,
     moved,
     padded,
@@ -50,6 +51,7 @@ class Convolution(Op):
 
     name: ClassVar[str] = "convolution"
     family: ClassVar[str] = "contraction"
+    remedy: ClassVar[str] = f"feed larger images or longer sequences, {SMALLER}"
     first: str
     second: str
     result: str

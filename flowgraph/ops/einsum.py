@@ -24,7 +24,7 @@ from flowgraph.ops.contraction import Mul
 from flowgraph.ops.elementwise import equal, where
 from flowgraph.ops.leaf import arange, as_operands
 from flowgraph.ops.reduce import sum as sum_
-from flowgraph.ops.shape import expand_dims, reshape, squeeze, transpose
+from flowgraph.ops.shape import Transpose, expand_dims, reshape, squeeze, transpose
 
 
 @dataclass(frozen=True)
@@ -269,9 +269,41 @@ def matmul(x: Any, y: Any) -> Tensor:
     if x.rank == 0 or y.rank == 0:
         shapes = f"{show_shape(x.shape)} and {show_shape(y.shape)}"
         raise ShapeError(f"matmul needs axes, got shapes {shapes}", where=origins.here(), hint="* is elementwise")
+    problem = _misfit(x.shape, y.shape)
+    if problem:
+        shapes = f"{show_shape(x.shape)} and {show_shape(y.shape)}"
+        raise ShapeError(
+            f"matmul: shapes {shapes} do not fit: {problem}", where=origins.here(), hint=_transposed_hint(x, y)
+        )
     left = "j" if x.rank == 1 else "...ij"
     right = "j" if y.rank == 1 else "...jk"
     result = "..." + ("" if x.rank == 1 else "i") + ("" if y.rank == 1 else "k")
     if x.rank == 1 and y.rank == 1:
         result = ""
     return einsum(f"{left},{right}->{result}", x, y)
+
+
+def _misfit(x: Shape, y: Shape) -> str:
+    """Why matmul cannot multiply these shapes; "" if it can."""
+    rows, place = (y[0], "only axis") if len(y) == 1 else (y[-2], "last axis but one")
+    if x[-1] != rows:
+        return f"the last axis of the first is {x[-1]}, the {place} of the second {rows}"
+    first, second = x[:-2], y[:-2]
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        return f"the leading axes {show_shape(first)} and {show_shape(second)} do not broadcast"
+    return ""
+
+
+def _transposed_hint(x: Tensor, y: Tensor) -> str:
+    """Which factor should have had its last two axes exchanged, if that makes them fit."""
+    for name, wrong in (("second", y), ("first", x)):
+        op = wrong.op
+        reversed_ = isinstance(op, Transpose) and wrong.rank > 2 and op.axes == tuple(reversed(range(wrong.rank)))
+        given = (wrong.node.inputs[0] if reversed_ else wrong).shape
+        if len(given) > 1:
+            swapped = (*given[:-2], given[-1], given[-2])
+            if not (_misfit(x.shape, swapped) if wrong is y else _misfit(swapped, y.shape)):
+                why = "; .T reverses all axes" if reversed_ else ""
+                return f"fg.swapaxes(x, -1, -2) of the {name} exchanges its last two axes{why}"
+    return "(..., i, j) @ (..., j, k); a static 1 among leading axes broadcasts"

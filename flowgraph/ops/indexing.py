@@ -14,7 +14,7 @@ from flowgraph.graph.size import Size, as_size, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType, TensorType, as_dtype, int64
 from flowgraph.index_notation import Axis, Body, Const, Expr, Index, call, cast
-from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, values
+from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, checks_settings, indices, load, values
 from flowgraph.ops.leaf import Constant, as_operands, as_tensor, constant, known_dtype
 from flowgraph.ops.shape import broadcast_to, normalise_axes
 
@@ -314,6 +314,7 @@ def _check_constant(what: str, ids: Tensor, limit: Size) -> None:
             )
 
 
+@checks_settings
 def gather(table: Tensor, ids: Any, axis: int = 0) -> Tensor:
     """Rows of a table (rows, ...) at integer ids (...): shape ids.shape + table.shape[1:]. Alias `take`.
 
@@ -326,12 +327,14 @@ def gather(table: Tensor, ids: Any, axis: int = 0) -> Tensor:
     return Gather(place)(table, ids)
 
 
+@checks_settings
 def scatter_add(base: Tensor, ids: Any, added: Any, axis: int = 0) -> Tensor:
     """base (rows, ...) with added[i] added to row ids[i], in the order of i; or along another axis."""
     base, ids, added = as_operands("scatter_add", (base, ids, added))
     return ScatterAdd(_place("scatter_add", axis, base, ids))(base, ids, added)
 
 
+@checks_settings
 def take_along_axis(x: Tensor, ids: Any, axis: int = -1) -> Tensor:
     """out[..., i, ...] = x[..., ids[..., i, ...], ...] along an axis; the other axes agree. As NumPy's."""
     x, ids = as_operands("take_along_axis", (x, ids))

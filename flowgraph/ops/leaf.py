@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import itertools
 import math
@@ -21,6 +22,10 @@ from flowgraph.index_notation import Axis, Body, Extent, Index, cast
 from flowgraph.ops.base import Cotangents, Op, Sample
 
 Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
+INITIALIZERS = (  # the names in fg.init, for messages: a layer above makes them
+    "glorot_uniform", "glorot_normal", "he_normal", "lecun_normal", "one_over_sqrt_n", "normal", "orthogonal",
+    "uniform", "zeros",
+)  # fmt: skip
 
 
 class Value(np.ndarray[Any, np.dtype[Any]]):
@@ -302,11 +307,10 @@ def parameter(
         )
     concrete = tuple(int(d) for d in dims)  # type: ignore[arg-type]
     kind = known_dtype(dtype)
+    require_initializer(name, init)
     if init is None:
         init = aligned(concrete, kind.numpy)
-    elif callable(init):
-        _require_initializer(name, init)
-    else:
+    elif not callable(init):
         init = np.array(as_array(init, f"parameter {name!r}"))  # the caller's array stays the caller's
         if init.shape != concrete:
             raise ShapeError(
@@ -328,8 +332,23 @@ def parameter(
     return apply(Parameter(label, TensorType(concrete, kind), storage))[0].named(label)
 
 
-def _require_initializer(name: str, init: Any) -> None:
-    """Raise GraphError for what cannot be called as init(shape, generator), and for what only makes initialisers."""
+def require_initializer(name: str, init: Any) -> None:
+    """Raise GraphError for text, for what can be called but not as init(shape, generator), and for what only makes
+    initialisers."""
+    if isinstance(init, str):
+        asked = init.lower().replace("xavier", "glorot").replace("kaiming", "he")
+
+        def distance(known: str) -> float:
+            return 0.0 if known.startswith(asked) else 1.0 - difflib.SequenceMatcher(None, asked, known).ratio()
+
+        closest = sorted(INITIALIZERS, key=distance)
+        raise GraphError(
+            f"parameter {name!r}: init={init!r} is text, not an initialiser",
+            where=origins.here(),
+            hint=f"init=fg.init.{closest[0]}(), or of fg.init {', '.join(closest[1:])}; or an array",
+        )
+    if not callable(init):
+        return
     try:
         signature = inspect.signature(init)
     except (TypeError, ValueError):  # of something written in C: nobody knows

@@ -18,7 +18,7 @@ from flowgraph.graph.size import Shape, Size, as_size, evaluate, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Const, Expr, Index, call
-from flowgraph.ops.base import Cotangents, Op, Piece, Sample, axes_for, indices, load, values
+from flowgraph.ops.base import Cotangents, Op, Piece, Sample, axes_for, checks_settings, indices, load, values
 from flowgraph.ops.leaf import as_operands, as_tensor
 from flowgraph.ops.shape import expand_dims, normalise_axes, ravel, repeated, reshape
 from flowgraph.ops.slicing import Slice, getitem, placed
@@ -191,6 +191,7 @@ def _parts(what: str, tensors: Any) -> tuple[Tensor, ...]:
     return as_operands(what, tensors)
 
 
+@checks_settings
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors one after the other along an axis; their other axes must agree. Alias `concat`."""
     parts = _parts("concatenate", tensors)
@@ -198,6 +199,7 @@ def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     return Concatenate(place)(*parts) if len(parts) > 1 else parts[0]
 
 
+@checks_settings
 def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors of one shape along a new axis."""
     parts = _parts("stack", tensors)
@@ -246,6 +248,7 @@ def tile(x: Tensor, repeats: Sequence[int] | int) -> Tensor:
     return x
 
 
+@checks_settings
 def roll(x: Tensor, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
     """x with its elements moved by `shift` places along an axis, or each axis by its own; what leaves at one end enters
     at the other. Without an axis, the flattened array is rolled, as in NumPy."""

@@ -24,6 +24,7 @@ from flowgraph.ops.elementwise import divide
 from flowgraph.ops.indexing import require_integers
 from flowgraph.ops.leaf import as_tensor
 from flowgraph.ops.windows import (
+    SMALLER,
     fitting,
     moved,
     padded,
@@ -43,6 +44,7 @@ class Pool(Op):
     """An op on windows of the last axes of its first operand, whose other axes it leaves alone."""
 
     family: ClassVar[str] = "reduce"
+    remedy: ClassVar[str] = f"feed larger images or longer sequences, {SMALLER}"
     window: tuple[int, ...]
     strides: tuple[int, ...]
 

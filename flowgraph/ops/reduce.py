@@ -14,7 +14,17 @@ from flowgraph.graph.size import Shape, Size, product, show_shape
 from flowgraph.graph.tensor import Tensor, apply
 from flowgraph.graph.types import TensorType, boolean
 from flowgraph.index_notation import Axis, Body
-from flowgraph.ops.base import Cotangents, Op, Sample, indices, load, require_float, require_numbers, values
+from flowgraph.ops.base import (
+    Cotangents,
+    Op,
+    Sample,
+    checks_settings,
+    indices,
+    load,
+    require_float,
+    require_numbers,
+    values,
+)
 from flowgraph.ops.elementwise import cast, divide, equal, multiply
 from flowgraph.ops.leaf import as_tensor, size_of
 from flowgraph.ops.shape import broadcast_to, expand_dims, normalise_axes
@@ -253,31 +263,37 @@ def _reduce(kind: type[Reduction], x: Tensor, axis: int | Sequence[int] | None, 
     return expand_dims(result, axes) if keepdims else result
 
 
+@checks_settings
 def sum(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
     """Sum over `axis` (all axes by default); `keepdims` leaves axes of size 1."""
     return _reduce(Sum, x, axis, keepdims)
 
 
+@checks_settings
 def mean(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
     """Mean over `axis` (all axes by default); `keepdims` leaves axes of size 1."""
     return _reduce(Mean, x, axis, keepdims)
 
 
+@checks_settings
 def max(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
     """Maximum over `axis` (all axes by default); `keepdims` leaves axes of size 1."""
     return _reduce(Max, x, axis, keepdims)
 
 
+@checks_settings
 def min(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
     """Minimum over `axis` (all axes by default); `keepdims` leaves axes of size 1."""
     return _reduce(Min, x, axis, keepdims)
 
 
+@checks_settings
 def any(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
     """Whether any of the bools over `axis` (all axes by default) holds; `keepdims` leaves axes of size 1."""
     return _reduce(AnyOf, x, axis, keepdims)
 
 
+@checks_settings
 def all(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
     """Whether all of the bools over `axis` (all axes by default) hold; `keepdims` leaves axes of size 1."""
     return _reduce(AllOf, x, axis, keepdims)

@@ -16,7 +16,7 @@ from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType
 from flowgraph.index_notation import Axis, Expr
-from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, require_numbers, values
+from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, checks_settings, indices, load, require_numbers, values
 from flowgraph.ops.leaf import as_tensor
 from flowgraph.ops.shape import normalise_axes
 from flowgraph.ops.slicing import Flip
@@ -72,6 +72,7 @@ class CumulativeSum(Op):
         ]
 
 
+@checks_settings
 def cumulative_sum(x: Tensor, axis: int | None = None) -> Tensor:
     """The sum of all elements of x up to each, along an axis; of a vector, along its only one. Alias `cumsum`.
 

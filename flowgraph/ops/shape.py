@@ -17,7 +17,7 @@ from flowgraph.graph.size import Shape, Size, exact_quotient, product, show_shap
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, int64
 from flowgraph.index_notation import Body, Const, Expr, Extent, Index, call
-from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, load, values
+from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, checks_settings, load, values
 from flowgraph.ops.leaf import as_tensor, known_shape
 
 
@@ -398,6 +398,7 @@ def moveaxis(x: Tensor, source: int | Sequence[int], destination: int | Sequence
     return transpose(x, order)
 
 
+@checks_settings
 def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
     """x with axes of size 1 inserted at these places of the result."""
     x = as_tensor(x, what="expand_dims")
@@ -405,6 +406,7 @@ def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
     return ExpandDims(tuple(sorted(axes)))(x) if axes else x
 
 
+@checks_settings
 def squeeze(x: Tensor, axis: int | Sequence[int]) -> Tensor:
     """x without these axes of size 1."""
     x = as_tensor(x, what="squeeze")

@@ -19,7 +19,7 @@ from flowgraph.graph.size import Dim, Shape, Size, as_size, evaluate, floor_divi
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, boolean, int64
 from flowgraph.index_notation import Body, Const, Expr, Extent, Index, call
-from flowgraph.ops.base import Cotangents, Sample, axes_for, load, values
+from flowgraph.ops.base import Cotangents, Sample, axes_for, checks_settings, load, values
 from flowgraph.ops.leaf import as_tensor
 from flowgraph.ops.shape import Injective, Reshape, expand_dims, normalise_axes, squeeze
 
@@ -153,6 +153,7 @@ class Flip(Injective):
         ]
 
 
+@checks_settings
 def flip(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
     """x with its elements in reverse order along `axis` (all axes by default)."""
     x = as_tensor(x, what="flip")
@@ -283,6 +284,7 @@ def _from_end(bound: Size | None, n: Size, default: Size) -> Size:
     return n + bound if isinstance(bound, int) and bound < 0 else bound
 
 
+@checks_settings
 def split(x: Tensor, parts: int | Sequence[Any], axis: int = 0) -> list[Tensor]:
     """x cut along an axis: into so many equal parts, or before each of these positions, as NumPy's split."""
     x = as_tensor(x, what="split")
@@ -301,6 +303,7 @@ def split(x: Tensor, parts: int | Sequence[Any], axis: int = 0) -> list[Tensor]:
     return [getitem(x, (*before, slice(a, b))) for a, b in itertools.pairwise(bounds)]
 
 
+@checks_settings
 def unstack(x: Tensor, axis: int = 0) -> list[Tensor]:
     """The slices of x along an axis of static size, which disappears."""
     x = as_tensor(x, what="unstack")

@@ -17,7 +17,7 @@ from flowgraph.graph.size import show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, int64
 from flowgraph.index_notation import Axis, Expr
-from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, indices, load, require_numbers, values
+from flowgraph.ops.base import Cotangents, Op, Sample, axes_for, checks_settings, indices, load, require_numbers, values
 from flowgraph.ops.indexing import take_along_axis
 from flowgraph.ops.leaf import as_tensor
 from flowgraph.ops.shape import normalise_axes
@@ -83,6 +83,7 @@ def stable_order(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
     return np.flip(x.shape[axis] - 1 - backwards, axis)
 
 
+@checks_settings
 def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
     """The positions (int64) that sort x along an axis; equal elements keep their order, NaN is the largest."""
     x = as_tensor(x, what="argsort")
@@ -90,11 +91,13 @@ def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
     return Argsort(place, bool(descending))(x)
 
 
+@checks_settings
 def sort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
     """x sorted along an axis; the gradient goes back to where the elements were."""
     return take_along_axis(x, argsort(x, axis, descending), axis)
 
 
+@checks_settings
 def top_k(x: Tensor, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
     """The k largest elements along an axis, largest first, and their positions (int64)."""
     x = as_tensor(x, what="top_k")

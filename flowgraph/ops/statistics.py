@@ -15,7 +15,7 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.size import product, show_shape
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import TensorType, int64
-from flowgraph.ops.base import Cotangents, Op, Sample, require_float, require_numbers, values
+from flowgraph.ops.base import Cotangents, Op, Sample, checks_settings, require_float, require_numbers, values
 from flowgraph.ops.elementwise import add, divide, equal, multiply, subtract, where
 from flowgraph.ops.functions import exp, log, sqrt, square
 from flowgraph.ops.leaf import arange, as_tensor, size_of
@@ -164,6 +164,7 @@ def _over(what: str, x: Tensor, axis: Axes) -> tuple[int, ...]:
     return axes
 
 
+@checks_settings
 def argmax(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The number of the first largest element over `axis`, int64; over all axes by default, in row-major order.
 
@@ -174,6 +175,7 @@ def argmax(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return expand_dims(ArgMax(axes)(x), axes) if keepdims else ArgMax(axes)(x)
 
 
+@checks_settings
 def argmin(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The number of the first smallest element over `axis`, int64; over all axes by default, in row-major order.
 
@@ -184,6 +186,7 @@ def argmin(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return expand_dims(ArgMin(axes)(x), axes) if keepdims else ArgMin(axes)(x)
 
 
+@checks_settings
 def logsumexp(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over `axis` (all axes by default), without overflow; `keepdims` leaves axes of size 1."""
     x = as_tensor(x, what="logsumexp")
@@ -191,6 +194,7 @@ def logsumexp(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return expand_dims(LogSumExp(axes)(x), axes) if keepdims else LogSumExp(axes)(x)
 
 
+@checks_settings
 def var(x: Tensor, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The variance over `axis` (all axes by default): the mean squared distance from the mean, which is taken first.
 
@@ -206,11 +210,13 @@ def var(x: Tensor, axis: Axes = None, correction: float = 0.0, keepdims: bool = 
     return divide(sum_(squares, axes, keepdims), subtract(count, float(correction)))
 
 
+@checks_settings
 def std(x: Tensor, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The standard deviation over `axis`: the square root of `var`. Its gradient is NaN where it is 0."""
     return sqrt(var(x, axis, correction, keepdims))
 
 
+@checks_settings
 def norm(x: Tensor, ord: float = 2, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The vector norm over `axis`, over all elements by default, as NumPy's `linalg.vector_norm`.
 
@@ -233,6 +239,7 @@ def norm(x: Tensor, ord: float = 2, axis: Axes = None, keepdims: bool = False) -
     return where(is_zero, 0.0, sqrt(where(is_zero, 1.0, squares)))
 
 
+@checks_settings
 def cosine_similarity(x: Any, y: Any, axis: int = -1, epsilon: float = 1e-8) -> Tensor:
     """x · y / (|x| |y|) along an axis: the cosine of the angle between vectors, from -1 to 1; x and y broadcast.
 

@@ -20,6 +20,7 @@ from flowgraph.index_notation import Const, Expr, call
 from flowgraph.ops.pieces import Pad
 
 Widths = tuple[tuple[Size, Size], ...]  # what is added before and after, an axis
+SMALLER = "pad the image, as in padding='same', or use a smaller window or dilation"
 
 
 def per_axis(what: str, name: str, given: Any, rank: int) -> tuple[int, ...]:
@@ -116,7 +117,7 @@ def require_fitting(what: str, image: Shape, extents: Shape, strides: Sequence[i
         if isinstance(size, int) and size < 0:
             raise ShapeError(
                 f"{text}: image {show_shape(image)}, window {show_shape(extents)}",
-                hint="pad the image, as in padding='same', or use a smaller window or dilation",
+                hint=f"{SMALLER}; an image's sizes are its last axes, channels come before them",
             )
 
 

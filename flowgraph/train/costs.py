@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -101,14 +101,21 @@ def _weighted_mean(cost: Tensor, by: Tensor, batch: str, what: str) -> Tensor:
 def unfrozen(parameters: Sequence[Tensor], freeze: Tensor | str | Sequence[Tensor | str]) -> list[Tensor]:
     """The parameters but for those that are named, as tensors or by patterns such as "embedding/*"."""
     frozen: set[Tensor] = set()
-    for which in [freeze] if isinstance(freeze, (str, Tensor)) else freeze:
+    one = isinstance(freeze, (str, Tensor)) or not isinstance(freeze, Iterable)
+    for which in [freeze] if one else freeze:
+        if not isinstance(which, (str, Tensor)):
+            raise GraphError(
+                f"freeze takes parameters and patterns of their names, got {shown(which)}",
+                where=origins.here(),
+                hint='of a layer freeze=layer.parameters, or freeze="name/*"',
+            )
         found = [
             p for p in parameters if (p is which if isinstance(which, Tensor) else fnmatchcase(p.op.label, which))
         ]
         if not found:
-            shown = which if isinstance(which, str) else which.label
+            name = which if isinstance(which, str) else which.label
             raise GraphError(
-                f"freeze: {shown!r} is no parameter that the cost depends on",
+                f"freeze: {name!r} is no parameter that the cost depends on",
                 where=origins.here(),
                 hint=f"there are {listed(p.op.label for p in parameters)}",
             )

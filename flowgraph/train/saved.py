@@ -70,7 +70,11 @@ def _storages(parameters: Parameters) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, tensor in named:
         if not isinstance(tensor, Tensor) or not isinstance(tensor.op, Parameter):
-            raise GraphError(f"only parameters are saved and loaded, got {shown(tensor)}", where=origins.here())
+            raise GraphError(
+                f"only parameters are saved and loaded, got {shown(tensor)}",
+                where=origins.here(),
+                hint="layer.parameters are a layer's",
+            )
         key = tensor.op.label if name is None else name
         if key in found:
             raise GraphError(
