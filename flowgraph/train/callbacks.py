@@ -161,7 +161,7 @@ class EarlyStopping(_Watch):
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         if not history.interrupted and self._kept:
-            history.restored = self.best_epoch
+            history.restored = self.best_epoch or None
             for w in trainer.model_state:
                 if w.op.label in self._kept:
                     w.value = self._kept[w.op.label]
@@ -171,7 +171,7 @@ class EarlyStopping(_Watch):
 
     def restore(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
         super().restore(arrays, about)
-        self._kept, self.best_epoch = dict(arrays), about["best_epoch"]
+        self._kept, self.best_epoch = dict(arrays), about.get("best_epoch", 0)
 
 
 class ReduceOnPlateau(_Watch):
