@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import pydoc
 import threading
@@ -197,6 +198,18 @@ def test_numpy_arrays_and_numbers_meet_tensors_on_either_side() -> None:
     for made in (number > x, array <= x, x < number):
         assert isinstance(made, fg.Tensor) and made.type == TensorType((2,), boolean)
     assert (matrix @ x).shape == np.matmul(matrix, x).shape == (3,)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("sign", ["add", "sub", "mul", "truediv", "pow", "floordiv", "mod", "lt", "ge", "matmul"])
+def test_what_stands_left_of_an_operator_is_its_first_operand(sign: str) -> None:
+    x, function = fg.input("x", (2,)), getattr(operator, sign)
+    array, fed = np.array([5.0, 2.0], np.float32), np.array([2.0, 3.0], np.float32)
+    number = np.float32(7.0)
+    pairs = [(array, x), (x, array)] + ([(number, x), (x, number)] if sign != "matmul" else [])
+    made = fg.compile(outputs=[function(*pair) for pair in pairs], device="reference")(x=fed)
+    for (left, right), value in zip(pairs, made, strict=True):
+        by_hand = function(fed if left is x else left, fed if right is x else right)
+        np.testing.assert_allclose(value, by_hand, rtol=1e-6)
 
 
 def test_operators_say_what_they_are() -> None:

@@ -58,8 +58,8 @@ class TestEmbedding:
         (lambda: fg.nn.Dense(4, 3), r"Dense: a name is text, got 4.*Dense\(name, inputs, outputs\)"),
         (lambda: fg.nn.GRU(8, 24), r"GRU: a name is text, got 8\n"),
         (lambda: fg.nn.BatchNorm(20), r"BatchNorm\(name, features\)"),
-        (lambda: fg.grad(fg.sum(dense().w), dense()), "Dense 'dense' is a layer, where parameters.*layer.parameters"),
-        (lambda: fg.save("m", dense()), "Dense 'dense' is a layer, where parameters are wanted.*layer.parameters"),
+        (lambda: fg.grad(fg.sum(dense().w), dense()), "Dense 'dense' is a layer, no list.*layer.parameters"),
+        (lambda: fg.save("m", dense()), "Dense 'dense' is a layer, no list.*layer.parameters"),
         (lambda: fg.Trainer(cost(), fg.optim.SGD(0.1), freeze=dense()), "Dense 'dense' is a layer"),
         (lambda: fg.nn.Embedding(100, 8, "words"), "a layer's name comes first"),
         (lambda: fg.input(("batch", 3), "x"), r"the name in fg.input is text.*fg.input\('x', \(8, 64\)\)"),
@@ -171,3 +171,13 @@ def test_methods_of_arrays_lead_to_functions() -> None:
     assert caught.value.obj is None  # or Python would add that `named` was meant
     functions = [hint[3:].partition("(")[0] for hint in FUNCTIONS.values() if hint.startswith("fg.")]
     assert all(hasattr(fg.nn if name.startswith("nn.") else fg, name.removeprefix("nn.")) for name in functions)
+
+
+def test_a_property_of_a_layer_of_ones_own_fails_by_its_own_error() -> None:
+    class Own(fg.nn.Dense):
+        @property
+        def depth(self) -> int:
+            return self.nothing.x  # type: ignore[no-any-return]
+
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = Own("o", 2, 2).depth

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from flowgraph.errors import (
     NumericsError,
     ShapeError,
 )
+from flowgraph.train import checkpoint
+from flowgraph.train.costs import targets_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(37, 3)).astype("f4")
@@ -412,7 +415,7 @@ def test_class_weights_are_of_what_the_cost_compares_with_not_of_lengths() -> No
 def test_class_weights_need_class_numbers_among_the_targets() -> None:
     made, data = sequences(one_hot=True)
     message = told(InputError, lambda: made.fit(data, class_weight={0: 1.0, 1: 2.0}, progress=False))
-    assert "it has targets 'y'" in message and "sample_weight=weights[y]" in message
+    assert "it has none" in message and "sample_weight=weights[y]" in message
 
 
 def test_a_class_that_there_is_not_has_no_weight() -> None:
@@ -474,7 +477,7 @@ def test_a_training_that_goes_on_says_what_is_asked_of_it_now(
         "optimizer SGD(0.01, momentum=0.5), now SGD(0.5, momentum=0.9)",
         "examples 37, now 30",
         "batch_size 8, now 5",
-        "the learning rate is the saved one, 0.01",
+        "the learning rate is 0.01",
     ):
         assert part in str(warned.message)
     assert other.learning_rate == 0.01
@@ -497,3 +500,82 @@ def test_a_cost_of_every_word_is_told_how_padding_is_left_out() -> None:
     logits, y = fg.input("x", ("batch", "time", 3)), fg.input("y", ("batch", "time"), "int32")
     cost = fg.cross_ent_of_softmax(logits * fg.parameter("w", (3,)), y)
     assert "fg.nn.sequence_cross_ent leaves out padding" in told(ShapeError, lambda: fg.Trainer(cost))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"shuffle": False}, "shuffle True, now False"),
+        ({"accumulate": 4}, "accumulate 2, now 4"),
+        ({"rate": fg.optim.Cosine(0.5, 10)}, "optimizer SGD(Cosine(0.1, 10, 0)), now SGD(Cosine(0.5, 10, 0))"),
+    ],
+)
+def test_every_setting_that_was_changed_is_told(tmp_path: Path, changed: dict[str, object], said: str) -> None:
+    made: dict[str, object] = {"rate": fg.optim.Cosine(0.1, 10), "accumulate": 2}
+    for epochs, asked in ((1, {}), (2, changed)):
+        fresh = trainer(**(made | {n: v for n, v in asked.items() if n != "shuffle"}))  # type: ignore[arg-type]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fresh.fit(DATA, epochs, 8, shuffle="shuffle" not in asked, progress=False, checkpoint=tmp_path)
+    assert [said in str(warned.message) for warned in caught] == [True]
+
+
+def test_settings_that_are_the_same_are_not_told(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    cost, _ = model()
+    for epochs, betas, batch in ((1, (0.8, 0.9), 8), (2, [np.float64(0.8), 0.9], np.int64(8))):
+        made = fg.Trainer(cost, fg.optim.Adam(1e-2, betas), device="reference")  # type: ignore[arg-type]
+        made.fit(DATA, epochs, batch, progress=False, checkpoint=tmp_path, shuffle=np.bool_(True))  # type: ignore[arg-type]
+    assert len(made.history) == 2 and not recwarn.list
+
+
+def test_going_back_to_a_checkpoint_of_ones_own_is_no_change(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    made = trainer()
+    made.fit(DATA, 1, 4, progress=False)
+    made.save(tmp_path / "one")
+    made.fit(DATA, 1, 6, progress=False)
+    made.load(tmp_path / "one")
+    made.fit(DATA, 1, 4, progress=False)
+    assert not recwarn.list
+
+
+def test_an_optimiser_of_ones_own_is_described_as_far_as_it_can_be() -> None:
+    class Own(fg.optim.SGD):
+        def __init__(self, rate: float, step: int = 3, scales: object = None) -> None:
+            super().__init__(rate, momentum=0.5)
+            self.scales = scales
+
+    assert repr(Own(0.1, scales=np.ones(3))) == "Own(0.1, momentum=0.5)"
+    trainer_of_it = fg.Trainer(model()[0], Own(0.1, scales=np.ones(3)), device="reference")
+    assert len(trainer_of_it.fit(DATA, progress=False)) == 1
+    w = fg.parameter("rate", (), np.float32(0.5))
+    assert repr(fg.optim.SGD(w)) == "SGD(...)"
+
+
+def test_a_checkpoint_that_says_nothing_of_settings_is_taken_up(tmp_path: Path) -> None:
+    stop = fg.EarlyStopping("loss")
+    once = trainer()
+    once.fit(DATA, 1, 8, progress=False, callbacks=stop)
+    arrays, about = once.state()
+    del about["settings"], about["told"]["callback 0"]["best_epoch"]
+    checkpoint.write(tmp_path / "00000001-00000000.safetensors", arrays, about)
+    history = trainer().fit(DATA, 2, 8, progress=False, callbacks=fg.EarlyStopping("loss"), checkpoint=tmp_path)
+    assert [row["epoch"] for row in history] == [1, 2]
+
+
+def test_class_numbers_are_found_behind_what_they_are_made_into() -> None:
+    x, y = fg.input("x", ("batch", 3)), fg.input("y", ("batch",), "int32")
+    lengths = fg.input("n", ("batch",), "int32")
+    z, one = x @ fg.parameter("w", (3, 3)), x @ fg.parameter("v", (3,))
+    _, (h,) = fg.nn.RNN("r", 1, 3)(fg.expand_dims(x, 2), lengths)
+    log_p = fg.log_softmax(h)
+    for cost, found in (
+        (fg.cross_ent_of_softmax(z, y), {"y": 3}),
+        (fg.cross_ent_of_softmax(h, fg.one_hot(y, 3)), {"y": 3}),
+        (fg.cross_ent_of_softmax(h, fg.cast(y, "int64")), {"y": 3}),
+        (fg.cross_ent_of_logistic(one, y), {"y": 2}),
+        (fg.cross_ent_of_logistic(one, fg.cast(y, "float32")), {"y": 2}),
+        (fg.cross_ent_of_logistic(z, fg.one_hot(y, 3)), {"y": 3}),
+        (-fg.sum(fg.one_hot(y, 3) * log_p, axis=1), {"y": None}),
+        (fg.cross_ent_of_softmax(h, fg.input("p", ("batch", 3))), {}),
+    ):
+        assert targets_of(cost) == found

@@ -31,6 +31,7 @@ from flowgraph.viz import Edge, Picture, Shown, Vertex, fold, from_graph, show, 
 from flowgraph.viz import svg as svg_room
 from flowgraph.viz.dot import to_dot
 from flowgraph.viz.mermaid import to_mermaid
+from flowgraph.viz.naming import Names
 from flowgraph.viz.svg import find_engine, to_svg
 
 HOSTILE = [
@@ -169,6 +170,35 @@ def test_formulas_have_the_parentheses_they_need() -> None:
     }
     for text, value in cases.items():
         assert text in labels(from_graph(Graph((value,))), kind="op")
+
+
+def test_a_scope_in_a_name_is_no_division() -> None:
+    layer = fg.nn.Dense("out", 1, 1)
+    shown = str(show(fg.sum(layer.b / layer.w)))
+    assert "(out/b)/(out/w)" in shown
+    assert "(out/w)²" in str(show(fg.sum(layer.w * layer.w)))
+
+
+def test_names_of_a_long_chain_are_found_in_linear_time() -> None:
+    x = fg.input("x", (3,))
+    for _ in range(3000):
+        x = fg.tanh(x)
+    found = fold.folded(Graph((x,)))
+    called = Names(found)
+    counted = _Counted()
+    called._taken = counted
+    assert len({called[t] for node in found.nodes() for t in node.outputs}) == 3001
+    assert counted.asked < 10_000
+
+
+class _Counted(set[str]):
+    """Names that are taken; `asked` is how often somebody looked."""
+
+    asked = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.asked += 1
+        return super().__contains__(name)
 
 
 def test_detail_draws_every_node_and_every_value() -> None:
@@ -335,6 +365,34 @@ class TestTrainers:
         assert more.label == f"{count} more kernels" and count == len(more.tooltip.splitlines())
         assert len([v for v in picture.vertices if v.kind == "op"]) - 1 + count == len(program.calls)
         assert {("cost", more.label), ("accuracy", more.label)} <= arrows(picture)
+
+    @pytest.mark.parametrize("stage", ["backward", "kernels"])
+    def test_a_parameter_of_no_axes_and_a_layer_called_diagnostics_are_the_models(self, stage: str) -> None:
+        x, y = fg.input("x", ("batch", 3)), fg.input("y", ("batch",))
+        b = fg.parameter("b", (), np.zeros((), np.float32))
+        out = fg.nn.Dense("diagnostics", 3, 1)
+        cost = fg.mean(fg.square(fg.sum(out(x), axis=1) + b - y))
+        watched = fg.Diagnostics({"out": out.w})
+        made = fg.Trainer(cost, fg.optim.Adam(clip_norm=1.0), device="reference", diagnostics=watched)
+        picture = show(made, stage=stage).picture
+        assert {"diagnostics/w", "diagnostics/b", "b"} <= labels(picture, kind="parameter")
+        assert {to for _, to in arrows(picture, "update")} == {"diagnostics/w", "diagnostics/b", "b"}
+        reached = {edge.target for edge in picture.edges}
+        assert all(edge.source in reached for edge in picture.edges if edge.kind == "update")
+        assert not [v for v in picture.vertices if v.note.endswith("moments") or "(32, 1, 1)" in v.note]
+
+    def test_what_the_update_reads_is_drawn_be_it_computed_or_given(self) -> None:
+        c, rate = fg.input("c", ("batch", 3)), fg.input("rate", ())
+        w = fg.parameter("w", (3,))
+        made = fg.Trainer(fg.mean(c @ w), fg.optim.SGD(rate, momentum=0.9), device="reference")
+        assert ("rate", "optimizer of w") in arrows(show(made).picture)
+
+    def test_the_model_of_a_loop_stacks_nothing_for_the_gradient(self) -> None:
+        words, y = fg.input("words", ("batch", "time"), "int32"), fg.input("y", ("batch",), "int32")
+        _, (h, _) = fg.nn.LSTM("lstm", 4, 5)(fg.nn.Embedding("words", 9, 4)(words))
+        cost = fg.mean(fg.cross_ent_of_softmax(fg.nn.Dense("out", 5, 3)(h), y))
+        made = show(fg.Trainer(cost, fg.optim.SGD(0.1), device="reference"), stage="declared")
+        assert len(made.picture.vertices) == len(show(cost).picture.vertices)
 
     def test_a_loop_that_the_gradient_runs_again_is_drawn_once(self) -> None:
         words, y = fg.input("words", ("batch", "time"), "int32"), fg.input("y", ("batch",), "int32")

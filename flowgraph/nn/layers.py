@@ -32,7 +32,7 @@ class Layer:
     def __new__(cls, *given: Any, **settings: Any) -> Self:
         """Refuses a call without the name before Python says that some other argument is missing."""
         wanted = list(inspect.signature(cls.__init__).parameters.values())[1:]
-        if given and not isinstance(given[0], str) and wanted and wanted[0].name == "name":
+        if given and not isinstance(given[0], str | None) and wanted and wanted[0].name == "name":
             needed = ", ".join(p.name for p in wanted if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD)
             raise GraphError(
                 f"{cls.__name__}: a name is text, got {shown(given[0])}",
@@ -46,9 +46,9 @@ class Layer:
         def __iter__(self):
             """Python asks here where a layer is given for its parameters."""
             raise GraphError(
-                f"{_called(self)} is a layer, where parameters are wanted",
+                f"{_called(self)} is a layer, no list",
                 where=origins.here(),
-                hint="layer.parameters is a list of them; [*first.parameters, *second.parameters] of several layers",
+                hint="layer.parameters are its parameters, layer(x) is its value for x",
             )
 
         def __getattr__(self, name: str) -> Any:
@@ -56,6 +56,8 @@ class Layer:
 
             A dunder is asked for by copying and by displays, for all sorts of objects.
             """
+            if hasattr(type(self), name):  # a property that failed by an error of its own
+                return object.__getattribute__(self, name)
             has = sorted(n for n in {*vars(self), *dir(type(self))} if not n.startswith("_"))
             meant = ELSEWHERE.get(name)
             said = f"; use .{meant}" if meant in has else "" if name.startswith("_") else f"; it has {', '.join(has)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
@@ -200,20 +200,23 @@ def _show(value: object) -> str:
 ELSEWHERE = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "ddof": "correction", "input": "x", "tensor": "x"}
 
 
+def require_known(what: str, settings: Iterable[str], own: Iterable[str], elsewhere: Mapping[str, str]) -> None:
+    """GraphError for a setting that is none of its `own`: which was meant, as of those called otherwise `elsewhere`."""
+    known = list(own)
+    for name in settings:
+        if name not in known:
+            meant = elsewhere.get(name) or nearest(name, known)
+            hint = (f"did you mean {meant!r}? " if meant in known else "") + f"it has {listed(known, most=20)}"
+            raise GraphError(f"{what} has no setting {name!r}", where=origins.here(), hint=hint)
+
+
 def checks_settings(function: Callable[P, R]) -> Callable[P, R]:
     """The function; given a setting by a name that it has not, it says which was meant."""
     own = inspect.signature(function).parameters
 
     @wraps(function)
     def checked(*args: P.args, **settings: P.kwargs) -> R:
-        for name in settings:
-            if name not in own:
-                meant = ELSEWHERE.get(name) or nearest(name, own)
-                raise GraphError(
-                    f"{function.__name__} has no setting {name!r}",
-                    where=origins.here(),
-                    hint=(f"did you mean {meant!r}? " if meant in own else "") + f"it has {listed(own)}",
-                )
+        require_known(function.__name__, settings, own, ELSEWHERE)
         return function(*args, **settings)
 
     return checked

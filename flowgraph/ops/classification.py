@@ -303,7 +303,7 @@ class _YesOrNo(Op):
     where they are fed."""
 
     family: ClassVar[str] = "classification"
-    advice: ClassVar[str] = "targets are 1 for yes and 0 for no"
+    advice: ClassVar[str] = "targets are 1 for yes and 0 for no; where they are masked anyway, fg.clip(y, 0, 1)"
 
     def index_bounds(self, *types: TensorType) -> dict[int, Size]:
         return {1: 2} if types[1].dtype.kind == "int" else {}

@@ -84,7 +84,9 @@ def _array_ufunc(self: Tensor, ufunc: Any, method: str, *operands: Any, **settin
         raise GraphError(
             f"np.{ufunc.__name__} takes a tensor only by itself, got {', '.join(settings)}=",
             where=origins.here(),
-            hint="an array cannot hold what is not computed yet: a = a + x instead of a += x",
+            hint="an array cannot hold what is not computed yet: a = a + x instead of a += x"
+            if "out" in settings
+            else f"fg.{function.__name__}(x, y) has no such setting",
         )
     if function.__name__ in _COMPARED:  # NumPy makes an array of a scalar that it compares
         operands = tuple(t[()] if isinstance(t, np.ndarray) and not t.ndim else t for t in operands)

@@ -161,7 +161,7 @@ class EarlyStopping(_Watch):
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
         if not history.interrupted and self._kept:
-            history.restored = self.best_epoch or None
+            history.restored = self.best_epoch if 0 < self.best_epoch < history[-1]["epoch"] else None
             for w in trainer.model_state:
                 if w.op.label in self._kept:
                     w.value = self._kept[w.op.label]

@@ -11,15 +11,20 @@ from flowgraph.graph import origin as origins
 from flowgraph.graph.graph import topological
 from flowgraph.graph.size import Size, as_size, show_shape
 from flowgraph.graph.tensor import Tensor
+from flowgraph.ops.bounds import Lengths
 from flowgraph.ops.classification import BinaryCrossEnt, CrossEnt, CrossEntOfLogistic, CrossEntOfSoftmax
-from flowgraph.ops.elementwise import add, divide, equal, multiply, where
+from flowgraph.ops.elementwise import Cast, add, divide, equal, multiply, where
+from flowgraph.ops.indexing import OneHot
 from flowgraph.ops.leaf import Input, Parameter, as_tensor, input
 from flowgraph.ops.reduce import sum as sum_
+from flowgraph.ops.shape import ExpandDims, Reshape, Squeeze
 from flowgraph.train.optim.base import require
 from flowgraph.train.sweep import batch_axis, inputs_of, scalar
 
 WEIGHT = "sample_weight"
-COMPARE = (CrossEnt, CrossEntOfSoftmax, CrossEntOfLogistic, BinaryCrossEnt)  # predictions with targets
+YES_OR_NO = (CrossEntOfLogistic, BinaryCrossEnt)
+COMPARE = (CrossEnt, CrossEntOfSoftmax, *YES_OR_NO)  # predictions with targets
+REWRITTEN = (Cast, OneHot, ExpandDims, Squeeze, Reshape)  # what leaves class numbers recognisable
 
 
 def by_name(what: str, given: Any) -> dict[str, Tensor]:
@@ -75,15 +80,28 @@ def total_weight(cost: Tensor) -> Tensor:
 
 
 def targets_of(cost: Tensor) -> dict[str, Size | None]:
-    """The inputs that a cost compares predictions with, by name; of class numbers, (batch,), how many classes."""
-    found: dict[str, Size | None] = {}
+    """The inputs of class numbers, (batch,), that a cost compares predictions with, by name: of how many classes each
+    is, or None if that is not known. Of a cost that is written by hand they are all such inputs but lengths."""
+    compared: list[tuple[Tensor, Size | None] | None] = []
+    lengths: set[Tensor] = set()
     for node in topological([cost]):
-        if isinstance(node.op, COMPARE) and isinstance(node.inputs[1].op, Input):
+        if isinstance(node.op, COMPARE):
             predictions, y = node.inputs
-            numbers = y.dtype.kind == "int" and y.rank == 1
-            yes_or_no = predictions.rank == 1
-            found[y.op.label] = (2 if yes_or_no else predictions.shape[-1]) if numbers else None
-    return found
+            compared.append(_class_numbers(y, 2 if isinstance(node.op, YES_OR_NO) else predictions.shape[-1]))
+        elif isinstance(node.op, Lengths):
+            lengths.update(node.inputs)
+    if compared:
+        return {found[0].op.label: found[1] for found in compared if found is not None}
+    others = (x for x in inputs_of((cost,)) if x not in lengths)
+    return {x.op.label: None for x in others if x.dtype.kind == "int" and x.rank == 1}
+
+
+def _class_numbers(y: Tensor, classes: Size) -> tuple[Tensor, Size | None] | None:
+    """The input of one class number an example that targets are made of, and how many classes there are."""
+    while isinstance(y.op, REWRITTEN):
+        classes = y.op.depth if isinstance(y.op, OneHot) else classes
+        y = y.node.inputs[0]
+    return (y, classes) if isinstance(y.op, Input) and y.dtype.kind == "int" and y.rank == 1 else None
 
 
 def _weighted_mean(cost: Tensor, by: Tensor, batch: str, what: str) -> Tensor:

@@ -112,7 +112,7 @@ def with_weights(
 ) -> Data:
     """The data with `sample_weight`: one for every example, times what is given, times that of its class.
 
-    `targets` are the inputs that the cost compares with, and how many classes they number, if they do.
+    `targets` are the inputs of class numbers that the cost compares with, and how many classes there are, if known.
     """
     arrays = dict(as_mapping(data))
     if sample_weight is None:
@@ -126,11 +126,13 @@ def with_weights(
             f"sample_weight is one number for each of {count} examples, got {weights.dtype}{weights.shape}",
             where=origins.here(),
         )
-    weights = weights.astype(np.float32)
+    given = weights
+    with np.errstate(over="ignore"):
+        weights = given.astype(np.float32)
     bad = ~(np.isfinite(weights) & (weights >= 0))
     if bad.any():
         place = int(np.argmax(bad))
-        problem = f"sample_weight[{place}] = {weights[place]:g}: weights are finite and at least 0"
+        problem = f"sample_weight[{place}] = {given[place]:g}: weights are at least 0, and finite as float32"
         raise InputError(problem, where=origins.here())
     if class_weight is not None:
         weights = weights * _by_class(arrays, inputs, class_weight, targets)
@@ -147,15 +149,14 @@ def _by_class(
     arrays: Mapping[str, Any], inputs: Mapping[str, Tensor], class_weight: Any, targets: Mapping[str, Size | None]
 ) -> np.ndarray:
     """The weight of every example's class."""
-    labels = [name for name, classes in targets.items() if classes is not None]
-    if len(labels) != 1:
-        which = f"class numbers {listed(labels)}" if labels else f"targets {listed(targets) or 'of no known loss'}"
+    if len(targets) != 1:
         raise InputError(
-            f"class_weight needs one input of class numbers, (batch,), that the cost compares with: it has {which}",
+            f"class_weight needs one input of class numbers, (batch,), that the cost compares with: it has "
+            f"{listed(targets) or 'none'}",
             where=origins.here(),
             hint="give each example its weight: sample_weight=weights[y]",
         )
-    (label,) = labels
+    (label,) = targets
     if label not in arrays:
         return np.ones(1, np.float32)  # what is missing is said where all data are checked
     y, classes = as_declared(label, inputs[label], arrays[label]), targets[label]

@@ -166,13 +166,14 @@ class Diagnostics(Callback):
         """What the step does for this, given the gradients by `tensors`. A trainer calls it, once."""
         if self._sums:
             raise GraphError("diagnostics belong to one trainer", where=origins.here(), hint="make others for this one")
-        with scope("diagnostics"):
+        with scope("diagnostics"), origins.at(origins.here().by("diagnostics")):
             self._step = parameter("step", (), np.zeros((), np.int64), "int64")
+            new = {self._step: add(self._step, 1)}
         self._rows = 1 if self.every is None else CAPACITY // self.every + 2  # between two native calls, at most
-        new = {self._step: add(self._step, 1)}
-        row = constant([0], "int64")
-        if self.every is not None:
-            row = expand_dims(remainder(floor_divide(self._step, self.every), self._rows), 0)
+        with origins.at(self._step.origin):
+            row = constant([0], "int64")
+            if self.every is not None:
+                row = expand_dims(remainder(floor_divide(self._step, self.every), self._rows), 0)
         for (name, x), g in zip(self.tensors.items(), gradients, strict=True):
             with origins.at(x.origin.by("diagnostics")):
                 values = _Sums(name, x, self._rows, self.edges[name], self.bounds[name], self.margin)

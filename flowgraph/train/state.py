@@ -107,7 +107,6 @@ class Snapshot:
             ) from error
 
 
-def differences(settings: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(settings: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What a training was asked for and what is asked now, where these are not the same."""
-    both = [name for name in now if name in settings and settings[name] != now[name]]
-    return [f"{name} {settings[name]}, now {now[name]}" for name in both]
+    return {name: (settings[name], now[name]) for name in now if settings.get(name, now[name]) != now[name]}

@@ -45,6 +45,7 @@ from flowgraph.train.data import Data, as_mapping, check_data, errors_of, held_o
 from flowgraph.train.diagnostics import Diagnostics
 from flowgraph.train.history import History
 from flowgraph.train.optim import SGD, Optimizer
+from flowgraph.train.optim.base import GradientDescent
 from flowgraph.train.progress import Progress, as_progress
 from flowgraph.train.signals import signals
 from flowgraph.train.state import Partial, Snapshot, differences
@@ -144,8 +145,10 @@ class Trainer:
             raise GraphError(f"diagnostics are fg.Diagnostics, got {shown(diagnostics)}", where=origins.here())
         self.diagnostics = diagnostics
         rule = self.optimizer
-        named = type(rule).__name__ if type(rule).__repr__ is object.__repr__ else repr(rule)
-        self._settings = {"optimizer": named, "accumulate": self.accumulate}  # and those of the last fit
+        named = repr(rule) if isinstance(rule, GradientDescent) else type(rule).__name__
+        # what is asked for: here, and of the last fit
+        self._settings: dict[str, Any] = {"optimizer": named, "accumulate": self.accumulate}
+        self._taken_up: tuple[str, dict[str, Any]] | None = None  # the checkpoint that the next fit goes on from
         self.updates = others | self._all_updates()
         self.history = History()
         self.callbacks: list[Callback] = []
@@ -259,8 +262,7 @@ class Trainer:
         do not fit or are not finite, before anything is trained; CheckpointError for a checkpoint that cannot be used.
         """
         as_mapping(data, self._training.declared)
-        whole_number(epochs, "epochs", least=0)
-        whole_number(batch_size, "batch_size", least=1)
+        epochs, batch_size = whole_number(epochs, "epochs", least=0), whole_number(batch_size, "batch_size", least=1)
         told, saved, bars = as_callbacks(callbacks), as_checkpoints(checkpoint), as_progress(progress)
         if any(isinstance(callback, Diagnostics) for callback in told):
             problem = "diagnostics are part of the training step, and no callback of one fit"
@@ -271,7 +273,7 @@ class Trainer:
         given, validation = held_out_part(given, validation, self.seed, self._training.declared)
         arrays, examples = check_data(given, self._training.declared)
         self._training.check(arrays, examples, batch_size)
-        self._settings |= {"examples": examples, "batch_size": batch_size, "shuffle": shuffle}
+        self._settings |= {"examples": examples, "batch_size": batch_size, "shuffle": bool(shuffle)}
         held_out = None
         if validation is not None:
             with errors_of(VALIDATION):
@@ -284,6 +286,7 @@ class Trainer:
         self.columns = ["epoch", *recorded, *measured, "seconds"]
         self.callbacks, self._stop = told, False
         resumed = saved is not None and self._epoch == 0 and self._resume(saved, bars)
+        self._warn_of_changes()
         if saved is not None and not resumed:
             saved.require_none_after(*self._place())
         if self._partial is not None and not self._partial.fits(examples, batch_size):
@@ -455,10 +458,6 @@ class Trainer:
             problem = f"{path} has the callbacks {', '.join(found.kinds) or 'none'}, this fit {', '.join(kinds)}"
             raise CheckpointError(problem, where=origins.here(), hint="give the same callbacks, in the same order")
         files.restore({t.op.label: t.op.storage for t in self._training.state}, found.parameters, path)
-        if changed := differences(found.settings, self._settings):
-            rate = found.learning_rate
-            kept = f"; the learning rate is the saved one, {rate}" if rate not in (None, self.optimizer.number) else ""
-            origins.warn(f"{path} is of a training with {', '.join(changed)}: it goes on with what is asked now{kept}")
         if found.learning_rate is not None:
             self.learning_rate = found.learning_rate
         self._epoch, self._partial, self._stop = found.epoch, found.partial, found.stopped and bool(self.callbacks)
@@ -466,6 +465,18 @@ class Trainer:
         for part, callback in self._told.items():
             if part in found.told:
                 callback.restore(*found.told[part])
+        self._taken_up = str(path), found.settings
+
+    def _warn_of_changes(self) -> None:
+        """Say what was asked of the training that this one goes on from, where it is not what is asked now."""
+        if self._taken_up is not None:
+            path, settings = self._taken_up
+            if changed := differences(settings, self._settings):
+                rate = self.optimizer.number
+                kept = "" if rate is None or "optimizer" not in changed else f"; the learning rate is {rate}"
+                told = ", ".join(f"{name} {was}, now {now}" for name, (was, now) in changed.items())
+                origins.warn(f"{path} is of a training with {told}: it goes on with what is asked now{kept}")
+            self._taken_up = None
 
     def _resume(self, saved: Checkpoints, bars: Progress) -> bool:
         """Go on from the newest checkpoint; False if there is none."""

@@ -17,7 +17,7 @@ from flowgraph.program import Program
 from flowgraph.viz import svg
 from flowgraph.viz.dot import to_dot
 from flowgraph.viz.files import write
-from flowgraph.viz.fold import folded, recorded
+from flowgraph.viz.fold import model
 from flowgraph.viz.graphs import from_graph, to_formulas
 from flowgraph.viz.kernels import from_kernels
 from flowgraph.viz.mermaid import to_mermaid
@@ -116,20 +116,17 @@ def show(
         text = "\n".join(map(str, what.kernels))
         drawn = Shown(from_kernels(what.graph, what.calls, title or "kernels", detail=detail), text)
     else:
-        graph = _graph(what, stage, detail)
+        graph = _graph(what, stage)
         drawn = Shown(from_graph(graph, detail=detail, title=title or "flowgraph"), to_text(graph), to_formulas(graph))
     if path is not None:
         drawn.save(path)
     return drawn
 
 
-def _graph(what: Any, stage: str, detail: bool) -> Graph:
+def _graph(what: Any, stage: str) -> Graph:
     if isinstance(what, Program):
         if stage == "declared":
-            graph = what.declared if detail else folded(what.declared)
-            asked = tuple(dict.fromkeys((*graph.outputs, *recorded(graph))))
-            outputs = tuple(t for t in asked if "backward" not in t.origin.passes)
-            return Graph(outputs or asked, (), graph.inputs)
+            return model(what.declared)
         return what.declared if stage == "backward" else what.graph
     graph = _not_compiled(what)
     if stage not in ("declared", "backward"):

@@ -59,7 +59,7 @@ def made_by(node: Node, *marks: str) -> bool:
 
 def is_bookkeeping(parameter: Tensor) -> bool:
     """Is it a trainer's own: a counter of steps, a record, diagnostics?"""
-    return made_by(parameter.node, *_BOOKKEEPING) or (parameter.label or "").startswith("diagnostics/")
+    return made_by(parameter.node, *_BOOKKEEPING)
 
 
 def recorded(graph: Graph) -> dict[Tensor, str]:
@@ -71,6 +71,14 @@ def recorded(graph: Graph) -> dict[Tensor, str]:
                 if not made_by(value.node, "minibatch") and (value.node.inputs or isinstance(value.op, Parameter)):
                     found.setdefault(value, (parameter.label or "").rsplit("/", 1)[-1])
     return found
+
+
+def model(graph: Graph) -> Graph:
+    """What the user declared of a step: its outputs, or what a trainer records, without gradients and updates."""
+    values = recorded(graph)
+    asked = tuple(dict.fromkeys((*graph.outputs, *values)))
+    outputs = tuple(t for t in asked if not made_by(t.node, "backward"))
+    return _Folding(Graph(outputs or asked, (), graph.inputs), values).graph()
 
 
 def folded(graph: Graph) -> Graph:
@@ -194,7 +202,8 @@ class _Folding:
         own = [t for t in state if (t.label or "").startswith(f"optimizer/{parameter.label}/")]
         keeps = ", ".join(dict.fromkeys((t.label or "").rsplit("/", 1)[-1] for t in own or state))
         inside = set(cone)
-        reads = [t for n in cone for t in n.inputs if t.node not in inside and (t.node.inputs or t is parameter)]
+        outside = [t for n in cone for t in n.inputs if t.node not in inside]
+        reads = [t for t in outside if t.node.inputs or not made_by(t.node, "optimizer")]
         inputs = [self.new[t] for t in dict.fromkeys((parameter, *reads)) if t in self.new]
         return Node(Folded("optimizer", keeps), inputs, [new.type], node.origin)
 

@@ -21,7 +21,7 @@ _SIGNS = {  # op name -> (sign, precedence)
     "add": (" + ", 2), "subtract": (" - ", 2), "multiply": ("*", 3), "divide": ("/", 3), "power": ("**", 4),
 }  # fmt: skip
 _ARITHMETIC = {*_SIGNS, "negative"}
-_LOOSE, _ATOM = 0, 9
+_LOOSE, _SUM, _ATOM = 0, 2, 9
 _REPEATS = {"broadcast", "expand_dims", "squeeze"}
 _PLAIN = {"one_hot"}  # whose attributes say what the values beside it say
 _LONGEST = 40  # characters of a formula in one box
@@ -114,7 +114,8 @@ class Formulas:
 
     def _atom(self, tensor: Tensor) -> Operand:
         """A tensor that is drawn itself, or whose box is."""
-        return Operand(self.names[tensor], (tensor,))
+        name = self.names[tensor]
+        return Operand(name, (tensor,), _SUM if "/" in name else _ATOM)  # hidden/w is no division
 
     def _operand(self, tensor: Tensor) -> Operand:
         node, op = tensor.node, tensor.op

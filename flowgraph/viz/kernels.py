@@ -50,7 +50,7 @@ class _Drawing:
         self.edges: list[Edge] = []
 
     def picture(self, title: str) -> Picture:
-        folded = [call for call in self.calls if all(t in self.hidden and self._is_small(t) for t in call.outputs)]
+        folded = [call for call in self.calls if self._is_aside_work(call)]
         for number, call in enumerate(self.calls):
             if call not in folded:
                 self._draw(f"kernel{number}", call)
@@ -65,11 +65,15 @@ class _Drawing:
             return kept.label == ORDER and made_by(kept.node, "minibatch")
         if isinstance(kept.op, Parameter):
             return made_by(kept.node, "optimizer") or is_bookkeeping(kept)
-        return not tensor.rank and made_by(tensor.node, "optimizer") and self.phase[tensor.node] == "update"
+        own = made_by(tensor.node, "diagnostics") or (not tensor.rank and made_by(tensor.node, "optimizer"))
+        return own and self.phase[tensor.node] == "update"
 
-    def _is_small(self, tensor: Tensor) -> bool:
-        kept = self.next_values.get(tensor, tensor)
-        return not tensor.rank or is_bookkeeping(kept)
+    def _is_aside_work(self, call: Call) -> bool:
+        """Is it a trainer's bookkeeping, or what an optimiser counts: computed from its own state alone?"""
+        if not self.hidden.issuperset(call.outputs):
+            return False
+        kept = [self.next_values.get(t, t) for t in call.outputs]
+        return all(map(is_bookkeeping, kept)) or self.hidden.issuperset(call.inputs)
 
     def _oval(self, tensor: Tensor) -> str:
         if tensor not in self.ovals:

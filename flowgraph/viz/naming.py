@@ -28,6 +28,7 @@ class Names:
         self.bases: dict[Tensor, str] = {}  # the names before they were numbered
         self._found: dict[Tensor, str] = {}
         self._taken: set[str] = set()
+        self._last: dict[str, int] = {}  # the last number that a base was given
         given = given_names([*nodes, *(p.node for p in unread)])
         self.claim((t, t.label) for t in tensors if t.label)
         self.claim((t, given[t]) for t in tensors if t in given)
@@ -38,10 +39,11 @@ class Names:
         for tensor, base in wanted:
             if tensor in self._found:
                 continue
-            name, number = base, 0
+            name, number = base, self._last.get(base, 0)
             while name in self._taken:
                 number += 1
                 name = f"{base}_{number}"
+            self._last[base] = number
             self._taken.add(name)
             self._found[tensor], self.bases[tensor] = name, base
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, Protocol, Self
 
 import numpy as np
 
-from flowgraph.errors import GraphError, ShapeError, listed, nearest, shown
+from flowgraph.errors import GraphError, ShapeError, shown
 from flowgraph.graph import origin as origins
 from flowgraph.graph.origin import scope
 from flowgraph.graph.tensor import Tensor
 from flowgraph.graph.types import DType, float32
+from flowgraph.ops.base import require_known
 from flowgraph.ops.elementwise import add, cast, divide, multiply
 from flowgraph.ops.functions import sqrt
 from flowgraph.ops.leaf import parameter
@@ -76,15 +78,7 @@ class GradientDescent:
 
     def __new__(cls, *_: Any, **settings: Any) -> Self:
         """Refuses a setting that neither the class nor its bases name, and says which one was meant."""
-        own = [*cls._settings()]
-        for name in settings:
-            if name not in own:
-                meant = OFTEN_CALLED.get(name) or nearest(name, own)
-                raise GraphError(
-                    f"{cls.__name__} has no setting {name!r}",
-                    where=origins.here(),
-                    hint=(f"did you mean {meant!r}? " if meant in own else "") + f"it has {listed(own, most=20)}",
-                )
+        require_known(cls.__name__, settings, cls._settings(), OFTEN_CALLED)
         return super().__new__(cls)
 
     def __init__(
@@ -119,13 +113,13 @@ class GradientDescent:
         return {n: p for n, p in known.items() if n != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD}
 
     def __repr__(self) -> str:
-        """As it is made, without what is so by default."""
-        rate = self._given if isinstance(self._given, Schedule) else "..." if self._given is not None else self._number
-        parts = [str(rate)]
+        """As it is made: its numbers and its schedule's, without what is so by default."""
+        rate = written(self._number if self._given is None else self._given)
+        parts = [rate or "..."]
         for name, setting in self._settings().items():
-            value = getattr(self, name, setting.default) if name != "learning_rate" else setting.default
-            if value != setting.default:
-                parts.append(f"{name}={value!r}")
+            text = written(vars(self).get(name, setting.default))
+            if name != "learning_rate" and text not in (None, written(setting.default)):
+                parts.append(f"{name}={text}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
     # the learning rate
@@ -221,6 +215,21 @@ class GradientDescent:
                 with made_for(w):
                     found[k] = multiply(cast(factor, found[k].dtype), found[k])
         return found
+
+
+def written(value: Any) -> str | None:
+    """A setting as it is written: numbers and text, tuples of them, a schedule by its own. None for anything else."""
+    if isinstance(value, Schedule):
+        parts = [written(getattr(value, f.name)) for f in fields(value)]
+        return f"{type(value).__name__}({', '.join(part for part in parts if part is not None)})"
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (list, tuple)):
+        parts = [written(v) for v in value]
+        return None if None in parts else f"({', '.join(map(str, parts))})"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return repr(float(value)).removesuffix(".0")  # 0 and 0.0 are the same setting
+    return repr(value) if value is None or isinstance(value, (bool, str)) else None
 
 
 @contextmanager
