@@ -158,6 +158,11 @@ def test_a_mistake_is_a_message_and_status_2(capsys, words, told):
     assert status == 2 and err.startswith("flowgraph: ") and told in err and "Traceback" not in err
 
 
+def test_a_mistake_in_an_options_number_names_no_line_of_the_listing(capsys):
+    status, _, err = run(capsys, "train", DIGITS, "--rate", "-1")
+    assert status == 2 and "learning rate" in err and "digits.fg:" not in err
+
+
 def test_a_mistake_in_a_listing_names_line_and_column(capsys, tmp_path):
     listing = tmp_path / "broken.fg"
     listing.write_text("Inputs: X\nShapes: X(batch,2)\nC = mean(Xx)\n")

@@ -26,7 +26,6 @@ from flowgraph.graph.types import TensorType
 from flowgraph.notation import parse
 from flowgraph.ops import Op
 from flowgraph.ops.scan import slot
-from flowgraph.train import sweep
 from flowgraph.viz import Edge, Picture, Shown, Vertex, fold, from_graph, show, show_memory
 from flowgraph.viz import svg as svg_room
 from flowgraph.viz.dot import to_dot
@@ -404,9 +403,6 @@ class TestTrainers:
             assert len([f for f in frames if f.phase == "forward"]) == 1
             assert "mul(scanᵀ, " in str(labels(show(what).picture)) and frames[0].label.startswith("scan = loop, ")
         assert {"gru/w_x", "gru/w_h", "gru/b"} <= labels(show(cost).picture, kind="parameter")
-
-    def test_the_order_is_called_as_a_trainer_calls_it(self) -> None:
-        assert fold.ORDER == sweep.ORDER
 
 
 # Formulas

@@ -50,13 +50,9 @@ class Model:
         return inputs_of((self.cost,))
 
     def sgd(self, rate: float, momentum: float = 0.0) -> SGD:
-        """The optimiser, belonging to the line of the cost: there is no line that declares it. GraphError for numbers
-        that it cannot take, which are no line's."""
-        try:
-            with origins.at(self.cost.origin):
-                return SGD(rate, momentum)
-        except GraphError as error:
-            raise GraphError(error.problem, hint=error.hint) from None
+        """The optimiser, which no line of the file declares: errors of these numbers name none."""
+        with origins.at(origins.Origin()):
+            return SGD(rate, momentum)
 
     def step(self, rate: float, device: str, threads: int | None = None) -> Program:
         """One step of gradient descent on the mean cost of a batch."""

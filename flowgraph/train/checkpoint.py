@@ -123,9 +123,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _bad(path: Path, why: str) -> CheckpointError:
-    hint = "use an older checkpoint, or begin anew"
-    if path.suffix != ".safetensors":
-        hint = "files that fg.save or trainer.save wrote can be read, and others in the safetensors format"
+    hint = "use an older one, or begin anew; it may be what fg.save or trainer.save wrote, or another safetensors file"
     return CheckpointError(f"{path} cannot be used: {why}", where=origins.here(), hint=hint)
 
 

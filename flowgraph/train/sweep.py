@@ -34,7 +34,6 @@ from flowgraph.ops.shape import expand_dims
 from flowgraph.program import Program
 
 CAPACITY = 1024  # most steps of one native call: what the records hold
-REDUCE = "reduce it, for example fg.mean(...)"
 ORDER = "order of examples"  # no identifier, so it meets no input of the user's by accident
 
 Values = Mapping[str, np.ndarray]
@@ -93,7 +92,8 @@ class Sweep:
         examples, ordered = _fresh("examples", used), _fresh("ordered", used)
         with scope("sweep"), origins.at(wanted[0].origin.by("minibatch")):
             self.step = parameter("step", (), np.zeros((), np.int64), "int64")
-            order = input(ORDER, (ordered,), "int32")
+            with origins.at(wanted[0].origin.by("order")):
+                order = input(ORDER, (ordered,), "int32")
             position = multiply(self.step, size_of(self.batch, "int64"))
             place = add(position, arange(self.batch))  # within the order: `run` makes no more steps than fit
             ids = Gather(exhaustive=True)(order, ClipIndex(ordered, trusted=True)(place))
@@ -250,7 +250,8 @@ def scalar(value: Tensor, batch: str, name: str) -> Tensor:
         raise ShapeError(
             f"{name} must be a scalar or one number an example, ({batch},), got {show_shape(value.shape)}",
             where=value.origin,
-            hint=REDUCE if value.rank < 2 else f"{REDUCE}; fg.nn.sequence_cross_ent leaves out padding",
+            hint="reduce it, for example fg.mean(...)"
+            + ("; fg.nn.sequence_cross_ent leaves out padding" if value.rank > 1 else ""),
         )
     return value
 

@@ -410,9 +410,8 @@ class Trainer:
                     "this trainer takes no weights", where=origins.here(), hint="make it with weighted=True"
                 )
             return data
-        return with_weights(
-            data, self._training.declared, sample_weight, class_weight, targets_of(self.cost)
-        )
+        targets = {} if class_weight is None else targets_of(self.cost)
+        return with_weights(data, self._training.declared, sample_weight, class_weight, targets)
 
     # checkpoints
 

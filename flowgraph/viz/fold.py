@@ -18,7 +18,6 @@ from flowgraph.ops.scan import Scan
 from flowgraph.passes.cse import eliminate_common_subexpressions as once
 from flowgraph.passes.loops import join_loops
 
-ORDER = "order of examples"  # the input that says which rows a minibatch takes, as a trainer calls it
 _BOOKKEEPING = {"minibatch", "record", "diagnostics"}
 
 
@@ -210,5 +209,4 @@ class _Folding:
 
 def _whole(node: Node) -> Tensor | None:
     """All examples, of which a trainer's node takes some rows."""
-    inputs = [t for t in node.inputs if isinstance(t.op, Input) and made_by(t.node, "minibatch")]
-    return next((t for t in inputs if t.label != ORDER), None)
+    return next((t for t in node.inputs if isinstance(t.op, Input) and made_by(t.node, "minibatch")), None)

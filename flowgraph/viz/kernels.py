@@ -15,7 +15,7 @@ from flowgraph.graph.tensor import Tensor
 from flowgraph.index_notation import Apply
 from flowgraph.kernels.kernel import Call, Kernel, LoopCall, kernel_calls
 from flowgraph.ops.leaf import Input, Parameter
-from flowgraph.viz.fold import ORDER, is_bookkeeping, made_by, recorded
+from flowgraph.viz.fold import is_bookkeeping, made_by, recorded
 from flowgraph.viz.graphs import phases, type_note
 from flowgraph.viz.naming import as_in_text
 from flowgraph.viz.picture import PHASES, Edge, Picture, Vertex, unique
@@ -50,7 +50,7 @@ class _Drawing:
         self.edges: list[Edge] = []
 
     def picture(self, title: str) -> Picture:
-        folded = [call for call in self.calls if self._is_aside_work(call)]
+        folded = [call for call in self.calls if self._is_bookkeeping_call(call)]
         for number, call in enumerate(self.calls):
             if call not in folded:
                 self._draw(f"kernel{number}", call)
@@ -62,13 +62,13 @@ class _Drawing:
         """Is it an optimiser's or a trainer's own, not the model's?"""
         kept = self.next_values.get(tensor, tensor)
         if isinstance(kept.op, Input):
-            return kept.label == ORDER and made_by(kept.node, "minibatch")
+            return made_by(kept.node, "order")
         if isinstance(kept.op, Parameter):
             return made_by(kept.node, "optimizer") or is_bookkeeping(kept)
         own = made_by(tensor.node, "diagnostics") or (not tensor.rank and made_by(tensor.node, "optimizer"))
         return own and self.phase[tensor.node] == "update"
 
-    def _is_aside_work(self, call: Call) -> bool:
+    def _is_bookkeeping_call(self, call: Call) -> bool:
         """Is it a trainer's bookkeeping, or what an optimiser counts: computed from its own state alone?"""
         if not self.hidden.issuperset(call.outputs):
             return False
