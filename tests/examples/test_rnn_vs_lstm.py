@@ -20,11 +20,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_the_lstm_remembers_what_the_rnn_does_not(results: Any) -> None:
-    assert results["adding"]["T20"]["LSTM"]["of_baseline"] < 0.2
-    assert results["copying"]["T20"]["LSTM"]["of_baseline"] < 0.95
-    assert results["copying"]["T20"]["RNN"]["of_baseline"] > 0.98
+    for task, at_most in {"adding": 0.05, "copying": 0.9}.items():
+        found = results[task]["T40"]
+        assert found["LSTM"]["of_baseline"] < at_most and found["RNN"]["of_baseline"] > 0.98
+    assert results["copying"]["T40"]["LSTM"]["right"] > 2 * results["copying"]["T40"]["RNN"]["right"]
+    assert results["adding"]["T40"]["LSTM"]["reached"] < results["steps"]
     for found in results["adding"].values():
-        assert found["LSTM"]["cost"] < found["RNN"]["cost"]
+        assert found["LSTM"]["loss"] < found["RNN"]["loss"]
     assert results["pictures"] == {"curves.svg"}
 
 
