@@ -96,21 +96,30 @@ def learn(task: str, kind: str, hidden: int, length: int, steps: int) -> Results
     return found
 
 
+def draw(results: Results, out: Path) -> None:
+    """The costs by steps, a task a row, a length a column."""
+    picture, axes = figure(2, 2, width=3.6, height=2.6)
+    for row, task in zip(axes, TASKS, strict=True):
+        for place, (length, found) in zip(row, results[task].items(), strict=True):
+            for kind in ("RNN", "LSTM"):
+                costs = found[kind]["costs"]
+                place.plot(STEPS / 1000 * (np.arange(len(costs)) + 1), costs, label=kind)
+            place.axhline(found["baseline"], color="#777777", linestyle=":", label="no memory")
+            title = f"{task}, {length.replace('T', 'T = ')}"
+            place.set(title=title, xlabel="thousands of steps", ylim=(0, 1.6 * found["baseline"]))
+    axes[0, 0].legend()
+    save(picture, out / "curves.svg")
+
+
 def main(quick: bool, out: Path) -> Results:
     lengths, hidden, steps = ((20, 40), 64, 3000) if quick else ((50, 200), 128, 60_000)
     results: Results = {"hidden": hidden, "steps": steps}
-    picture, axes = figure(2, 2, width=3.6, height=2.6)
-    for row, task in zip(axes, TASKS, strict=True):
+    for task in TASKS:
         results[task] = {}
-        for place, length in zip(row, lengths, strict=True):
+        for length in lengths:
             found = {kind: learn(task, kind, hidden, length, steps) for kind in ("RNN", "LSTM")}
             results[task][f"T{length}"] = found | {"baseline": baseline(task, length)}
-            for kind, one in found.items():
-                place.plot(STEPS * (np.arange(len(one["costs"])) + 1), one["costs"], label=kind)
-            place.axhline(baseline(task, length), color="#777777", linestyle=":", label="no memory")
-            place.set(title=f"{task}, T = {length}", xlabel="steps", ylim=(0, 1.6 * baseline(task, length)))
-    axes[0, 0].legend()
-    save(picture, out / "curves.svg")
+    draw(results, out)
     return results
 
 
