@@ -34,21 +34,22 @@ def glove(words: int) -> tuple[fg.Tensor, fg.Tensor, fg.Tensor]:
     return vectors, contexts, fg.minimum((count / MOST) ** ALPHA, 1.0) * fg.square(error)
 
 
-def fit(corpus: Corpus, data: dict[str, np.ndarray], pairs: WordPairs, seed: int) -> Results:
-    """The cost and the rank correlation by epoch; the sums of a word's two vectors."""
+def fit(corpus: Corpus, data: dict[str, np.ndarray], pairs: WordPairs, seed: int) -> tuple[WordVectors, Results]:
+    """The sums of each word's two vectors; the cost and the rank correlation by epoch, the number of pairs it covers,
+    and the correlation of the vectors as words alone."""
     vectors, contexts, cost = glove(len(corpus.vocabulary))
     rule = fg.optim.AdaGrad(RATE, initial=INITIAL)
     trainer = fg.Trainer(fg.sum(cost) / 2, rule, {"cost": cost}, device="cpu", seed=seed, threads=1)
     found: Results = {"cost": [], "scores": []}
     for epoch in range(EPOCHS):
         found["cost"].append(trainer.fit(data, batch_size=BATCH, progress=False)[-1]["cost"])
-        found["summed"] = WordVectors(corpus.vocabulary, vectors.value + contexts.value)
-        score, found["covered"] = found["summed"].judge_pairs(pairs)
+        summed = WordVectors(corpus.vocabulary, vectors.value + contexts.value)
+        score, found["covered"] = summed.judge_pairs(pairs)
         found["scores"].append(score)
         shown = f"cost {found['cost'][-1]:.4f}, rank correlation {score:.4f}"
         print(f"seed {seed}, epoch {epoch + 1}: {shown}", flush=True)
     found["words_alone"] = WordVectors(corpus.vocabulary, vectors.value).judge_pairs(pairs).score
-    return found
+    return summed, found
 
 
 def main(quick: bool, out: Path) -> Results:
@@ -59,12 +60,12 @@ def main(quick: bool, out: Path) -> Results:
     results["filled"] = len(counts) / len(corpus.vocabulary) ** 2
     print(f"{len(counts)} cells of {len(corpus.vocabulary)}² are not 0", flush=True)
     data = {"row": rows, "column": columns, "count": counts}
-    found = [fit(corpus, data, pairs, seed) for seed in range(1 if quick else SEEDS)]
+    fits = [fit(corpus, data, pairs, seed) for seed in range(2 if quick else SEEDS)]
+    summed, found = fits[-1][0], [one for _, one in fits]
     results |= {name: found[-1][name] for name in ("cost", "covered")} | {"epochs": EPOCHS}
     results["scores"] = [one["scores"] for one in found]
     results["score"] = summary([one["scores"][-1] for one in found])
     results["words_alone"] = summary([one["words_alone"] for one in found])
-    summed = found[-1]["summed"]
     shown = ["a0", "b0"] if quick else ["war", "england", "money", "farmers", "president", "january"]
     results["neighbours"] = {word: ", ".join(near for near, _ in summed.nearest(word, 8)) for word in shown}
     picture, (left, right) = figure(columns=2)

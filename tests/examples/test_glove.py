@@ -22,6 +22,8 @@ def test_words_of_one_class_come_to_have_similar_vectors(found: tuple[dict[str, 
     results, _ = found
     assert results["covered"] == 400 and results["score"]["mean"] > 0.4
     assert results["words_alone"]["mean"] > 0.3
+    first, second = results["scores"]
+    assert first != second and results["score"]["mean"] == pytest.approx((first[-1] + second[-1]) / 2)
 
 
 def test_the_cost_falls_and_pictures_are_there(found: tuple[dict[str, Any], Path]) -> None:
