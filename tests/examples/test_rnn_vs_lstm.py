@@ -21,8 +21,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_the_lstm_remembers_what_the_rnn_does_not(results: Any) -> None:
     copying, adding = results["copying"]["T40"], results["adding"]["T40"]
-    assert copying["LSTM"]["of_baseline"] < 0.9 and copying["RNN"]["of_baseline"] > 0.98
-    assert copying["LSTM"]["right"] > 2 * copying["RNN"]["right"]
+    assert copying["LSTM"]["of_baseline"] < 0.85 and copying["RNN"]["of_baseline"] > 0.9
+    assert copying["LSTM"]["right"] > copying["RNN"]["right"] > 1 / tasks.KINDS - 0.02
     assert adding["LSTM"]["of_baseline"] < 0.05 and adding["RNN"]["of_baseline"] > 0.9
     assert adding["RNN"]["reached"] is None and 0 < adding["LSTM"]["reached"] <= 2000
     for task in ("copying", "adding"):  # over 20 turns, too, and there the RNN may learn something
