@@ -62,7 +62,7 @@ def main(quick: bool, out: Path) -> Results:
     data = {"row": rows, "column": columns, "count": counts}
     fits = [fit(corpus, data, pairs, seed) for seed in range(2 if quick else SEEDS)]
     summed, found = fits[-1][0], [one for _, one in fits]
-    results |= {name: found[-1][name] for name in ("cost", "covered")} | {"epochs": EPOCHS}
+    results |= {"epochs": EPOCHS, "cost": found[-1]["cost"], "covered": found[-1]["covered"]}
     results["scores"] = [one["scores"] for one in found]
     results["score"] = summary([one["scores"][-1] for one in found])
     results["words_alone"] = summary([one["words_alone"] for one in found])

@@ -21,12 +21,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_the_lstm_remembers_what_the_rnn_does_not(results: Any) -> None:
     copying, adding = results["copying"]["T40"], results["adding"]["T40"]
-    assert copying["LSTM"]["of_baseline"] < 0.85 and copying["RNN"]["of_baseline"] > 0.9
+    assert copying["LSTM"]["of_baseline"] < 0.85 and copying["RNN"]["of_baseline"] > 0.98
     assert copying["LSTM"]["right"] > copying["RNN"]["right"] > 1 / tasks.KINDS - 0.02
-    assert adding["LSTM"]["of_baseline"] < 0.05 and adding["RNN"]["of_baseline"] > 0.9
+    assert adding["LSTM"]["of_baseline"] < 0.05 and adding["RNN"]["of_baseline"] > 0.95
     assert adding["RNN"]["reached"] is None and 0 < adding["LSTM"]["reached"] <= 2000
-    for task in ("copying", "adding"):  # over 20 turns, too, and there the RNN may learn something
-        assert results[task]["T20"]["LSTM"]["loss"] < results[task]["T20"]["RNN"]["loss"]
+    for found in (*results["copying"].values(), *results["adding"].values()):
+        assert found["LSTM"]["loss"] < found["RNN"]["loss"]
     assert results["pictures"] == {"curves.svg"}
 
 
@@ -43,7 +43,7 @@ def test_to_add_is_to_add_one_marked_number_of_each_half() -> None:
     marks = data["x"][:, :, 1]
     assert (marks[:, :10].sum(axis=1) == 1).all() and (marks[:, 10:].sum(axis=1) == 1).all()
     assert data["y"] == pytest.approx((data["x"][:, :, 0] * marks).sum(axis=1))
-    assert tasks.baseline("adding", data) == pytest.approx(1 / 6, rel=0.1)
+    assert np.mean((data["y"] - 1) ** 2) == pytest.approx(tasks.baseline("adding", 20), rel=0.1)
 
 
 def test_the_baseline_of_copying_is_guessing_after_the_mark() -> None:
@@ -52,4 +52,4 @@ def test_the_baseline_of_copying_is_guessing_after_the_mark() -> None:
     logits[:, :40, tasks.BLANK], logits[:, 40:, tasks.BLANK] = 50, -50
     x, y = fg.input("x", (4, 50, 9)), fg.input("y", (4, 50), "int32")
     cost = fg.compile(outputs=fg.mean(fg.cross_ent_of_softmax(x, y)), device="reference")(x=logits, y=data["y"])[0]
-    assert float(cost) == pytest.approx(tasks.baseline("copying", data), rel=1e-5)
+    assert float(cost) == pytest.approx(tasks.baseline("copying", 30), rel=1e-5)
