@@ -233,9 +233,9 @@ class _Grower:
                     and pick.random() < 0.5
                 ):
                     updates |= {a: b, b: a}
-        for value in pick.sample(computed, min(len(computed), 2)):
+        for k, value in enumerate(pick.sample(computed, min(len(computed), 2))):  # may be one value twice
             if pick.random() < 0.3 and all(isinstance(s, int) for s in value.shape) and self.moderate(value):
-                state = self.state_like(value)
+                state = self.state_like(value, k)
                 updates[state] = value
                 outputs.append(state)  # the value from before the step
         for target in self.parameters:
@@ -250,10 +250,10 @@ class _Grower:
             self.sizes,
         )
 
-    def state_like(self, value: Tensor) -> Tensor:
+    def state_like(self, value: Tensor, k: int) -> Tensor:
         """A parameter of a tensor's type that nothing has read yet."""
         start = self.numbers.integers(0, 2, self.counts(value.shape)).astype(value.dtype.numpy)
-        return leaf.parameter(f"state{value.node.serial}_{value.index}", value.shape, start, value.dtype)
+        return leaf.parameter(f"state{k}", value.shape, start, value.dtype)
 
     def replacement(self, target: Tensor, gradients: list[Tensor]) -> Tensor | None:
         """Any tensor of a parameter's type: computed, fed, constant, a gradient, another parameter; or one of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase
 from typing import Any
 
 from flowgraph.graph.tensor import Tensor
@@ -13,7 +14,7 @@ COVERED = {"einsum"}
 def product(g: Any) -> Tensor | None:
     """Two tensors, some axes of which are one: as batches, summed, or side by side."""
     x = g.any_float(at_least=1)
-    first = "abcd"[: x.rank]
+    first = ascii_lowercase[: x.rank]
     shared = [k for k in range(x.rank) if g.random.random() < 0.6]
     if not shared:
         return None
