@@ -15,8 +15,8 @@ n additions of unit roundoff u (Higham 2002, section 4.2). A weight and the sum 
 one such chain (see passes/sparse), so the bound holds for the difference, too.
 
 The logarithm of a sum of exponentials makes of the sum's relative error, one rounding a term, an absolute one, however
-small the result: of logits (-4.4, 1.3, 6.3) the sum is 1.0066, its logarithm 0.0065, and two of the three orders of
-adding are off by two roundings of 1.
+small the result: of logits (-4.4, 1.3, 6.3) the sum is 1.0066, its logarithm 0.0065, and unless the 1 is added last,
+that is off by two roundings of 1.
 """
 
 from __future__ import annotations
