@@ -29,8 +29,8 @@ unit: .venv/test.stamp
 gpu-check:  ## run every kernel on this machine's GPU; needs no .venv and no network, only PYTHON's packages
 	@$(PYTHON) -m flowgraph.gpu_check
 
-fuzz: .venv/test.stamp  ## random graphs down every path, until stopped
-	@$(BIN)/python -m tests.fuzz
+fuzz: .venv/test.stamp  ## random graphs of up to 60 ops down every path, until stopped
+	@$(BIN)/python -m tests.fuzz --operations 60
 
 torture: .venv/test.stamp  ## a training killed at 100 random moments and resumed each time: the same bits
 	@FLOWGRAPH_KILLS=100 $(BIN)/python -m pytest -q tests/test_checkpoint.py -k kills

@@ -41,7 +41,11 @@ def main() -> int:
         for seed in seeds:
             if time.monotonic() - start > asked.seconds or failures >= asked.failures:
                 break
-            case = random_case(seed, asked.operations)
+            try:
+                case = random_case(seed, asked.operations)
+            except Exception as error:
+                error.add_note(f"while drawing the graph of seed {seed}")
+                raise
             oracle = Oracle(case.graph, case.feeds, case.sizes)
             for name in names:
                 try:

@@ -227,8 +227,9 @@ def test_a_wrong_result_is_found_and_shrunk_to_the_op_that_is_wrong() -> None:
         small = shrink(random_case(seed), wrong)
         computed = [n.op.name for n in small.graph.nodes() if not isinstance(n.op, Leaf)]
         assert "tanh" in computed and len(computed) <= 3, computed
-    text = report(random_case(found[0]), "wrong", wrong)
+    text = report(random_case(found[0], 12), "wrong", wrong)
     assert "tanh" in text and f"seed {found[0]}" in text
+    assert f"random_case({found[0]}, 12)" in text and f"--operations 12 --seed {found[0]} " in text
 
 
 def hot_row() -> Case:
@@ -240,7 +241,7 @@ def hot_row() -> Case:
     zeros = broadcast_to(constant(0.0), (2, 3))
     graph = Graph((), ((weight, weight - 0.1 * scatter_add(zeros, ids, rows)),))
     return Case(
-        0, graph, {ids: np.ones(300, np.int32), rows: np.full((300, 3), 11674.55 / 2**14, np.float32)}, {}
+        0, 0, graph, {ids: np.ones(300, np.int32), rows: np.full((300, 3), 11674.55 / 2**14, np.float32)}, {}
     )
 
 

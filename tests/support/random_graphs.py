@@ -56,9 +56,10 @@ STATIC: tuple[Size, ...] = (1, 2, 3, 5, 17)  # 17: one more than the 16 lanes of
 
 @dataclass
 class Case:
-    """A graph with everything it needs to run; `seed` makes it again."""
+    """A graph with everything it needs to run; `seed` and `operations` make it again."""
 
     seed: int
+    operations: int
     graph: Graph
     feeds: dict[Tensor, np.ndarray]
     sizes: dict[str, int]
@@ -66,12 +67,13 @@ class Case:
 
 def random_case(seed: int, operations: int = 12) -> Case:
     """A graph of up to so many drawn ops (some are compositions), its backward graph, updates, and data."""
-    return _Grower(seed).grow(operations)
+    return _Grower(seed, operations).grow()
 
 
 @dataclass
 class _Grower:
     seed: int
+    operations: int
     random: Random = field(init=False)
     floats: list[Tensor] = field(default_factory=list)
     integers: list[Tensor] = field(default_factory=list)
@@ -86,21 +88,21 @@ class _Grower:
         self.sizes = {"batch": self.random.choice((1, 2, 4, 7)), "time": self.random.choice((1, 3, 6))}
         self.dims: tuple[Size, ...] = (*STATIC, named("batch"), named("batch"), named("time"))
 
-    def grow(self, operations: int) -> Case:
+    def grow(self) -> Case:
         for _ in range(self.random.randint(1, 3)):
             self.new_float(self.some_shape())
-        if operations > SMALL:
-            self.grow_large(operations)
+        if self.operations > SMALL:
+            self.grow_large()
             return self.finish(self.unread())
-        for _ in range(self.random.randint(1, operations)):
+        for _ in range(self.random.randint(1, self.operations)):
             made = self.random.choice(STEPS)(self)
             if made is not None and self.fits(made):
                 self.pool(made).append(made)
         return self.finish()
 
-    def grow_large(self, operations: int) -> None:
+    def grow_large(self) -> None:
         """So many steps that lead somewhere, or nearly: what cannot be applied is drawn anew a few times."""
-        for _ in range(self.random.randint(operations // 2, operations)):
+        for _ in range(self.random.randint(self.operations // 2, self.operations)):
             for _ in range(4):
                 made = self.random.choice(STEPS)(self)
                 if made is not None and self.fits(made):
@@ -245,6 +247,7 @@ class _Grower:
                     updates[target] = new
         return Case(
             self.seed,
+            self.operations,
             Graph(tuple(outputs), tuple(updates.items()), tuple(self.feeds)),
             self.feeds,
             self.sizes,

@@ -93,5 +93,6 @@ def report(case: Case, path_name: str, path: Path) -> str:
         parts += ["", "kernels:", *(str(call.kernel) for call in kernel_calls(build_kernels(optimise(graph))))]
     except Exception as error:  # the failure itself, or a second one: say so
         parts.append(f"no kernels: {type(error).__name__}: {error}")
-    parts.append(f"again: random_case({case.seed}), or make fuzz with --seed {case.seed} --count 1")
+    again = f"--operations {case.operations} --seed {case.seed} --count 1 --paths {path_name}"
+    parts.append(f"again: random_case({case.seed}, {case.operations}), or python -m tests.fuzz {again}")
     return "\n".join(parts)
